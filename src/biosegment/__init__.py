@@ -1,0 +1,3 @@
+"""BioSegment: active-learning segmentation of volume electron microscopy."""
+
+__version__ = "2.0.0a1"

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.servers.port import free_port, require, wait_for_port
+from tests.servers.s3 import S3Server
+
+_SCRIPT = Path(__file__).with_name("radosgw.sh")
+
+
+@contextmanager
+def radosgw_s3() -> Iterator[S3Server]:
+    """Ceph's S3 gateway with a monitor and a store in memory: a real server, about 20 s to start."""
+    require("radosgw", "ceph-mon", "ceph-osd", "ceph")
+    port = free_port()
+    with TemporaryDirectory(prefix="radosgw-") as state:
+        environment = {**os.environ, "RGW_PORT": str(port), "MON_PORT": str(free_port())}
+        folder = str(Path(state) / "ceph")
+        started = subprocess.run(
+            ["bash", str(_SCRIPT), "start", folder],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=150,
+        )
+        try:
+            if started.returncode:
+                raise RuntimeError(
+                    f"radosgw did not start:\n{started.stdout[-2000:]}\n{started.stderr[-2000:]}"
+                )
+            wait_for_port(port)
+            yield S3Server(f"http://127.0.0.1:{port}", "test-key", "test-secret")
+        finally:
+            subprocess.run(["bash", str(_SCRIPT), "stop", folder], env=environment, check=True, timeout=30)

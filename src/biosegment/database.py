@@ -1,0 +1,283 @@
+"""A service's SQL database: SQLite or PostgreSQL behind one small class, and its migrations.
+
+    database = Database.open(settings.database_url)
+    async with database.write() as connection:      # one transaction, committed at the end
+        await connection.execute(insert(volumes).values(...))
+    await database.close()
+
+Migrations live in the service's package, in `migrations/versions/`, one Alembic script per step; nothing else
+is needed there, neither `alembic.ini` nor `env.py`. `0001_volumes.py`:
+
+    import sqlalchemy as sa
+    from alembic import op
+
+    revision = "0001"
+    down_revision = None
+
+    def upgrade() -> None:
+        op.create_table("volumes", sa.Column("id", sa.String(63), primary_key=True), ...)
+
+and at start, before the database is opened:
+
+    await asyncio.to_thread(migrate, settings.database_url, "biosegment_datastore")
+
+Scripts run in one transaction on both databases; write each so that it works on both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import re
+import threading
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from biosegment.errors import BiosegmentError, FailedPrecondition, ResourceExhausted, Unavailable
+
+_BUSY_TIMEOUT_S: Final = 15.0
+_POOL_SIZE: Final = 8
+_DISK_FULL: Final = re.compile(
+    r"database or disk is full|no space left|disk full|could not extend file", re.I
+)
+_AWAY: Final = re.compile(
+    r"database (table )?is locked|database is busy|unable to open database|disk i/o error"
+    r"|connection (is )?(closed|refused|failed|timeout|reset|lost)|server closed the connection"
+    r"|could not connect|could not translate host|terminating connection|the database system is"
+    r"|too many (clients|connections)"
+    r"|consuming input failed",
+    re.I,
+)
+# Connection, operator intervention, serialization and deadlock, too many connections, lock not available.
+_AWAY_STATES: Final = ("08", "57P", "40001", "40P01", "53300", "55P03")
+_WRITING: Final = "biosegment_writing"
+
+
+class Database:
+    """Transactions on one database; safe for many tasks of one event loop, and for many processes."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        # SQLite has one writer; its own waiting is by polling and unfair, so tasks queue here first.
+        self._queue = asyncio.Lock() if engine.dialect.name == "sqlite" else None
+
+    @classmethod
+    def open(cls, url: str) -> Database:
+        """Prepare the pool; connects with the first transaction.
+
+        Args:
+            url: `sqlite+aiosqlite:////absolute/file` or `postgresql+psycopg://user:password@host/name`.
+        """
+        if make_url(url).get_backend_name() == "sqlite":
+            engine = create_async_engine(
+                url, pool_size=_POOL_SIZE, max_overflow=0, connect_args={"timeout": _BUSY_TIMEOUT_S}
+            )
+            _prepare_sqlite(engine.sync_engine)
+        else:
+            engine = create_async_engine(
+                url,
+                pool_size=_POOL_SIZE,
+                max_overflow=_POOL_SIZE,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": 5},
+            )
+        return cls(engine)
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._engine.dialect.name
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads; on SQLite it sees one state of the database throughout.
+
+        Raises:
+            Unavailable: DATABASE_UNAVAILABLE when it cannot be reached or stays locked; try again.
+        """
+        with _translated():
+            async with self._engine.connect() as connection, connection.begin():
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that may write, committed at the end and rolled back by any exception; never nested.
+
+        On SQLite it holds the only write lock from its beginning, so keep other work out of it.
+
+        Raises:
+            Unavailable: DATABASE_UNAVAILABLE when it cannot be reached or stays locked; try again.
+            ResourceExhausted: DISK_FULL; nothing of this transaction was written.
+        """
+        async with self._turn():
+            with _translated():
+                async with self._engine.connect() as connection:
+                    await connection.execution_options(**{_WRITING: True})
+                    async with connection.begin():
+                        yield connection
+
+    async def check(self) -> None:
+        """Raise Unavailable unless the database answers; for readiness."""
+        async with self.read() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._queue is None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(2 * _BUSY_TIMEOUT_S):
+                await self._queue.acquire()
+        except TimeoutError as error:
+            raise Unavailable(
+                "DATABASE_UNAVAILABLE",
+                f"the database was busy with other writes for {2 * _BUSY_TIMEOUT_S:g} s; try again",
+            ) from error
+        try:
+            yield
+        finally:
+            self._queue.release()
+
+
+def migrate(url: str, package: str) -> None:
+    """Bring a database to the newest schema of a service; blocking; several processes may do so at once.
+
+    Args:
+        url: As for `Database.open`; the folder of an SQLite file is made.
+        package: Import name of the service, `biosegment_datastore`; holds `migrations/versions/`.
+
+    Raises:
+        FailedPrecondition: NO_MIGRATIONS, or DATABASE_TOO_NEW when a newer release has used this database.
+        Unavailable: DATABASE_UNAVAILABLE.
+        ResourceExhausted: DISK_FULL.
+    """
+    folder = _migrations_folder(package)
+    place = make_url(url)
+    is_sqlite = place.get_backend_name() == "sqlite"
+    if is_sqlite:
+        place = place.set(drivername="sqlite")
+        if place.database:
+            Path(place.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        place, connect_args={"timeout": _BUSY_TIMEOUT_S} if is_sqlite else {"connect_timeout": 5}
+    )
+    if is_sqlite:
+        _prepare_sqlite(engine)
+    try:
+        # Alembic's `op` is one per process.
+        with _translated(), _MIGRATING, engine.connect() as connection:
+            connection.execution_options(**{_WRITING: True})
+            with connection.begin():
+                if not is_sqlite:
+                    key = zlib.crc32(b"biosegment.migrate:" + package.encode())
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+                _upgrade(connection, folder)
+    finally:
+        engine.dispose()
+
+
+_MIGRATING: Final = threading.Lock()
+
+
+def _migrations_folder(package: str) -> Path:
+    specification = importlib.util.find_spec(package)
+    places = list(specification.submodule_search_locations or ()) if specification else []
+    for place in places:
+        folder = Path(place) / "migrations"
+        if (folder / "versions").is_dir():
+            return folder
+    raise FailedPrecondition("NO_MIGRATIONS", f"package {package} has no folder migrations/versions")
+
+
+def _upgrade(connection: Connection, folder: Path) -> None:
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+
+    def steps(revision: Any, context: Any) -> Any:
+        return scripts._upgrade_revs("head", revision)
+
+    try:
+        with EnvironmentContext(config, scripts, fn=steps) as environment:
+            environment.configure(connection=connection)
+            environment.run_migrations()
+    except CommandError as error:
+        raise FailedPrecondition(
+            "DATABASE_TOO_NEW",
+            f"the database does not fit the migrations in {folder}: {error}; install the release that "
+            "wrote it, or a newer one",
+        ) from error
+
+
+def _prepare_sqlite(engine: Any) -> None:
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, record: Any) -> None:
+        # Python's driver would begin transactions late and by itself; `begin` below does so explicitly.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout={int(_BUSY_TIMEOUT_S * 1000)}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A reader that starts to write may find that another wrote meanwhile: waiting cannot cure that.
+        writing = connection.get_execution_options().get(_WRITING, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        translated = _translate(error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def _translate(error: Exception) -> BiosegmentError | None:
+    """Our error for a full disk or a database that is away; None for other mistakes (SQL, constraints)."""
+    cause: Any = error.orig if isinstance(error, DBAPIError) else error
+    state = str(getattr(cause, "sqlstate", None) or "")
+    if state == "53100" or _DISK_FULL.search(str(cause)):
+        return ResourceExhausted(
+            "DISK_FULL", f"the disk of the database is full; make room and try again ({cause})"
+        )
+    is_away = (
+        isinstance(error, PoolTimeoutError)
+        or (
+            isinstance(error, DBAPIError) and (error.connection_invalidated or bool(_AWAY.search(str(cause))))
+        )
+        or state.startswith(_AWAY_STATES)
+    )
+    if is_away:
+        return Unavailable(
+            "DATABASE_UNAVAILABLE", f"the database cannot be used right now; try again ({cause})"
+        )
+    return None

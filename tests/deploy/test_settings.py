@@ -1,0 +1,103 @@
+"""Every BIOSEGMENT_ variable of the manifests is a field of its service's settings, and none is missing."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from biosegment.errors import InvalidArgument
+from biosegment.settings import ObjectStoreSettings, ServiceSettings
+from tests.deploy.manifest import SERVICES, Manifest, environment, named, pod_of, pods
+
+
+def settings_class(service: str) -> type[ServiceSettings]:
+    module = importlib.import_module(f"biosegment_{service}.settings")
+    found: type[ServiceSettings] = getattr(module, f"{service.capitalize()}Settings")
+    assert issubclass(found, ServiceSettings)
+    return found
+
+
+def load(manifests: list[Manifest], service: str) -> ServiceSettings:
+    """The settings that a service would start with."""
+    return settings_class(service).load(
+        service, environment(manifests, pod_of(manifests, service).containers[0])
+    )
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_starts_with_the_variables_of_its_pod(manifests: list[Manifest], service: str) -> None:
+    settings = load(manifests, service)
+    container = pod_of(manifests, service).containers[0]
+    assert settings.listen == "0.0.0.0:50051"
+    assert settings.allow_insecure_listen
+    assert {port["name"]: port["containerPort"] for port in container["ports"]}["grpc"] == 50051
+    mounts = [Path(mount["mountPath"]) for mount in container["volumeMounts"]]
+    assert settings.signing_key_file.parent in mounts
+    assert settings.public_keys_dir in mounts
+    assert settings.signing_key_file.name == "service.key"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_variable_belongs_to_nobody(manifests: list[Manifest], service: str) -> None:
+    shared = {f"BIOSEGMENT_{name.upper()}" for name in ServiceSettings.model_fields}
+    own = {f"BIOSEGMENT_{service.upper()}__{name.upper()}" for name in settings_class(service).model_fields}
+    variables = environment(manifests, pod_of(manifests, service).containers[0])
+    assert {name for name in variables if name.startswith("BIOSEGMENT_")} <= shared | own
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_unknown_variable_would_be_found(single_node: list[Manifest], service: str) -> None:
+    variable = f"BIOSEGMENT_{service.upper()}__NO_SUCH_FIELD"
+    pod_of(single_node, service).containers[0]["env"].append({"name": variable, "value": "1"})
+    with pytest.raises(InvalidArgument, match=variable):
+        load(single_node, service)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_missing_variable_would_be_found(single_node: list[Manifest], service: str) -> None:
+    container = pod_of(single_node, service).containers[0]
+    variable = f"BIOSEGMENT_{service.upper()}__DATABASE_URL"
+    container["env"] = [item for item in container["env"] if item["name"] != variable]
+    with pytest.raises(InvalidArgument, match=variable):
+        load(single_node, service)
+
+
+def test_services_find_each_other_at_their_service_names(manifests: list[Manifest]) -> None:
+    addresses = {
+        (service, field): getattr(load(manifests, service), f"{field}_address")
+        for service, field in [
+            ("sampler", "datastore"),
+            ("sampler", "trainer"),
+            ("trainer", "datastore"),
+            ("gateway", "datastore"),
+            ("gateway", "sampler"),
+            ("gateway", "trainer"),
+        ]
+    }
+    assert addresses == {key: f"dns:///{key[1]}:50051" for key in addresses}
+
+
+def test_files_may_be_imported_from_the_mounted_folder_only(manifests: list[Manifest]) -> None:
+    container = pod_of(manifests, "datastore").containers[0]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "imports"]
+    assert mount["readOnly"]
+    assert environment(manifests, container)["BIOSEGMENT_DATASTORE__IMPORT_ROOTS"] == mount["mountPath"]
+
+
+def test_ray_workers_know_where_object_storage_is(manifests: list[Manifest]) -> None:
+    workers = [pod for pod in pods(manifests) if pod.component == "ray-worker"]
+    assert workers
+    for worker in workers:
+        variables = environment(manifests, worker.containers[0])
+        for name in ObjectStoreSettings.model_fields:
+            assert f"BIOSEGMENT_{name.upper()}" in variables
+
+
+def test_the_trainer_reaches_ray_with_the_token_that_ray_asks_for(manifests: list[Manifest]) -> None:
+    token = named(manifests, "RayCluster", "biosegment-ray")["spec"]["authOptions"]["secretName"]
+    variables = {item["name"]: item for item in pod_of(manifests, "trainer").containers[0]["env"]}
+    assert variables["RAY_AUTH_MODE"]["value"] == "token"
+    assert variables["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": token, "key": "auth_token"}
+    assert variables["BIOSEGMENT_TRAINER__RAY_ADDRESS"]["value"] == "ray://biosegment-ray-head-svc:10001"

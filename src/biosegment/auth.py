@@ -119,7 +119,9 @@ def generate_key(service: str, folder: Path) -> None:
     with os.fdopen(os.open(secret_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)
     public_path.write_bytes(
-        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
     )
 
 
@@ -206,7 +208,10 @@ class PrincipalVerifier:
         claims = self.verify_claims(token, issuer)
         try:
             principal = Principal(
-                Kind(str(claims["kind"])), str(claims["sub"]), claims.get("adm") is True, str(claims.get("act", ""))
+                Kind(str(claims["kind"])),
+                str(claims["sub"]),
+                claims.get("adm") is True,
+                str(claims.get("act", "")),
             )
         except (KeyError, ValueError) as error:
             raise Unauthenticated("BAD_PRINCIPAL", f"the principal lacks a valid claim: {error}") from error
@@ -276,7 +281,9 @@ class Authorizer:
         else:
             role = await self._memberships.role(principal.subject, project_id)
             if role is None:
-                raise NotFound("PROJECT_NOT_FOUND", f"there is no project {project_id!r}, or you are not a member of it")
+                raise NotFound(
+                    "PROJECT_NOT_FOUND", f"there is no project {project_id!r}, or you are not a member of it"
+                )
             granted = ROLE_PERMISSIONS[role]
         if permission not in granted:
             raise PermissionDenied(

@@ -50,7 +50,9 @@ class BiosegmentError(Exception):
         return f"{type(self).__name__}({self.reason}: {self.message})"
 
 
-def _rebuild(kind: type[BiosegmentError], reason: str, message: str, metadata: dict[str, str]) -> BiosegmentError:
+def _rebuild(
+    kind: type[BiosegmentError], reason: str, message: str, metadata: dict[str, str]
+) -> BiosegmentError:
     return kind(reason, message, **metadata)
 
 

@@ -85,7 +85,9 @@ class ServiceSettings(ObjectStoreSettings):
         for name in cls.model_fields:
             _take(environment, own_prefix + name.upper(), name, values)
         if unknown:
-            raise InvalidArgument("BAD_SETTINGS", f"unknown settings of {service}: {', '.join(sorted(unknown))}")
+            raise InvalidArgument(
+                "BAD_SETTINGS", f"unknown settings of {service}: {', '.join(sorted(unknown))}"
+            )
         try:
             return cls.model_validate(values)
         except ValidationError as error:

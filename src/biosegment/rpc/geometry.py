@@ -10,7 +10,7 @@ from biosegment.api.volume.v1alpha1 import geometry_pb2 as pb
 from biosegment.errors import InvalidArgument
 from biosegment.volume import Index, Region, VoxelSize
 
-_DTYPES: Final[dict[int, str]] = {
+_DTYPES: Final[dict[pb.DataType, str]] = {
     pb.DATA_TYPE_UINT8: "uint8",
     pb.DATA_TYPE_INT8: "int8",
     pb.DATA_TYPE_UINT16: "uint16",
@@ -55,10 +55,10 @@ def data_type_to_proto(dtype: np.dtype[Any] | str) -> pb.DataType:
     name = np.dtype(dtype).name
     if name not in _DATA_TYPES:
         raise InvalidArgument("BAD_DATA_TYPE", f"element type {name} is none of {', '.join(_DATA_TYPES)}")
-    return pb.DataType.ValueType(_DATA_TYPES[name])
+    return _DATA_TYPES[name]
 
 
-def data_type_from_proto(value: int) -> np.dtype[Any]:
+def data_type_from_proto(value: pb.DataType) -> np.dtype[Any]:
     """Raises InvalidArgument BAD_DATA_TYPE when unspecified or unknown."""
     if value not in _DTYPES:
         raise InvalidArgument("BAD_DATA_TYPE", f"element type number {value} is not set or not known")

@@ -27,7 +27,9 @@ class VoxelSize:
     def __post_init__(self) -> None:
         for axis, value in zip("zyx", self, strict=True):
             if not 0 < value < 1e9:  # also refuses NaN
-                raise InvalidArgument("BAD_VOXEL_SIZE", f"voxel size {value} nm along {axis} is not a positive length")
+                raise InvalidArgument(
+                    "BAD_VOXEL_SIZE", f"voxel size {value} nm along {axis} is not a positive length"
+                )
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         yield from (self.z_nm, self.y_nm, self.x_nm)

@@ -29,7 +29,9 @@ class BlockGrid:
         _, ny, nx = self.counts
         place = Index(number // (ny * nx), number // nx % ny, number % nx)
         start = Index(*(i * edge for i, edge in zip(place, self.block, strict=True)))
-        stop = Index(*(min(low + edge, size) for low, edge, size in zip(start, self.block, self.shape, strict=True)))
+        stop = Index(
+            *(min(low + edge, size) for low, edge, size in zip(start, self.block, self.shape, strict=True))
+        )
         return Region(start, stop)
 
     def __iter__(self) -> Iterator[Region]:

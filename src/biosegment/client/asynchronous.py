@@ -1,0 +1,54 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from biosegment.client.annotations import Annotations
+from biosegment.client.connection import Connection
+from biosegment.client.jobs import Jobs
+from biosegment.client.models import Models
+from biosegment.client.platform import Platform
+from biosegment.client.projects import Projects
+from biosegment.client.samples import Samples
+from biosegment.client.volumes import Volumes
+from biosegment.rpc.channel import connect
+
+
+class AsyncClient:
+    """A connection to the platform; close it, or use it as an asynchronous context manager.
+
+    Attributes:
+        connection: Where it goes.
+        platform: Health, users and tokens.
+        projects: Projects, classes and members.
+        volumes: Volumes, layers, voxels and files.
+        samples: What to annotate next.
+        annotations: What was annotated.
+        models: Model versions.
+        jobs: Import, training, prediction, scoring, export.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._channel = connect(connection.address, credentials=lambda: connection.token)
+        self.platform = Platform(self._channel)
+        self.projects = Projects(self._channel)
+        self.volumes = Volumes(self._channel)
+        self.samples = Samples(self._channel)
+        self.annotations = Annotations(self._channel)
+        self.models = Models(self._channel)
+        self.jobs = Jobs(self._channel)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

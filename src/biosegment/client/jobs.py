@@ -1,0 +1,247 @@
+"""Long work: starting it, watching it, stopping it."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
+
+from biosegment.api.job.v1alpha1 import job_pb2 as pb
+from biosegment.api.job.v1alpha1.job_pb2_grpc import JobServiceStub
+from biosegment.client.resources import Job, JobLogLine, JobState
+from biosegment.errors import FailedPrecondition, InvalidArgument, Unavailable
+from biosegment.rpc.geometry import region_to_proto, voxel_size_to_proto
+from biosegment.volume import Region, VoxelSize
+
+_RECONNECT_ATTEMPTS = 60
+
+
+class Jobs:
+    """Jobs of all services."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = JobServiceStub(channel)
+
+    async def import_volume(
+        self,
+        project: str,
+        uri: str = "",
+        *,
+        upload: str = "",
+        volume_id: str = "",
+        display_name: str = "",
+        voxel_size: VoxelSize | None = None,
+        dataset: str = "",
+    ) -> Job:
+        """Import a volume.
+
+        Args:
+            project: `projects/{p}`.
+            uri: Path below one of the import roots of the server; or
+            upload: name of a finished upload.
+            volume_id: Id of the new volume; made up when empty.
+            display_name: For people; the file's name when empty.
+            voxel_size: In nm; needed when the file does not say.
+            dataset: Path inside a container file.
+        """
+        spec = pb.ImportVolumeSpec(volume_id=volume_id, display_name=display_name, dataset=dataset)
+        if upload:
+            spec.upload = upload
+        else:
+            spec.uri = uri
+        if voxel_size is not None:
+            spec.voxel_size.CopyFrom(voxel_size_to_proto(voxel_size))
+        return await self._create(project, pb.JobSpec(import_volume=spec))
+
+    async def export(
+        self,
+        source: str,
+        *,
+        segmentation: bool = False,
+        region: Region | None = None,
+        prediction: str = "",
+        file_format: str = "ome_tiff",
+    ) -> Job:
+        """Write a volume, a layer or a segmentation into a file; the job's `artifact` names it.
+
+        Args:
+            source: A volume or a layer.
+            segmentation: Not the volume's voxels but what was segmented in it.
+            region: Part of it, in voxels of level 0.
+            prediction: Labels layer under the annotations; the newest when empty.
+            file_format: ome_tiff.
+        """
+        key = f"FORMAT_{file_format.upper()}"
+        if key not in pb.ExportSpec.Format.keys():
+            raise InvalidArgument(
+                "UNKNOWN_FORMAT", f"there is no export format {file_format!r}; try ome_tiff"
+            )
+        spec = pb.ExportSpec(
+            source=source,
+            format=key,
+            segmentation=segmentation,
+            prediction=prediction,
+        )
+        if region is not None:
+            spec.region.CopyFrom(region_to_proto(region))
+        return await self._create("/".join(source.split("/")[:2]), pb.JobSpec(export=spec))
+
+    async def train(
+        self,
+        project: str,
+        *,
+        parent: str = "",
+        from_scratch: bool = False,
+        annotations: Sequence[str] = (),
+        display_name: str = "",
+        seed: int = 0,
+        max_steps: int = 0,
+        max_seconds_s: float = 0.0,
+        options: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Make a new model version from annotations.
+
+        Args:
+            project: `projects/{p}`.
+            parent: Model to start from; the project's newest when empty.
+            from_scratch: Start from random weights instead.
+            annotations: What to train on; all of the project that hold when empty.
+            display_name: For people.
+            seed: Seed of everything random.
+            max_steps: Optimisation steps; 0 for the default.
+            max_seconds_s: Time limit of the optimisation; 0 for none.
+            options: Options of the training configuration by name.
+        """
+        spec = pb.TrainSpec(
+            parent=parent,
+            from_scratch=from_scratch,
+            annotations=annotations,
+            display_name=display_name,
+            seed=seed,
+            max_steps=max_steps,
+            max_seconds_s=max_seconds_s,
+            options=ParseDict(dict(options), Struct()) if options else None,
+            interactive=True,
+        )
+        return await self._create(project, pb.JobSpec(train=spec))
+
+    async def predict(
+        self,
+        volume: str,
+        *,
+        model: str = "",
+        region: Region | None = None,
+        probabilities: bool = False,
+        measures: Sequence[str] = (),
+    ) -> Job:
+        """Predict a volume; the job's `layers` name what it made, the labels first.
+
+        Args:
+            volume: `projects/{p}/volumes/{v}`.
+            model: The project's newest when empty.
+            region: Part of it, in voxels of level 0; everything when None.
+            probabilities: Also keep the probabilities of each class.
+            measures: Also keep score maps of these measures.
+        """
+        spec = pb.PredictSpec(model=model, volume=volume, probabilities=probabilities, measures=measures)
+        if region is not None:
+            spec.region.CopyFrom(region_to_proto(region))
+        return await self._create("/".join(volume.split("/")[:2]), pb.JobSpec(predict=spec))
+
+    async def score(
+        self, project: str, *, model: str, volumes: Sequence[str], measures: Sequence[str]
+    ) -> Job:
+        """Make score maps of volumes, which the sampler then ranks the pool by."""
+        spec = pb.ScoreSpec(model=model, volumes=volumes, measures=measures)
+        return await self._create(project, pb.JobSpec(score=spec))
+
+    async def get(self, name: str) -> Job:
+        """Return a job by its name `jobs/{service}-{id}`."""
+        return Job.from_proto((await self._stub.GetJob(pb.GetJobRequest(name=name))).job)
+
+    async def list(self, project: str = "", *, state: str = "") -> builtins.list[Job]:
+        """Return the jobs of a project, newest first; of all projects (administrators only) when empty."""
+        states = [f"STATE_{state.upper()}"] if state else []
+        found: builtins.list[Job] = []
+        token = ""
+        while True:
+            request = pb.ListJobsRequest(project=project, states=states, page_size=500, page_token=token)
+            page = await self._stub.ListJobs(request)
+            found.extend(map(Job.from_proto, page.jobs))
+            token = page.next_page_token
+            if not token:
+                return found
+
+    async def watch(self, name: str) -> AsyncIterator[Job]:
+        """Yield a job now and at every change until it has ended; goes on over restarts of the server."""
+        revision = 0
+        failures = 0
+        while True:
+            try:
+                request = pb.WatchJobRequest(name=name, after_revision=revision)
+                async for answer in self._stub.WatchJob(request):
+                    failures = 0
+                    job = Job.from_proto(answer.job)
+                    revision = job.revision
+                    yield job
+                    if job.state.ended:
+                        return
+            except Unavailable:
+                failures += 1
+                if failures > _RECONNECT_ATTEMPTS:
+                    raise
+            # A stream may end before the job does, when its server stops.
+            await asyncio.sleep(0.5)
+
+    async def wait(self, name: str, *, on_change: Callable[[Job], None] | None = None) -> Job:
+        """Return a job when it has succeeded.
+
+        Raises:
+            FailedPrecondition: With the job's own reason when it failed, JOB_CANCELLED when it was cancelled.
+        """
+        job: Job | None = None
+        async for job in self.watch(name):
+            if on_change is not None:
+                on_change(job)
+        assert job is not None
+        if job.state is JobState.FAILED:
+            reason, message = (
+                (job.error.reason, job.error.message) if job.error else ("JOB_FAILED", "no reason")
+            )
+            raise FailedPrecondition(reason, f"{job.kind} job {job.name} failed: {message}", job=job.name)
+        if job.state is JobState.CANCELLED:
+            raise FailedPrecondition(
+                "JOB_CANCELLED", f"{job.kind} job {job.name} was cancelled", job=job.name
+            )
+        return job
+
+    async def cancel(self, name: str) -> Job:
+        """Ask a job to stop."""
+        return Job.from_proto((await self._stub.CancelJob(pb.CancelJobRequest(name=name))).job)
+
+    async def retry(self, name: str) -> Job:
+        """Queue a failed or cancelled job again."""
+        return Job.from_proto((await self._stub.RetryJob(pb.RetryJobRequest(name=name))).job)
+
+    async def log(self, name: str, *, after_line: int = 0) -> builtins.list[JobLogLine]:
+        """Return the lines of a job's log after a line number."""
+        found: builtins.list[JobLogLine] = []
+        while True:
+            request = pb.ListJobLogsRequest(name=name, after_line=after_line, page_size=1000)
+            page = (await self._stub.ListJobLogs(request)).lines
+            found.extend(
+                JobLogLine(item.line, item.time.ToDatetime(), item.attempt, item.text) for item in page
+            )
+            if len(page) < 1000:
+                return found
+            after_line = page[-1].line
+
+    async def _create(self, project: str, spec: pb.JobSpec) -> Job:
+        request = pb.CreateJobRequest(project=project, spec=spec, request_id=str(uuid.uuid4()))
+        return Job.from_proto((await self._stub.CreateJob(request)).job)

@@ -1,0 +1,249 @@
+"""Volumes, layers and their voxels as NumPy arrays."""
+
+from __future__ import annotations
+
+import builtins
+import uuid
+import zlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf.field_mask_pb2 import FieldMask
+from numpy.typing import NDArray
+
+from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
+from biosegment.api.datastore.v1alpha1 import volume_pb2
+from biosegment.api.datastore.v1alpha1.datastore_pb2_grpc import DatastoreServiceStub
+from biosegment.api.volume.v1alpha1 import geometry_pb2
+from biosegment.client.resources import Layer, Volume
+from biosegment.errors import Internal, InvalidArgument, Unavailable
+from biosegment.rpc.geometry import (
+    data_type_from_proto,
+    data_type_to_proto,
+    index_from_proto,
+    index_to_proto,
+    region_to_proto,
+    voxel_size_to_proto,
+)
+from biosegment.rpc.stream import CHUNK_BYTES, ArrayAssembler, chunks
+from biosegment.volume import Region, VoxelSize
+
+_UPLOAD_ATTEMPTS = 5
+
+
+class Volumes:
+    """Volumes and layers of a project."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = DatastoreServiceStub(channel)
+
+    async def get(self, name: str) -> Volume:
+        """Return a volume by its name `projects/{p}/volumes/{v}`."""
+        return Volume.from_proto((await self._stub.GetVolume(pb.GetVolumeRequest(name=name))).volume)
+
+    async def list(self, project: str) -> builtins.list[Volume]:
+        """Return the volumes of a project."""
+        found: builtins.list[Volume] = []
+        token = ""
+        while True:
+            request = pb.ListVolumesRequest(parent=project, page_size=500, page_token=token)
+            page = await self._stub.ListVolumes(request)
+            found.extend(map(Volume.from_proto, page.volumes))
+            token = page.next_page_token
+            if not token:
+                return found
+
+    async def update(
+        self,
+        name: str,
+        *,
+        display_name: str | None = None,
+        voxel_size: VoxelSize | None = None,
+        etag: str = "",
+    ) -> Volume:
+        """Change the fields that are given; Conflict ETAG_MISMATCH when `etag` is not the present one."""
+        message = volume_pb2.Volume(name=name, etag=etag)
+        paths = []
+        if display_name is not None:
+            message.display_name = display_name
+            paths.append("display_name")
+        if voxel_size is not None:
+            message.voxel_size.CopyFrom(voxel_size_to_proto(voxel_size))
+            paths.append("voxel_size")
+        request = pb.UpdateVolumeRequest(volume=message, update_mask=FieldMask(paths=paths))
+        return Volume.from_proto((await self._stub.UpdateVolume(request)).volume)
+
+    async def delete(self, name: str, *, force: bool = False) -> None:
+        """Delete a volume with its layers; with `force` also its annotations."""
+        await self._stub.DeleteVolume(pb.DeleteVolumeRequest(name=name, force=force))
+
+    async def layers(self, volume: str, *, kind: str = "", model: str = "") -> builtins.list[Layer]:
+        """Return the committed layers of a volume, newest first.
+
+        Args:
+            volume: `projects/{p}/volumes/{v}`.
+            kind: Only annotations, probabilities, labels, instances or score_map.
+            model: Only layers that this model made.
+        """
+        kinds = [_kind(kind)] if kind else []
+        found: builtins.list[Layer] = []
+        token = ""
+        while True:
+            request = pb.ListLayersRequest(
+                parent=volume, kinds=kinds, model=model, page_size=500, page_token=token
+            )
+            page = await self._stub.ListLayers(request)
+            found.extend(map(Layer.from_proto, page.layers))
+            token = page.next_page_token
+            if not token:
+                return found
+
+    async def layer(self, name: str) -> Layer:
+        """Return a layer by its name."""
+        return Layer.from_proto((await self._stub.GetLayer(pb.GetLayerRequest(name=name))).layer)
+
+    async def delete_layer(self, name: str) -> None:
+        """Delete a layer."""
+        await self._stub.DeleteLayer(pb.DeleteLayerRequest(name=name))
+
+    async def read(self, name: str, region: Region | None = None, *, level: int = 0) -> NDArray[Any]:
+        """Return voxels as an array (z, y, x).
+
+        Args:
+            name: A volume or a layer.
+            region: In voxels of the level or layer, zyx, half-open; everything when None.
+            level: Level of a volume's pyramid, 0 the finest.
+
+        Raises:
+            InvalidArgument: REGION_OUT_OF_BOUNDS.
+            ResourceExhausted: REGION_TOO_LARGE; read in parts.
+        """
+        request = pb.ReadRegionRequest(name=name, level=level)
+        if region is not None:
+            request.region.CopyFrom(region_to_proto(region))
+        assembler: ArrayAssembler | None = None
+        async for answer in self._stub.ReadRegion(request):
+            chunk = answer.chunk
+            if assembler is None:
+                if not chunk.HasField("header"):
+                    raise Internal("BAD_STREAM", f"the stream of {name} began without a header")
+                shape = index_from_proto(chunk.header.shape)
+                assembler = ArrayAssembler(
+                    np.empty(shape, data_type_from_proto(chunk.header.data_type)), Internal
+                )
+            assembler.append(chunk.data, chunk.offset)
+        if assembler is None:
+            raise Internal("BAD_STREAM", f"the stream of {name} was empty")
+        return assembler.finish()
+
+    async def write_layer(
+        self,
+        volume: str,
+        array: NDArray[Any],
+        *,
+        kind: str = "labels",
+        display_name: str = "",
+        class_value: int = 0,
+        downsampling: tuple[int, int, int] = (1, 1, 1),
+    ) -> Layer:
+        """Make a committed layer of a whole array.
+
+        Args:
+            volume: `projects/{p}/volumes/{v}`.
+            array: (z, y, x); its shape must be the volume's, divided by `downsampling` and rounded up.
+            kind: labels or probabilities (uint8), instances (uint32, uint64) or score_map (float16).
+            display_name: For people.
+            class_value: Class of a probabilities layer.
+            downsampling: Voxels of level 0 per voxel of the array, zyx.
+        """
+        message = volume_pb2.Layer(
+            display_name=display_name,
+            kind=_kind(kind),
+            data_type=data_type_to_proto(array.dtype),
+            downsampling=index_to_proto(downsampling),
+            class_value=class_value,
+        )
+        create = pb.CreateLayerRequest(parent=volume, layer=message, request_id=str(uuid.uuid4()))
+        created = (await self._stub.CreateLayer(create)).layer
+        depth, height, width = array.shape
+        whole = Region.of_shape((depth, height, width))
+
+        async def requests() -> AsyncIterator[pb.WriteRegionRequest]:
+            header = geometry_pb2.ArrayHeader(
+                shape=index_to_proto(whole.shape), data_type=data_type_to_proto(array.dtype)
+            )
+            first = geometry_pb2.ArrayChunk(header=header)
+            yield pb.WriteRegionRequest(
+                name=created.name, attempt=created.attempt, region=region_to_proto(whole), chunk=first
+            )
+            offset = 0
+            for data in chunks(array):
+                yield pb.WriteRegionRequest(chunk=geometry_pb2.ArrayChunk(offset=offset, data=data))
+                offset += len(data)
+
+        await self._stub.WriteRegion(requests())
+        commit = pb.CommitLayerRequest(name=created.name, attempt=created.attempt)
+        return Layer.from_proto((await self._stub.CommitLayer(commit)).layer)
+
+    async def upload(
+        self, project: str, path: Path, *, on_progress: Callable[[int, int], None] | None = None
+    ) -> str:
+        """Send a file for import and return the upload's name; goes on where it was after a break.
+
+        Args:
+            project: `projects/{p}`.
+            path: The file.
+            on_progress: Called with the bytes received and the bytes of the file.
+        """
+        size = path.stat().st_size  # noqa: ASYNC240 (one system call)
+        create = pb.CreateUploadRequest(
+            parent=project,
+            upload=volume_pb2.Upload(file_name=path.name, size_bytes=size),
+            request_id=str(uuid.uuid4()),
+        )
+        upload = (await self._stub.CreateUpload(create)).upload
+        for attempt in range(_UPLOAD_ATTEMPTS):
+            try:
+                await self._stub.WriteUpload(
+                    _pieces(upload.name, path, upload.received_bytes, size, on_progress)
+                )
+                return upload.name
+            except Unavailable:
+                if attempt == _UPLOAD_ATTEMPTS - 1:
+                    raise
+                upload = (await self._stub.GetUpload(pb.GetUploadRequest(name=upload.name))).upload
+        raise AssertionError("the last attempt returns or raises")
+
+    async def download(self, artifact: str, path: Path) -> Path:
+        """Fetch an artifact into a file; a partial `.part` file is continued. Returns the path."""
+        part = path.with_name(path.name + ".part")
+        offset = part.stat().st_size if part.exists() else 0
+        with part.open("ab") as file:
+            async for answer in self._stub.ReadArtifact(pb.ReadArtifactRequest(name=artifact, offset=offset)):
+                file.write(answer.data)
+        part.replace(path)
+        return path
+
+
+def _kind(kind: str) -> str:
+    key = f"KIND_{kind.upper()}"
+    if key not in volume_pb2.Layer.Kind.keys():
+        known = "annotations, probabilities, labels, instances, score_map"
+        raise InvalidArgument("UNKNOWN_LAYER_KIND", f"layer kind {kind!r} is none of {known}")
+    return key
+
+
+async def _pieces(
+    name: str, path: Path, offset: int, size: int, on_progress: Callable[[int, int], None] | None
+) -> AsyncIterator[pb.WriteUploadRequest]:
+    yield pb.WriteUploadRequest(name=name, offset=offset)
+    with path.open("rb") as file:
+        file.seek(offset)
+        while data := file.read(CHUNK_BYTES):
+            yield pb.WriteUploadRequest(offset=offset, data=data, crc32=zlib.crc32(data))
+            offset += len(data)
+            if on_progress is not None:
+                on_progress(offset, size)

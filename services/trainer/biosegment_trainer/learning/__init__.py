@@ -1,0 +1,1 @@
+"""The learning core: usable with torch, MONAI and NumPy alone."""

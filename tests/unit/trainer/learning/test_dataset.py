@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from biosegment_trainer.learning.augmentation import AugmentationConfig, augment
+from biosegment_trainer.learning.dataset import AnnotatedRegion, PatchSampler, training_slices
+from biosegment_trainer.learning.network import LabelClass
+
+from biosegment.errors import InvalidArgument
+from biosegment.volume import Index, Region
+
+
+@pytest.fixture
+def aligned(tissue):
+    """Contexts start at even voxels, whatever the region."""
+
+    def annotate(region: Region, **changes):
+        context = region.padded((0, 32, 32), Region.of_shape(tissue.raw.shape))
+        start = Index(context.start.z, context.start.y // 2 * 2, context.start.x // 2 * 2)
+        context = Region(start, context.stop)
+        return tissue.annotate(region, context=context, raw=tissue.raw[context.slices], **changes)
+
+    return annotate
+
+
+def test_labels_lie_on_the_image_where_they_were_drawn(aligned, disc):
+    region = Region(Index(2, 65, 33), Index(4, 141, 120))
+    slices = training_slices([aligned(region)], [disc])
+    assert len(slices) == 2
+    part = slices[0]
+    top, left = 32, 0  # where the context starts: 65 - 32 and 33 - 32, aligned
+    assert part.image.shape == part.labels.shape
+    annotated = np.argwhere(part.labels)
+    assert annotated.min(0).tolist() == [(65 - top) // 2, (33 - left) // 2]
+    # The discs are dark: labels and image agree only if neither was moved.
+    assert part.image[part.labels == 2].mean() < part.image[part.labels == 1].mean() - 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"scope": frozenset({3})}, "UNKNOWN_CLASS"),
+        ({"factor": 3}, "BAD_CONTEXT"),
+        ({"context": Region(Index(0, 0, 0), Index(1, 64, 64))}, "BAD_CONTEXT"),
+        ({"labels": np.ones((1, 8, 8), np.uint8)}, "BAD_SHAPE"),
+        ({"labels": np.ones((1, 128, 128), np.int64)}, "BAD_LABELS"),
+    ],
+)
+def test_an_annotation_that_contradicts_itself_is_refused(tissue, changes, reason):
+    region = Region.of_shape((1, 128, 128), (0, 64, 64))
+    with pytest.raises(InvalidArgument) as caught:
+        tissue.annotate(region, **changes)
+    assert caught.value.reason == reason
+
+
+def sampler_of(
+    annotations: list[AnnotatedRegion], disc: LabelClass, share: float, patch: int = 48
+) -> PatchSampler:
+    return PatchSampler(training_slices(annotations, [disc]), patch, share)
+
+
+def test_the_same_seed_draws_the_same_patches_and_another_one_does_not(annotations, disc):
+    sampler = sampler_of(annotations, disc, 0.5)
+    first, again, other = (sampler.draw(6, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.labels, again.labels)
+    assert not torch.equal(first.images, other.images)
+
+
+def test_a_larger_foreground_share_shows_more_foreground(annotations, disc):
+    def foreground(share: float) -> float:
+        labels = sampler_of(annotations, disc, share, 16).draw(300, np.random.default_rng(0)).labels
+        return (labels == 2).float().mean().item()
+
+    assert foreground(1.0) > 1.5 * foreground(0.0)
+
+
+def test_every_patch_holds_annotated_pixels_and_its_record_s_scope(tissue, annotations, disc):
+    blind = tissue.annotate(
+        Region.of_shape((1, 64, 64), (0, 0, 0)), scope=frozenset({9}), labels=np.ones((1, 64, 64), np.uint8)
+    )
+    batch = sampler_of([*annotations, blind], disc, 0.3).draw(200, np.random.default_rng(3))
+    assert batch.images.shape == (200, 1, 48, 48)
+    assert (batch.labels.flatten(1) > 0).any(1).all()
+    assert batch.scope[:, 0].all()
+    assert set(batch.scope[:, 1].tolist()) == {True, False}
+
+
+def test_a_context_smaller_than_the_patch_is_mirrored_without_claiming_labels(tissue, disc):
+    region = Region.of_shape((1, 32, 32), (0, 0, 0))
+    small = tissue.annotate(region, context=region, raw=tissue.raw[region.slices])
+    batch = sampler_of([small], disc, 0.0, 48).draw(4, np.random.default_rng(0))
+    assert batch.images.shape == (4, 1, 48, 48)
+    assert ((batch.labels > 0).flatten(1).sum(1) == 16 * 16).all()
+    assert torch.equal(batch.images[0, 0, :16, 16:32], batch.images[0, 0, :16, :16].flip(1))
+
+
+def test_nothing_annotated_is_an_error(tissue, disc):
+    region = Region.of_shape((1, 32, 32), (0, 0, 0))
+    empty = tissue.annotate(region, labels=np.zeros((1, 32, 32), np.uint8))
+    with pytest.raises(InvalidArgument, match="annotate at least one"):
+        sampler_of([empty], disc, 0.5)
+
+
+STILL = AugmentationConfig(affine=0, scale=0, contrast=0, brightness=0, gamma=0, blur=0, noise=0)
+
+
+@pytest.mark.parametrize("affine", [0.0, 1.0])
+def test_augmentation_moves_image_and_labels_together(affine):
+    rng = np.random.default_rng(0)
+    labels = torch.ones(16, 48, 48, dtype=torch.uint8)
+    labels[:, 8:24, 12:20] = 2
+    images = labels.unsqueeze(1).float()
+    config = dataclasses.replace(STILL, affine=affine, scale=0.2)
+    moved, marks = augment(images, labels, config, rng)
+    assert not torch.equal(marks, labels)
+    known = marks > 0
+    error = (moved[:, 0] - marks.float()).abs()[known]
+    assert (error > 0.51).float().mean() < 0.02
+
+
+def test_flips_and_turns_alone_change_no_value():
+    images = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    moved, _ = augment(images, torch.ones(8, 16, 16, dtype=torch.uint8), STILL, np.random.default_rng(1))
+    torch.testing.assert_close(moved.flatten(1).sort().values, images.flatten(1).sort().values)
+
+
+def test_augmentation_is_repeatable_and_leaves_its_input_alone():
+    images = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    labels = torch.ones(4, 32, 32, dtype=torch.uint8)
+    before = images.clone()
+    first = augment(images, labels, AugmentationConfig(affine=1, blur=1), np.random.default_rng(4))
+    again = augment(images, labels, AugmentationConfig(affine=1, blur=1), np.random.default_rng(4))
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert torch.equal(images, before)
+    assert not torch.equal(first[0], images)
+    assert torch.isfinite(first[0]).all()

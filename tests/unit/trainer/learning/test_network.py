@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from biosegment_trainer.learning.network import (
+    LabelClass,
+    NetworkConfig,
+    NetworkModel,
+    inherited_weights,
+    require_classes,
+)
+
+from biosegment.errors import InvalidArgument
+
+A, B, C = LabelClass(2, "a"), LabelClass(3, "b"), LabelClass(4, "c")
+
+
+def child_of(parent: NetworkModel, classes: tuple[LabelClass, ...]) -> NetworkModel:
+    fresh = parent.network.build(len(classes)).state_dict()
+    return NetworkModel(parent.network, classes, inherited_weights(parent, classes, fresh))
+
+
+def answer(model: NetworkModel) -> torch.Tensor:
+    image = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits: torch.Tensor = model.build()(image)
+    return logits
+
+
+def test_the_default_network_has_its_1_6_million_weights_and_a_stride_of_16():
+    config = NetworkConfig()
+    assert sum(p.numel() for p in config.build(1).parameters()) == pytest.approx(1.6e6, rel=0.05)
+    assert config.stride == 16
+
+
+@pytest.mark.parametrize("config", [NetworkConfig((8, 16, 32), (2, 2), 1), NetworkConfig((4, 8), (2,), 2)])
+def test_no_pixel_beyond_the_receptive_radius_changes_the_answer_and_a_near_one_does(make_model, config):
+    module = make_model(config).build()
+    size = 16 * (config.receptive_radius // 8 + 2)
+    image = torch.zeros(1, 1, size, size, requires_grad=True)
+    # At every phase of the raster: a pixel's field depends on where it lies in it.
+    reached = 0
+    for phase in range(config.stride):
+        at = size // 2 + phase
+        (slope,) = torch.autograd.grad(module(image)[0, :, at, at].sum(), image)
+        rows = slope[0, 0].abs().sum(1).nonzero().flatten()
+        reached = max(reached, int((rows - at).abs().max()))
+    assert config.receptive_radius / 3 < reached <= config.receptive_radius
+
+
+def test_a_child_with_the_same_classes_answers_as_its_parent(make_model):
+    parent = make_model(classes=(A, B))
+    assert torch.equal(answer(child_of(parent, (A, B))), answer(parent))
+
+
+def test_a_child_with_its_classes_in_another_order_answers_in_that_order(make_model):
+    parent = make_model(classes=(A, B))
+    torch.testing.assert_close(answer(child_of(parent, (B, A))), answer(parent)[:, [0, 2, 1]])
+
+
+def test_a_new_class_leaves_the_answers_for_the_known_ones_as_they_were(make_model):
+    parent = make_model(classes=(A, B))
+    found = answer(child_of(parent, (C, B, A)))
+    torch.testing.assert_close(found[:, [0, 3, 2]], answer(parent))
+    assert found[:, 1].std() > 0
+
+
+def test_a_dropped_class_leaves_its_rows_behind_but_keeps_the_others(make_model):
+    parent = make_model(classes=(A, B))
+    child = child_of(parent, (B,))
+    source, rows = (
+        parent.weights["model.2.1.conv.unit0.conv.weight"],
+        child.weights["model.2.1.conv.unit0.conv.weight"],
+    )
+    torch.testing.assert_close(rows, source[[0, 2]][:, [0, 2]])
+
+
+def test_weights_of_another_network_are_refused(make_model):
+    parent = make_model(classes=(A,))
+    fresh = NetworkConfig((8, 16, 48), (2, 2), 1).build(1).state_dict()
+    with pytest.raises(InvalidArgument, match="not"):
+        inherited_weights(parent, (A,), fresh)
+    with pytest.raises(InvalidArgument, match="do not fit"):
+        NetworkModel(NetworkConfig(), (A,), parent.weights).build()
+
+
+@pytest.mark.parametrize("config", [NetworkConfig(), NetworkConfig((4, 8), (2,), 1, "instance", 0.25)])
+def test_a_configuration_survives_the_way_through_json(config):
+    definition = json.loads(json.dumps(config.network_def(3)))
+    assert NetworkConfig.from_network_def(definition) == (config, 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"_target_": "subprocess.Popen"},
+        {"_target_": "monai.networks.nets.SwinUNETR"},
+        {"args": ["rm"]},
+        {"channels": "$__import__('os').system('true')"},
+        {"channels": [16, 10**9], "strides": [2]},
+        {"norm": ["batch", {"affine": False}]},
+        {"out_channels": 1},
+        {"spatial_dims": 3},
+        {"strides": None},
+    ],
+)
+def test_a_network_that_is_not_allowed_is_never_built(change):
+    with pytest.raises(InvalidArgument):
+        NetworkConfig.from_network_def(NetworkConfig().network_def(1) | change)
+
+
+def test_a_definition_without_its_channels_is_refused():
+    with pytest.raises(InvalidArgument, match="channels"):
+        NetworkConfig.from_network_def({"_target_": "UNet", "norm": "batch", "spatial_dims": 2, "in_channels": 1,
+                                        "out_channels": 2})  # fmt: skip
+
+
+@pytest.mark.parametrize("classes", [(), (A, LabelClass(2, "x")), (A, LabelClass(7, "a"))])
+def test_classes_must_exist_and_differ(classes):
+    with pytest.raises(InvalidArgument):
+        require_classes(classes)
+
+
+@pytest.mark.parametrize("value", [0, 1, 256])
+def test_values_kept_for_background_and_the_unknown_are_no_classes(value):
+    with pytest.raises(InvalidArgument):
+        LabelClass(value, "x")

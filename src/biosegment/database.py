@@ -64,23 +64,25 @@ _WRITING: Final = "biosegment_writing"
 class Database:
     """Transactions on one database; safe for many tasks of one event loop, and for many processes."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, wait_s: float) -> None:
         self._engine = engine
+        self._wait_s = wait_s
         # SQLite has one writer; its own waiting is by polling and unfair, so tasks queue here first.
         self._queue = asyncio.Lock() if engine.dialect.name == "sqlite" else None
 
     @classmethod
-    def open(cls, url: str) -> Database:
+    def open(cls, url: str, wait_s: float = _BUSY_TIMEOUT_S) -> Database:
         """Prepare the pool; connects with the first transaction.
 
         Args:
             url: `sqlite+aiosqlite:////absolute/file` or `postgresql+psycopg://user:password@host/name`.
+            wait_s: How long an SQLite transaction waits for the lock of another process.
         """
         if make_url(url).get_backend_name() == "sqlite":
             engine = create_async_engine(
-                url, pool_size=_POOL_SIZE, max_overflow=0, connect_args={"timeout": _BUSY_TIMEOUT_S}
+                url, pool_size=_POOL_SIZE, max_overflow=0, connect_args={"timeout": wait_s}
             )
-            _prepare_sqlite(engine.sync_engine)
+            _prepare_sqlite(engine.sync_engine, wait_s)
         else:
             engine = create_async_engine(
                 url,
@@ -89,7 +91,7 @@ class Database:
                 pool_pre_ping=True,
                 connect_args={"connect_timeout": 5},
             )
-        return cls(engine)
+        return cls(engine, wait_s)
 
     @property
     def dialect(self) -> str:
@@ -139,12 +141,12 @@ class Database:
             yield
             return
         try:
-            async with asyncio.timeout(2 * _BUSY_TIMEOUT_S):
+            async with asyncio.timeout(2 * self._wait_s):
                 await self._queue.acquire()
         except TimeoutError as error:
             raise Unavailable(
                 "DATABASE_UNAVAILABLE",
-                f"the database was busy with other writes for {2 * _BUSY_TIMEOUT_S:g} s; try again",
+                f"the database was busy with other writes for {2 * self._wait_s:g} s; try again",
             ) from error
         try:
             yield
@@ -175,7 +177,7 @@ def migrate(url: str, package: str) -> None:
         place, connect_args={"timeout": _BUSY_TIMEOUT_S} if is_sqlite else {"connect_timeout": 5}
     )
     if is_sqlite:
-        _prepare_sqlite(engine)
+        _prepare_sqlite(engine, _BUSY_TIMEOUT_S)
     try:
         # Alembic's `op` is one per process.
         with _translated(), _MIGRATING, engine.connect() as connection:
@@ -228,14 +230,14 @@ def _upgrade(connection: Connection, folder: Path) -> None:
         ) from error
 
 
-def _prepare_sqlite(engine: Any) -> None:
+def _prepare_sqlite(engine: Any, wait_s: float) -> None:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, record: Any) -> None:
         # Python's driver would begin transactions late and by itself; `begin` below does so explicitly.
         connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in (
-            f"busy_timeout={int(_BUSY_TIMEOUT_S * 1000)}",
+            f"busy_timeout={int(wait_s * 1000)}",
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",

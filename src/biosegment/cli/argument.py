@@ -1,0 +1,63 @@
+"""Arguments that several commands share, and how they are read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from biosegment.errors import InvalidArgument
+from biosegment.volume import Region, VoxelSize
+
+ProjectOption = Annotated[
+    str, typer.Option("--project", "-p", help="Project id.", envvar="BIOSEGMENT_PROJECT", show_default=False)
+]
+RegionOption = Annotated[
+    str,
+    typer.Option("--region", help="z0:z1,y0:y1,x0:x1 in voxels of level 0, half-open.", show_default=False),
+]
+WaitOption = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Wait and show progress, or return the job.")
+]
+
+
+def project_name(project: str) -> str:
+    """`projects/{id}` from an id or a name."""
+    return project if project.startswith("projects/") else f"projects/{project}"
+
+
+def volume_name(volume: str, project: str) -> str:
+    """`projects/{p}/volumes/{v}` from a name, or from an id and a project."""
+    if volume.startswith("projects/"):
+        return volume
+    if not project:
+        raise InvalidArgument("NO_PROJECT", f"say which project volume {volume!r} is in: --project ID")
+    return f"{project_name(project)}/volumes/{volume}"
+
+
+def parse_region(text: str) -> Region | None:
+    """Read `z0:z1,y0:y1,x0:x1`; None for ''."""
+    if not text:
+        return None
+    try:
+        bounds = [tuple(int(end) for end in part.split(":")) for part in text.split(",")]
+        (z0, z1), (y0, y1), (x0, x1) = bounds
+    except ValueError as error:
+        raise InvalidArgument(
+            "BAD_REGION", f"region {text!r} is not of the form z0:z1,y0:y1,x0:x1"
+        ) from error
+    return Region((z0, y0, x0), (z1, y1, x1))  # type: ignore[arg-type]
+
+
+def parse_voxel_size(text: str) -> VoxelSize | None:
+    """Read `z,y,x` or one number for all, in nm; None for ''."""
+    if not text:
+        return None
+    try:
+        parts = [float(part) for part in text.split(",")]
+        z, y, x = parts * 3 if len(parts) == 1 else parts
+    except ValueError as error:
+        raise InvalidArgument(
+            "BAD_VOXEL_SIZE", f"voxel size {text!r} is not z,y,x (or one number) in nm"
+        ) from error
+    return VoxelSize(z, y, x)

@@ -1,0 +1,203 @@
+"""Training, prediction, export; jobs and models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biosegment.cli.argument import (
+    ProjectOption,
+    RegionOption,
+    WaitOption,
+    parse_region,
+    project_name,
+    volume_name,
+)
+from biosegment.cli.output import JsonOption, console, follow, show, show_list
+from biosegment.client import connect
+from biosegment.errors import InvalidArgument
+
+job = typer.Typer(no_args_is_help=True, help="Long work: list, watch, cancel.")
+model = typer.Typer(no_args_is_help=True, help="Model versions.")
+
+
+def train(
+    project_id: ProjectOption,
+    parent: Annotated[str, typer.Option(help="Model to start from; the newest by default.")] = "",
+    from_scratch: Annotated[bool, typer.Option(help="Start from random weights.")] = False,
+    seed: int = 0,
+    max_steps: Annotated[int, typer.Option(help="Optimisation steps; 0 for the default.")] = 0,
+    option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of the training configuration.")
+    ] = None,
+    wait: WaitOption = True,
+    json: JsonOption = False,
+) -> None:
+    """Make a new model version from the annotations."""
+    options = dict(_option(item) for item in option or ())
+    with connect() as client:
+        made = client.jobs.train(
+            project_name(project_id),
+            parent=parent,
+            from_scratch=from_scratch,
+            seed=seed,
+            max_steps=max_steps,
+            options=options,
+        )
+        follow(client, made, json, wait)
+
+
+def _option(text: str) -> tuple[str, float | str]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise InvalidArgument("BAD_OPTION", f"--option takes NAME=VALUE, not {text!r}")
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value
+
+
+def predict(
+    volume_id: Annotated[str, typer.Argument(help="Volume id or name.")],
+    project_id: ProjectOption = "",
+    model_name: Annotated[str, typer.Option("--model", help="The newest by default.")] = "",
+    region: RegionOption = "",
+    probabilities: Annotated[bool, typer.Option(help="Also keep probabilities.")] = False,
+    wait: WaitOption = True,
+    json: JsonOption = False,
+) -> None:
+    """Predict a volume."""
+    with connect() as client:
+        made = client.jobs.predict(
+            volume_name(volume_id, project_id),
+            model=model_name,
+            region=parse_region(region),
+            probabilities=probabilities,
+        )
+        follow(client, made, json, wait)
+
+
+def export(
+    source: Annotated[str, typer.Argument(help="Volume id, or the name of a volume or layer.")],
+    output: Annotated[Path, typer.Argument(help="File to write.")],
+    project_id: ProjectOption = "",
+    raw: Annotated[bool, typer.Option(help="The volume's grey values instead of its segmentation.")] = False,
+    region: RegionOption = "",
+    json: JsonOption = False,
+) -> None:
+    """Write the segmentation of a volume (prediction under annotations), or a layer, as OME-TIFF."""
+    name = volume_name(source, project_id)
+    segmentation = "/layers/" not in name and not raw
+    with connect() as client:
+        made = client.jobs.export(name, segmentation=segmentation, region=parse_region(region))
+        done = client.jobs.wait(made.name)
+        path = client.volumes.download(done.artifact, output)
+    if json:
+        show(done, True)
+    else:
+        console.print(f"{path}: {path.stat().st_size} bytes", highlight=False)
+
+
+@job.command("list")
+def list_jobs(
+    project_id: ProjectOption = "",
+    state: Annotated[str, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = "",
+    json: JsonOption = False,
+) -> None:
+    """List jobs, newest first; of all projects for administrators."""
+    with connect() as client:
+        found = client.jobs.list(project_name(project_id) if project_id else "", state=state)
+    show_list(
+        found, ("name", "kind", "state", "fraction", "step", "owner", "create_time"), json, "no jobs yet"
+    )
+
+
+@job.command("show")
+def show_job(name: str, json: JsonOption = False) -> None:
+    """Show a job."""
+    with connect() as client:
+        show(client.jobs.get(name), json)
+
+
+@job.command("watch")
+def watch_job(name: str, json: JsonOption = False) -> None:
+    """Follow a job to its end."""
+    with connect() as client:
+        follow(client, client.jobs.get(name), json)
+
+
+@job.command("cancel")
+def cancel_job(name: str, json: JsonOption = False) -> None:
+    """Ask a job to stop."""
+    with connect() as client:
+        show(client.jobs.cancel(name), json)
+
+
+@job.command("retry")
+def retry_job(name: str, json: JsonOption = False) -> None:
+    """Queue a failed or cancelled job again."""
+    with connect() as client:
+        show(client.jobs.retry(name), json)
+
+
+@job.command("log")
+def show_log(name: str, json: JsonOption = False) -> None:
+    """Print the log of a job."""
+    with connect() as client:
+        lines = client.jobs.log(name)
+    if json:
+        show_list(lines, (), True, "")
+    else:
+        for line in lines:
+            console.print(f"{line.time:%H:%M:%S} [{line.attempt}] {line.text}", highlight=False, markup=False)
+
+
+@model.command("list")
+def list_models(project_id: ProjectOption, json: JsonOption = False) -> None:
+    """List the models of a project, newest first."""
+    with connect() as client:
+        found = client.models.list(project_name(project_id))
+    columns = ("name", "version", "display_name", "parent", "annotation_count", "metrics")
+    show_list(found, columns, json, "no models yet")
+
+
+@model.command("show")
+def show_model(name: str, json: JsonOption = False) -> None:
+    """Show a model with its training configuration."""
+    with connect() as client:
+        show(client.models.get(name), json)
+
+
+@model.command("lineage")
+def show_lineage(name: str, json: JsonOption = False) -> None:
+    """Show a model and its ancestors."""
+    with connect() as client:
+        show_list(client.models.lineage(name), ("name", "version", "annotation_count", "metrics"), json, "")
+
+
+@model.command("export")
+def export_model(name: str, output: Annotated[Path, typer.Argument(help="Zip file to write.")]) -> None:
+    """Write the MONAI bundle of a model."""
+    with connect() as client:
+        path = client.models.export(name, output)
+    console.print(f"{path}: {path.stat().st_size} bytes", highlight=False)
+
+
+@model.command("import")
+def import_model(
+    bundle: Annotated[Path, typer.Argument(help="MONAI bundle as a zip file.")],
+    project_id: ProjectOption,
+    json: JsonOption = False,
+) -> None:
+    """Register a MONAI bundle as a model."""
+    with connect() as client:
+        show(client.models.import_bundle(project_name(project_id), bundle), json)
+
+
+@model.command("delete")
+def delete_model(name: str) -> None:
+    """Delete the weights of a model."""
+    with connect() as client:
+        client.models.delete(name)

@@ -1,0 +1,125 @@
+"""What commands print: tables and progress bars for people, JSON for scripts."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from biosegment.client import Client
+from biosegment.client.resources import Job
+
+console = Console()
+notes = Console(stderr=True)
+"""For everything that is not the result, so that a script can read standard output."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def to_plain(value: Any) -> Any:
+    """Turn results of the SDK into what `json.dumps` takes."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def show(value: Any, as_json: bool) -> None:
+    """Print one result: JSON, or its fields below each other, empty ones left out."""
+    if as_json:
+        print(json.dumps(to_plain(value)))
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, item in to_plain(value).items():
+        if item not in ("", None, [], {}, 0):
+            text = item if isinstance(item, str) else json.dumps(item)
+            table.add_row(f"[bold]{name.replace('_', ' ')}", text)
+    console.print(table)
+
+
+def show_list(values: Sequence[Any], columns: Sequence[str], as_json: bool, empty: str) -> None:
+    """Print results: a JSON array, or a table of the named fields, or a word when there are none."""
+    if as_json:
+        print(json.dumps([to_plain(value) for value in values]))
+        return
+    if not values:
+        notes.print(empty)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for value in values:
+        plain = to_plain(value)
+        table.add_row(*(_cell(plain[column]) for column in columns))
+    # A table for a pipe is never wrapped to the width of a terminal that is not there.
+    (console if sys.stdout.isatty() else Console(width=240)).print(table)
+
+
+def _cell(item: Any) -> str:
+    if isinstance(item, float):
+        return f"{item:.4g}"
+    if isinstance(item, list):
+        return (
+            " x ".join(map(str, item))
+            if all(isinstance(part, int) for part in item)
+            else ", ".join(map(str, item))
+        )
+    if isinstance(item, dict):
+        return ", ".join(f"{key} {_cell(part)}" for key, part in item.items())
+    return "" if item is None else str(item)
+
+
+def follow(client: Client, job: Job, as_json: bool, wait: bool = True) -> None:
+    """Show a job's progress bar until it has ended, then its result; only its name without `wait`."""
+    if not wait:
+        show(job, as_json) if as_json else console.print(job.name)
+        return
+    if as_json:
+        show(client.jobs.wait(job.name), True)
+        return
+    with progress_bar() as bar:
+        task = bar.add_task(job.kind, total=1.0)
+
+        def update(now: Job) -> None:
+            step = now.step or now.state.value
+            bar.update(task, completed=now.fraction, description=f"{now.kind}: {step}")
+
+        done = client.jobs.wait(job.name, on_change=update)
+        bar.update(task, completed=1.0)
+    for made in _results(done):
+        console.print(made)
+
+
+def _results(job: Job) -> Iterable[str]:
+    yield from (name for name in (job.volume, job.model, job.artifact, *job.layers) if name)
+
+
+def progress_bar() -> Progress:
+    """A bar on standard error that also looks decent in a log file."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=notes,
+        transient=False,
+    )

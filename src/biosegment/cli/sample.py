@@ -1,0 +1,208 @@
+"""Samples, annotations and the pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from biosegment.cli.argument import ProjectOption, RegionOption, parse_region, project_name, volume_name
+from biosegment.cli.output import JsonOption, notes, show, show_list
+from biosegment.client import connect
+from biosegment.errors import InvalidArgument
+
+sample = typer.Typer(no_args_is_help=True, help="What to annotate next.")
+annotation = typer.Typer(no_args_is_help=True, help="What was annotated.")
+
+
+@sample.command("next")
+def next_samples(
+    project_id: ProjectOption,
+    count: Annotated[int, typer.Option(min=1, max=100)] = 1,
+    strategy: Annotated[str, typer.Option(help="Instead of the pool's strategies.")] = "",
+    json: JsonOption = False,
+) -> None:
+    """Lease the samples that are most worth annotating."""
+    with connect() as client:
+        claim = client.samples.claim(project_name(project_id), count, strategy=strategy)
+    if claim.notice:
+        notes.print(claim.notice)
+    columns = ("name", "volume", "region", "strategy", "score", "expire_time")
+    show_list(claim.samples, columns, json, "nothing to annotate")
+
+
+@sample.command("create")
+def create_sample(
+    volume_id: str, region: RegionOption, project_id: ProjectOption = "", json: JsonOption = False
+) -> None:
+    """Lease a region of your own choice."""
+    wanted = parse_region(region)
+    if wanted is None:
+        raise InvalidArgument("BAD_REGION", "say which region: --region z0:z1,y0:y1,x0:x1")
+    name = volume_name(volume_id, project_id)
+    with connect() as client:
+        show(client.samples.create("/".join(name.split("/")[:2]), name, wanted), json)
+
+
+@sample.command("list")
+def list_samples(
+    project_id: ProjectOption,
+    state: Annotated[str, typer.Option(help="leased, annotated, skipped or open.")] = "",
+    json: JsonOption = False,
+) -> None:
+    """List the samples of a project."""
+    with connect() as client:
+        found = client.samples.list(project_name(project_id), state=state)
+    show_list(found, ("name", "state", "holder", "region", "strategy", "score"), json, "no samples yet")
+
+
+@sample.command("renew")
+def renew_lease(name: str, json: JsonOption = False) -> None:
+    """Extend your lease on a sample."""
+    with connect() as client:
+        show(client.samples.renew(name), json)
+
+
+@sample.command("release")
+def release_sample(name: str, json: JsonOption = False) -> None:
+    """Give a sample back."""
+    with connect() as client:
+        show(client.samples.release(name), json)
+
+
+@sample.command("skip")
+def skip_sample(
+    name: str, reason: Annotated[str, typer.Option(help="Why.")], json: JsonOption = False
+) -> None:
+    """Set a sample aside."""
+    with connect() as client:
+        show(client.samples.skip(name, reason), json)
+
+
+@sample.command("pool")
+def show_pool(project_id: ProjectOption, json: JsonOption = False) -> None:
+    """Show how samples are chosen."""
+    with connect() as client:
+        show(client.samples.pool(project_name(project_id)), json)
+
+
+@sample.command("configure")
+def configure_pool(
+    project_id: ProjectOption,
+    strategy: Annotated[
+        list[str] | None, typer.Option(help="Strategy, or strategy=share; repeatable, shares sum to 1.")
+    ] = None,
+    train_after: Annotated[int | None, typer.Option(help="Train after so many new annotations.")] = None,
+    manual: Annotated[
+        bool | None, typer.Option("--manual/--automatic", help="Train only when asked to.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Change how samples are chosen and when to train."""
+    shares: dict[str, float] | None = None
+    if strategy:
+        try:
+            shares = {
+                name: float(share or 1) for name, _, share in (item.partition("=") for item in strategy)
+            }
+        except ValueError as error:
+            raise InvalidArgument("BAD_SHARE", f"--strategy takes NAME or NAME=SHARE: {error}") from error
+    with connect() as client:
+        pool = client.samples.configure(
+            project_name(project_id),
+            strategies=shares,
+            train_after_annotations=train_after,
+            manual_training=manual,
+        )
+    show(pool, json)
+
+
+@sample.command("strategies")
+def list_strategies(json: JsonOption = False) -> None:
+    """List the strategies that can rank the pool."""
+    with connect() as client:
+        found = client.samples.strategies()
+    show_list(found, ("strategy", "measures", "cold_start", "description"), json, "none")
+
+
+def _read_labels(path: Path) -> NDArray[np.uint8]:
+    if path.suffix == ".npy":
+        labels = np.load(path, allow_pickle=False)
+    elif path.suffix in (".tif", ".tiff"):
+        from tifffile import imread
+
+        labels = imread(path)
+    else:
+        raise InvalidArgument("BAD_LABELS_FILE", f"{path} is neither a NumPy (.npy) nor a TIFF (.tif) file")
+    labels = labels[None] if labels.ndim == 2 else labels
+    if labels.dtype == bool or labels.ndim != 3 or labels.min() < 0 or labels.max() > 255:
+        raise InvalidArgument(
+            "BAD_LABELS_FILE",
+            f"{path} holds {labels.dtype} {labels.shape}; labels are (z, y, x) or (y, x) with 0 not annotated, "
+            "1 background, 2.. classes",
+        )
+    return np.asarray(labels, np.uint8)
+
+
+@annotation.command("commit")
+def commit_annotation(
+    labels: Annotated[
+        Path, typer.Argument(help="Labels as .npy or .tif: 0 not annotated, 1 background, 2.. classes.")
+    ],
+    sample_name: Annotated[str, typer.Option("--sample", help="The leased sample that this answers.")] = "",
+    volume_id: Annotated[str, typer.Option("--volume", help="Or a volume,")] = "",
+    region: RegionOption = "",
+    project_id: ProjectOption = "",
+    kind: Annotated[str, typer.Option(help="dense or scribbles.")] = "dense",
+    comment: str = "",
+    json: JsonOption = False,
+) -> None:
+    """Store an annotation."""
+    array = _read_labels(labels)
+    with connect() as client:
+        if sample_name:
+            held = client.samples.get(sample_name)
+            made = client.annotations.commit(array, sample=held, kind=kind, comment=comment)
+        else:
+            name = volume_name(volume_id, project_id)
+            made = client.annotations.commit(
+                array, volume=name, region=parse_region(region), kind=kind, comment=comment
+            )
+    show(made, json)
+
+
+@annotation.command("list")
+def list_annotations(project_id: ProjectOption, json: JsonOption = False) -> None:
+    """List the annotations of a project."""
+    with connect() as client:
+        found = client.annotations.list(project_name(project_id))
+    show_list(found, ("name", "state", "author", "region", "kind", "strategy"), json, "no annotations yet")
+
+
+@annotation.command("revert")
+def revert_annotation(name: str, json: JsonOption = False) -> None:
+    """Take an annotation back."""
+    with connect() as client:
+        show(client.annotations.revert(name), json)
+
+
+@annotation.command("review")
+def review_annotation(
+    name: str,
+    accept: Annotated[bool, typer.Option("--accept/--reject", help="The verdict.")],
+    comment: Annotated[str, typer.Option(help="Why; needed to reject.")] = "",
+    json: JsonOption = False,
+) -> None:
+    """Accept or reject an annotation."""
+    with connect() as client:
+        show(client.annotations.review(name, accepted=accept, comment=comment), json)
+
+
+@annotation.command("rebuild")
+def rebuild_layer(volume_id: str, project_id: ProjectOption = "") -> None:
+    """Make the annotations layer of a volume anew from the records."""
+    with connect() as client:
+        notes.print(client.annotations.rebuild(volume_name(volume_id, project_id)))

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Awaitable
-from typing import IO, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -67,9 +68,10 @@ class Pending(Protocol):
 class Array:
     """An open array; safe to use from several threads."""
 
-    def __init__(self, name: str, store: Any) -> None:
+    def __init__(self, name: str, store: Any, keep: object = None) -> None:
         self.name = name
         self._store = store
+        self._keep = keep  # what the store needs to stay open as long as it
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -128,12 +130,15 @@ class Array:
                 )
             region.require_within(self.shape, self.name)
             region = region.slices
-        try:
-            return self._store[region]
-        except (IndexError, ValueError) as error:
+        bounds = [part.indices(size) for part, size in zip(region, self.shape, strict=False)]
+        # NumPy would cut a slice to the array, and the caller would get another shape than it asked for.
+        if len(region) != len(self.shape) or any(
+            part.stop is not None and part.stop > size for part, size in zip(region, self.shape, strict=False)
+        ):
             raise InvalidArgument(
                 "REGION_OUT_OF_BOUNDS", f"{region} is not inside {self.name}, whose shape is {self.shape}"
-            ) from error
+            )
+        return self._store[tuple(slice(start, stop) for start, stop, _ in bounds)]
 
     def _wait(self, future: Any) -> Any:
         try:
@@ -197,6 +202,9 @@ class Arrays:
             "endpoint": self._settings.s3_endpoint_url,
             "aws_region": self._settings.s3_region,
             "aws_credentials": self._credentials.spec,
+            # radosgw answers 412 to every If-Match with a quoted ETag, and the engine would try for ever. Nothing is
+            # lost without it: writers do not share a shard.
+            "use_conditional_write": False,
         }
 
     def create(
@@ -250,7 +258,11 @@ class Arrays:
     def _open(self, spec: dict[str, Any], key: str, create: bool) -> Array:
         whole = {"driver": "zarr3", "kvstore": self.kvstore(key), **spec}
         try:
-            return Array(key, ts.open(whole, context=self._context, create=create, open=not create).result())
+            return Array(
+                key,
+                ts.open(whole, context=self._context, create=create, open=not create).result(),
+                self._credentials,
+            )
         except ValueError as error:
             raise _mapped(key, error) from None
 
@@ -315,13 +327,13 @@ class _CredentialsFile:
             f"aws_secret_access_key = {settings.s3_secret_access_key.get_secret_value()}\n"
         )
         if hasattr(os, "memfd_create"):
-            self._file: IO[str] = os.fdopen(os.memfd_create("s3", os.MFD_CLOEXEC), "w")
-            path = f"/proc/self/fd/{self._file.fileno()}"
+            descriptor = os.memfd_create("s3", os.MFD_CLOEXEC)
+            path = f"/proc/self/fd/{descriptor}"
         else:
-            self._file = tempfile.NamedTemporaryFile("w", prefix="s3-")  # readable by its owner only
-            path = self._file.name
-        self._file.write(text)
-        self._file.flush()
+            descriptor, path = tempfile.mkstemp(prefix="s3-")  # readable by its owner only
+            weakref.finalize(self, os.unlink, path)
+        os.write(descriptor, text.encode())
+        weakref.finalize(self, os.close, descriptor)
         self.spec = {
             "type": "profile",
             "profile": "default",

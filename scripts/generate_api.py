@@ -24,7 +24,15 @@ def generate(destination: Path) -> None:
     outputs = [f"--{kind}_out={destination}" for kind in ("python", "pyi", "grpc_python")]
     protos = [str(path.relative_to(ROOT / "proto")) for path in sorted((ROOT / "proto").rglob("*.proto"))]
     subprocess.run(
-        [sys.executable, "-m", "grpc_tools.protoc", "-Iproto", *outputs, f"--mypy_grpc_out=quiet:{destination}", *protos],
+        [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            "-Iproto",
+            *outputs,
+            f"--mypy_grpc_out=quiet:{destination}",
+            *protos,
+        ],
         cwd=ROOT,
         env={**os.environ, "PATH": path},
         check=True,

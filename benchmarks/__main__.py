@@ -1,0 +1,12 @@
+"""Run all benchmarks that need no data of their own, one process each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+MODULES = ("startup", "region", "import_volume", "demo")
+
+if __name__ == "__main__":
+    codes = [subprocess.run([sys.executable, "-m", f"benchmarks.{name}"]).returncode for name in MODULES]
+    sys.exit(max(codes))

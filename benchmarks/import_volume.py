@@ -1,0 +1,155 @@
+"""Import speed and memory against ngff-zarr, on the same file, each run in a process of its own.
+
+    python benchmarks/import_volume.py path/to/train_raw.tif [--repeats 3] [--peer-repeats 1]
+
+Both write OME-Zarr 0.5 with the same levels (means of 2 x 2 x 2), shards, chunks and codec. Times are those of the
+conversion alone, without the start of the interpreter and the imports; memory is the peak of the whole process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+TARGET_RATIO = 8.0
+TARGET_PEAK_MB = 1000.0
+
+
+def run_biosegment(source_path: Path, output: Path) -> float:
+    """Import with our pipeline; seconds."""
+    from biosegment_datastore.importing import import_volume
+    from biosegment_datastore.source import open_source
+
+    from biosegment.settings import ObjectStoreSettings
+    from biosegment.storage.arrays import Arrays
+    from biosegment.storage.objects import open_blocking_objects
+
+    settings = ObjectStoreSettings(object_store_url=f"file://{output}")
+    began = time.perf_counter()
+    with open_source(source_path) as source:
+        arrays, objects = Arrays(settings), open_blocking_objects(settings)
+        import_volume(source, None, arrays, objects, "image.ome.zarr")
+    return time.perf_counter() - began
+
+
+def run_ngff_zarr(source_path: Path, output: Path) -> float:
+    """Convert with ngff-zarr, its TIFF reader and its averaging method; seconds."""
+    import ngff_zarr
+    import zarr.codecs
+
+    layout, factors = layout_of(source_path)
+    began = time.perf_counter()
+    image = ngff_zarr.cli_input_to_ngff_image(ngff_zarr.ConversionBackend.TIFFFILE, [str(source_path)])
+    multiscales = ngff_zarr.to_multiscales(
+        image,
+        scale_factors=factors,
+        method=ngff_zarr.Methods.ITKWASM_BIN_SHRINK,
+        chunks=dict(zip("zyx", layout.chunk, strict=True)),
+    )
+    per_shard = {axis: s // c for axis, s, c in zip("zyx", layout.shard, layout.chunk, strict=True)}
+    ngff_zarr.to_ngff_zarr(
+        output / "image.ome.zarr",
+        multiscales,
+        version="0.5",
+        chunks_per_shard=per_shard,
+        compressors=[zarr.codecs.ZstdCodec(level=1)],
+    )
+    return time.perf_counter() - began
+
+
+def layout_of(source_path: Path) -> tuple[Any, list[dict[str, int]]]:
+    """Our layout and cumulative factors for a file, for the other side to use."""
+    from biosegment_datastore.importing import import_layout
+    from biosegment_datastore.pyramid import plan_levels
+    from biosegment_datastore.source import open_source
+
+    with open_source(source_path) as source:
+        assert source.voxel_size is not None
+        levels = plan_levels(source.shape, source.voxel_size)
+        factors = [dict(zip("zyx", level.downsampling, strict=True)) for level in levels[1:]]
+        return import_layout(source.shape, source.dtype.itemsize), factors
+
+
+def measure(side: str, source_path: Path) -> dict[str, Any]:
+    """One run in a new process: seconds, peak MB and what was written."""
+    folder = Path(tempfile.mkdtemp(prefix=f"bench-{side}-"))
+    try:
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            __file__,
+            str(source_path),
+            "--side",
+            side,
+            "--output",
+            str(folder),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
+        return {**json.loads(done.stdout.splitlines()[-1]), "levels": described(folder / "image.ome.zarr")}
+    finally:
+        shutil.rmtree(folder)
+
+
+def described(image: Path) -> list[str]:
+    """Shape, shard, chunk and codecs of every level as they lie on the disk."""
+    import zarr
+
+    group = zarr.open_group(image, mode="r")
+    lines = []
+    for dataset in dict(group.attrs)["ome"]["multiscales"][0]["datasets"]:  # type: ignore[index, call-overload]
+        array: Any = group[dataset["path"]]
+        size = sum(path.stat().st_size for path in (image / dataset["path"]).rglob("*") if path.is_file())
+        codecs = ", ".join(repr(codec) for codec in array.compressors)
+        lines.append(
+            f"{array.shape} {array.dtype} shard {array.shards} chunk {array.chunks} {codecs} {size / 1e6:.1f} MB"
+        )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peer-repeats", type=int, default=1)
+    parser.add_argument("--side", choices=["biosegment", "ngff-zarr"], help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        convert = run_biosegment if options.side == "biosegment" else run_ngff_zarr
+        seconds = convert(options.source, options.output)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"seconds": round(seconds, 3), "peak_mb": round(peak)}))
+        return
+    print("command:", "python", *sys.argv)
+    medians = {}
+    for side, repeats in (("biosegment", options.repeats), ("ngff-zarr", options.peer_repeats)):
+        samples = [measure(side, options.source) for _ in range(repeats)]
+        medians[side] = statistics.median(sample["seconds"] for sample in samples)
+        peak = max(sample["peak_mb"] for sample in samples)
+        medians[f"{side} peak"] = peak
+        print(f"{side}: seconds {[sample['seconds'] for sample in samples]}, peak {peak} MB")
+        for line in samples[0]["levels"]:
+            print("   ", line)
+    ratio, peak = medians["ngff-zarr"] / medians["biosegment"], medians["biosegment peak"]
+    good = ratio >= TARGET_RATIO and peak < TARGET_PEAK_MB
+    print(f"{ratio:.1f} times as fast (target {TARGET_RATIO:g}), peak {peak} MB (target {TARGET_PEAK_MB:g})")
+    print("PASS" if good else "FAIL")
+    raise SystemExit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The main job from end to end, with a simulated annotator who answers from ground truth."""

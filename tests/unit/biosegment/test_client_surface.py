@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import inspect
+
+import biosegment
+from biosegment.client import asynchronous, synchronous
+
+GROUPS = ("platform", "projects", "volumes", "samples", "annotations", "models", "jobs")
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(biosegment.__all__) == biosegment.__all__
+    for name in biosegment.__all__:
+        assert getattr(biosegment, name) is not None
+
+
+def test_both_faces_have_the_same_methods_with_the_same_arguments() -> None:
+    for group in GROUPS:
+        name = group.capitalize()
+        one, other = getattr(asynchronous, name), getattr(synchronous, name)
+        methods = {key for key, value in vars(one).items() if inspect.isfunction(value) and key[0] != "_"}
+        assert methods == {key for key in vars(other) if key[0] != "_"}
+        for method in methods:
+            parameters = inspect.signature(getattr(one, method)).parameters
+            assert parameters == inspect.signature(getattr(other, method)).parameters, f"{name}.{method}"
+            assert getattr(one, method).__doc__ == getattr(other, method).__doc__

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+
+from biosegment.auth import Authorizer, Kind, Permission, Principal, Role
+from biosegment.database import Database
+from biosegment.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unimplemented,
+)
+from biosegment.jobs import (
+    JobCrashed,
+    JobKind,
+    JobResult,
+    JobRunner,
+    JobService,
+    JobSignal,
+    JobState,
+    Progress,
+    RunnerLimits,
+    SqlJobs,
+)
+from biosegment.jobs.tables import create_job_tables_v1
+
+ANN = Principal(Kind.USER, "ann")
+BOB = Principal(Kind.USER, "bob")
+EVE = Principal(Kind.USER, "eve")
+ROOT = Principal(Kind.USER, "root", is_admin=True)
+LIMITS = RunnerLimits(concurrent=2, poll_s=0.2, heartbeat_s=0.2, stale_s=60)
+
+
+class Roles:
+    async def role(self, user: str, project_id: str) -> Role | None:
+        return {"ann": Role.MANAGER, "bob": Role.VIEWER}.get(user) if project_id == "p" else None
+
+
+async def complete(principal: Principal, project_id: str, spec: bytes) -> bytes:
+    if spec == b"impossible":
+        raise InvalidArgument("BAD_SPEC", "never works")
+    return spec + b"+"
+
+
+@pytest.fixture
+async def jobs(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.db")
+    with engine.begin() as connection:
+        create_job_tables_v1(Operations(MigrationContext.configure(connection)))
+    engine.dispose()
+    database = Database.open(f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
+    yield SqlJobs(database, "trainer", JobSignal())
+    await database.close()
+
+
+@pytest.fixture
+def service(jobs):
+    kinds = {
+        "train": JobKind(Permission.MODEL_WRITE, complete),
+        "export": JobKind(Permission.EXPORT, complete),
+    }
+    return JobService(jobs, Authorizer(Roles()), kinds)
+
+
+@contextlib.asynccontextmanager
+async def running(jobs, handlers, **options):
+    task = asyncio.create_task(JobRunner(jobs, handlers, LIMITS, **options).run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def ended(service, job):
+    async with asyncio.timeout(20):
+        async for seen in service.watch(ANN, job.job_id, 0):
+            last = seen
+    return last
+
+
+async def test_a_job_runs_and_watchers_see_it_to_its_end(jobs, service):
+    async def train(context):
+        await context.log("begins")
+        await context.progress(Progress(0.5, "half"), {"loss": 1.0})
+        return JobResult(model="models/m")
+
+    job = await service.create(ANN, "p", "train", b"s", "r")
+    async with running(jobs, {"train": train}):
+        last = await ended(service, job)
+    assert (last.state, last.result, last.attempt) == (JobState.SUCCEEDED, JobResult(model="models/m"), 1)
+    assert last.spec == b"s+"
+    assert [line.text for line in await service.log(ANN, job.job_id, 0, 0)] == ["begins"]
+    assert [seen async for seen in service.watch(ANN, job.job_id, last.revision)] == []
+
+
+async def test_a_handlers_error_is_the_jobs_error(jobs, service):
+    async def train(context):
+        raise ResourceExhausted("DISK_FULL", "make room")
+
+    async def export(context):
+        raise ZeroDivisionError("secret detail")
+
+    one = await service.create(ANN, "p", "train", b"s", "r1")
+    two = await service.create(ANN, "p", "export", b"s", "r2")
+    async with running(jobs, {"train": train, "export": export}):
+        assert (await ended(service, one)).error.reason == "DISK_FULL"
+        error = (await ended(service, two)).error
+    assert error.reason == "INTERNAL"
+    assert "secret" not in error.message
+
+
+async def test_a_crashed_worker_is_tried_again_three_times_at_most(jobs, service):
+    attempts = []
+
+    async def train(context):
+        attempts.append(context.attempt)
+        raise JobCrashed("the worker was killed")
+
+    job = await service.create(ANN, "p", "train", b"s", "r")
+    async with running(jobs, {"train": train}):
+        last = await ended(service, job)
+    assert (last.state, last.error.reason, attempts) == (JobState.FAILED, "JOB_CRASHED", [1, 2, 3])
+
+
+async def test_cancelling_stops_a_running_job(jobs, service):
+    begun = asyncio.Event()
+
+    async def train(context):
+        begun.set()
+        await context.cancelled.wait()
+        context.raise_if_cancelled()
+
+    job = await service.create(ANN, "p", "train", b"s", "r")
+    async with running(jobs, {"train": train}):
+        await begun.wait()
+        assert (await service.cancel(ANN, job.job_id)).cancel_requested
+        assert (await ended(service, job)).state is JobState.CANCELLED
+
+
+async def test_a_runner_that_stops_gives_its_jobs_back_and_the_next_one_finishes_them(jobs, service):
+    begun = asyncio.Event()
+
+    async def hang(context):
+        begun.set()
+        await asyncio.sleep(3600)
+
+    async def train(context):
+        return JobResult(model=f"models/{context.attempt}")
+
+    job = await service.create(ANN, "p", "train", b"s", "r")
+    async with running(jobs, {"train": hang}):
+        await begun.wait()
+    assert (await jobs.get(job.job_id)).state is JobState.QUEUED
+    async with running(jobs, {"train": train}):
+        assert (await ended(service, job)).result.model == "models/2"
+
+
+async def test_what_a_dead_process_left_behind_is_taken_over_at_the_start(jobs, service):
+    async def train(context):
+        return JobResult(model=f"models/{context.attempt}")
+
+    job = await service.create(ANN, "p", "train", b"s", "r")
+    await jobs.claim("killed", ["train"])
+    async with running(jobs, {"train": train}):
+        assert (await ended(service, job)).attempt == 2
+
+
+async def test_no_more_jobs_run_at_once_than_allowed(jobs, service):
+    now, most = 0, 0
+
+    async def train(context):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.05)
+        now -= 1
+        return JobResult()
+
+    made = [await service.create(ANN, "p", "train", b"s", f"r{i}") for i in range(6)]
+    async with running(jobs, {"train": train}):
+        for job in made:
+            await ended(service, job)
+    assert most == 2
+
+
+async def test_permissions_follow_the_kind_and_strangers_learn_nothing(service):
+    job = await service.create(ANN, "p", "train", b"s", "r")
+    with pytest.raises(PermissionDenied):
+        await service.create(BOB, "p", "train", b"s", "r2")
+    with pytest.raises(PermissionDenied):
+        await service.cancel(BOB, job.job_id)
+    with pytest.raises(PermissionDenied):
+        await service.retry(BOB, job.job_id)
+    with pytest.raises(PermissionDenied):
+        await service.list(ANN, "", (), 0, "")
+    assert (await service.get(BOB, job.job_id)).job_id == job.job_id
+    with pytest.raises(NotFound) as caught:
+        await service.get(EVE, job.job_id)
+    with pytest.raises(NotFound) as unknown:
+        await service.get(EVE, "trainer-unknown")
+    assert caught.value.message.replace(job.job_id, "") == unknown.value.message.replace(
+        "trainer-unknown", ""
+    )
+    assert [found.job_id for found in (await service.list(ROOT, "", (), 0, ""))[0]] == [job.job_id]
+
+
+async def test_what_cannot_work_is_refused_at_once(service):
+    with pytest.raises(Unimplemented):
+        await service.create(ANN, "p", "pretrain", b"s", "r")
+    with pytest.raises(InvalidArgument):
+        await service.create(ANN, "p", "", b"", "r")
+    with pytest.raises(InvalidArgument):
+        await service.create(ANN, "p", "train", b"impossible", "r")
+    with pytest.raises(InvalidArgument):
+        await service.create(ANN, "p", "train", b"s", "")
+    assert (await service.list(ANN, "p", (), 0, ""))[0] == []
+
+
+async def test_a_repeated_request_is_the_same_job_and_another_one_is_refused(service):
+    first = await service.create(ANN, "p", "train", b"s", "r")
+    assert (await service.create(ANN, "p", "train", b"s", "r")).job_id == first.job_id
+    with pytest.raises(AlreadyExists):
+        await service.create(ANN, "p", "train", b"t", "r")
+
+
+async def test_pages_show_every_job_once_and_newest_first(service):
+    made = {(await service.create(ANN, "p", "train", b"s", f"r{i}")).job_id for i in range(5)}
+    seen, token = [], ""
+    while True:
+        page, token = await service.list(ANN, "p", (JobState.QUEUED,), 2, token)
+        seen += [job.job_id for job in page]
+        if not token:
+            break
+    assert seen == sorted(made, reverse=True)
+    _, token = await service.list(ANN, "p", (), 2, "")
+    with pytest.raises(InvalidArgument) as caught:
+        await service.list(ANN, "p", (JobState.FAILED,), 2, token)
+    assert caught.value.reason == "BAD_PAGE_TOKEN"

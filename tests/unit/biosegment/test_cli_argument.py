@@ -65,8 +65,8 @@ def test_the_platform_on_this_machine_is_found_in_its_data_folder(
 
 def test_the_environment_wins_over_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIOSEGMENT_ADDRESS", "lab:7310")
+    monkeypatch.delenv("BIOSEGMENT_TOKEN", raising=False)
     with pytest.raises(Unauthenticated, match="BIOSEGMENT_TOKEN"):
-        monkeypatch.delenv("BIOSEGMENT_TOKEN", raising=False)
         find_connection(data_dir=tmp_path)
     monkeypatch.setenv("BIOSEGMENT_TOKEN", "t")
     assert find_connection(data_dir=tmp_path).address == "lab:7310"

@@ -30,20 +30,23 @@ class PredictionConfig:
         factor: Level-0 voxels per working pixel in y and x.
         tiling: Tiles and halo.
         measures: Names of the score maps to compute.
-        slices_at_once: Slices in a forward pass; None: 4 on a CPU, where batches do not pay, 32 on a GPU.
+        slices_at_once: Slices that are read, held and yielded together; 16 is the depth of a stored chunk, which a
+            reader would otherwise decode for every slice again.
+        batch: Tiles in a forward pass; None: 1 on a CPU, where batches cost time, 32 on a GPU.
         with_labels: False leaves out level-0 labels, as scoring between rounds does.
     """
 
     factor: int = 1
     tiling: TilingConfig = field(default_factory=TilingConfig)
     measures: tuple[str, ...] = ("entropy",)
-    slices_at_once: int | None = None
+    slices_at_once: int = 16
+    batch: int | None = None
     with_labels: bool = True
 
     def __post_init__(self) -> None:
         require_measures(self.measures)
-        if self.factor < 1 or (self.slices_at_once is not None and self.slices_at_once < 1):
-            raise InvalidArgument("BAD_PREDICTION", "factor and slices_at_once must be at least 1")
+        if self.factor < 1 or self.slices_at_once < 1 or (self.batch is not None and self.batch < 1):
+            raise InvalidArgument("BAD_PREDICTION", "factor, slices_at_once and batch must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,15 +78,12 @@ class Predictor:
             raise InvalidArgument(
                 "BAD_TILING", f"tile and halo {config.tiling} must be multiples of the stride {self._stride}"
             )
+        self._batch = config.batch or (32 if self._device.type == "cuda" else 1)
         self._mixed = self._device.type == "cuda" and torch.cuda.is_bf16_supported()
         self._measures: dict[str, Measure] = require_measures(config.measures)
         self._values = torch.tensor(
             [1, *(c.value for c in model.classes)], dtype=torch.uint8, device=self._device
         )
-
-    @property
-    def slices_at_once(self) -> int:
-        return self._config.slices_at_once or (32 if self._device.type == "cuda" else 4)
 
     def predict(
         self, read: Reader, block: Region, volume_shape: tuple[int, int, int], statistics: SliceStatistics
@@ -101,8 +101,8 @@ class Predictor:
             InvalidArgument: REGION_OUT_OF_BOUNDS, UNALIGNED_BLOCK, BAD_STATISTICS.
         """
         self._require_block(block, volume_shape, statistics)
-        for z in range(block.start.z, block.stop.z, self.slices_at_once):
-            stop = min(z + self.slices_at_once, block.stop.z)
+        for z in range(block.start.z, block.stop.z, self._config.slices_at_once):
+            stop = min(z + self._config.slices_at_once, block.stop.z)
             part = Region(Index(z, *block.start[1:]), Index(stop, *block.stop[1:]))
             yield self._predict_slices(read, part, Index(*volume_shape), statistics[z:stop])
 
@@ -130,7 +130,9 @@ class Predictor:
         for row in axis_tiles(rows, -(-volume_shape.y // f), tiling, stride):
             for column in axis_tiles(columns, -(-volume_shape.x // f), tiling, stride):
                 image = self._read_tile(read, part, row, column, volume_shape, statistics)
-                self._fill(result, self._probabilities(image), row, column)
+                for z in range(0, len(image), self._batch):
+                    planes = slice(z, z + self._batch)
+                    self._fill(result, planes, self._probabilities(image[planes]), row, column)
         return result
 
     def _empty(self, part: Region, height: int, width: int) -> Prediction:
@@ -166,7 +168,7 @@ class Predictor:
             logits: Tensor = self._module(to_tensor(image, self._device))
         return torch.softmax(logits.float(), dim=1)
 
-    def _fill(self, result: Prediction, p: Tensor, row: AxisTile, column: AxisTile) -> None:
+    def _fill(self, result: Prediction, z: slice, p: Tensor, row: AxisTile, column: AxisTile) -> None:
         f = self._config.factor
         inner = p[
             :,
@@ -176,16 +178,16 @@ class Predictor:
         ]
         top, left = result.region.start.y // f, result.region.start.x // f
         y, x = row.keep.start - top, column.keep.start - left
-        place = (slice(y, y + len(row.keep)), slice(x, x + len(column.keep)))
+        place = (z, slice(y, y + len(row.keep)), slice(x, x + len(column.keep)))
         scaled = (inner[:, 1:] * 255).round().to(torch.uint8)
-        result.probabilities[(slice(None), slice(None), *place)] = scaled.transpose(0, 1).cpu().numpy()
-        cells = (slice(y // CELL, -(-place[0].stop // CELL)), slice(x // CELL, -(-place[1].stop // CELL)))
+        result.probabilities[(slice(None), *place)] = scaled.transpose(0, 1).cpu().numpy()
+        cells = (z, slice(y // CELL, -(-place[1].stop // CELL)), slice(x // CELL, -(-place[2].stop // CELL)))
         for name, measure in self._measures.items():
-            result.scores[name][(slice(None), *cells)] = pool(measure(inner)).cpu().numpy()
+            result.scores[name][cells] = pool(measure(inner)).cpu().numpy()
         if result.labels is not None:
             labels = self._labels(p, row, column)
             y, x = y * f, x * f
-            target = result.labels[:, y : y + len(row.keep) * f, x : x + len(column.keep) * f]
+            target = result.labels[z, y : y + len(row.keep) * f, x : x + len(column.keep) * f]
             target[:] = labels[:, : target.shape[1], : target.shape[2]].cpu().numpy()
 
     def _labels(self, p: Tensor, row: AxisTile, column: AxisTile) -> Tensor:
@@ -202,7 +204,13 @@ class Predictor:
             ranges.append(slice(start - before, stop + after))
             cut.append(slice(before * f, (before + len(axis.keep)) * f))
         wide = upsample_probabilities(p[:, :, ranges[0], ranges[1]], f)[:, :, cut[0], cut[1]]
-        return self._values[wide.argmax(1)]
+        # torch's argmax over a leading axis of two takes as long as the network; this does not.
+        best, labels = wide[:, 0], self._values[0].expand(wide[:, 0].shape)
+        for channel in range(1, wide.shape[1]):
+            wins = wide[:, channel] > best
+            best = torch.where(wins, wide[:, channel], best)
+            labels = torch.where(wins, self._values[channel], labels)
+        return labels
 
 
 def predict_block(

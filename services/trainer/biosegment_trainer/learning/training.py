@@ -57,11 +57,11 @@ class TrainingConfig:
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    steps: int = 400
+    steps: int = 200
     max_seconds: float | None = None
     batch_size: int = 8
     patch_size: int = 96
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     warmup: float = 0.1
     weight_decay: float = 1e-4
     ema_decay: float = 0.99

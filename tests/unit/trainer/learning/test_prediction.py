@@ -60,16 +60,16 @@ def one_pass(model, raw, factor):
     """The network on whole slices, without any of the code under test but the resampling."""
     image = normalise(downsample_raw(raw, factor), SliceStatistics.of_slices(raw))
     _, height, width = image.shape
-    padded = np.pad(image, ((0, 0), (64, 64 + -height % 16), (64, 64 + -width % 16)), mode="symmetric")
+    padded = np.pad(image, ((0, 0), (4, 4 + -height % 4), (4, 4 + -width % 4)), mode="symmetric")
     with torch.inference_mode():
         logits = model.build()(torch.from_numpy(padded).unsqueeze(1))
-    return torch.softmax(logits, 1)[:, :, 64 : 64 + height, 64 : 64 + width]
+    return torch.softmax(logits, 1)[:, :, 4 : 4 + height, 4 : 4 + width]
 
 
 @pytest.mark.parametrize("factor", [1, 2])
 def test_blocks_and_tiles_leave_no_seam_when_the_halo_covers_the_receptive_field(make_model, raw, factor):
     model = make_model(classes=TWO_CLASSES)
-    assert model.network.receptive_radius <= 64
+    assert (model.network.stride, model.network.receptive_radius <= 64) == (4, True)
     config = PredictionConfig(factor=factor, tiling=TilingConfig(64, 64), measures=tuple(MEASURES))
     found = assembled(model, raw, (2, 96 * factor, 64 * factor), config)
     expected = one_pass(model, raw, factor)
@@ -172,6 +172,25 @@ def test_tiles_keep_every_pixel_once_and_windows_lie_in_the_raster(start, stop, 
     for tile in tiles:
         assert tile.window.start % 16 == 0
         assert len(tile.window) % 16 == 0
-        assert tile.window.start <= tile.keep.start - 32 or tile.keep.start > tile.window.start + 32
-        assert tile.window.stop >= tile.keep.stop + 32
+        assert tile.window.start <= max(tile.keep.start - 32, -16)
+        assert tile.window.stop >= min(tile.keep.stop + 32, size + 16)
+        assert tile.window.stop < size + 32
         assert 0 <= tile.source.start < tile.source.stop <= size
+
+
+@pytest.mark.parametrize(("tile", "halo"), [(20, 16), (0, 16), (64, 8), (64, -16)])
+def test_tiles_off_the_score_grid_are_refused(tile, halo):
+    with pytest.raises(InvalidArgument, match="multiples of 16"):
+        TilingConfig(tile, halo)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_predicts_what_the_cpu_does(make_model, raw):
+    model, statistics = make_model(), SliceStatistics.of_slices(raw)
+    gpu, cpu = (
+        predict_block(model, lambda r: raw[r.slices], Region.of_shape(SHAPE), SHAPE, statistics, None, device)
+        for device in ("cuda", "cpu")
+    )
+    # bfloat16 has 8 bits of mantissa.
+    assert np.abs(gpu.probabilities.astype(int) - cpu.probabilities).mean() < 2

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from biosegment import supervisor
 from tests.deploy.dockerfile import lineage, parse, problems
 from tests.deploy.manifest import SERVICES, Manifest, named, pods
 
@@ -59,6 +60,13 @@ def test_each_role_installs_its_own_extra(text: str, root: Path) -> None:
         (install,) = [run for run in stages[source].of("RUN") if "biosegment[" in run]
         assert re.findall(r"biosegment\[(\w+)]", install) == [role]
         assert role in extras
+
+
+def test_memory_is_managed_as_on_the_embedded_platform(text: str) -> None:
+    settings = dict(pair.split("=", 1) for value in parse(text)["base"].of("ENV") for pair in value.split())
+    assert {
+        name: value for name, value in settings.items() if name.startswith("MALLOC_")
+    } == supervisor._MALLOC
 
 
 def test_torch_comes_first_and_only_where_it_is_used(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,14 @@ def test_files_may_be_imported_from_the_mounted_folder_only(manifests: list[Mani
     (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "imports"]
     assert mount["readOnly"]
     assert environment(manifests, container)["BIOSEGMENT_DATASTORE__IMPORT_ROOTS"] == mount["mountPath"]
+
+
+def test_the_readme_names_settings_that_exist(root: Path) -> None:
+    text = (root / "deploy/k8s/README.md").read_text()
+    named_there = set(re.findall(r"BIOSEGMENT_([A-Z]+)__([A-Z_]+)", text))
+    assert ("GATEWAY", "ADMIN_TOKEN_FILE") in named_there
+    for service, name in named_there:
+        assert name.lower() in settings_class(service.lower()).model_fields
 
 
 def test_ray_workers_know_where_object_storage_is(manifests: list[Manifest]) -> None:

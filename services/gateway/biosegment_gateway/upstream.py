@@ -1,0 +1,96 @@
+"""The services behind the gateway, as it reaches them over gRPC."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from biosegment.auth import Principal, PrincipalSigner
+from biosegment.errors import BiosegmentError, Unavailable
+from biosegment.rpc.call import MAX_MESSAGE_BYTES
+from biosegment.rpc.channel import CallPolicy, ServiceCredentials, connect
+from biosegment.rpc.server import VERSION_KEY
+
+# Above about a thousand calls on one connection gRPC loses some; the gateway takes 2048 at a time.
+_CONNECTIONS: Final = 2
+
+_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Whoever called the gateway decides about retries.
+    ("grpc.enable_retries", 0),
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a service says of itself; `serving` is None when it says nothing, and `version` is '' then."""
+
+    serving: bool | None
+    version: str
+
+
+class Upstream:
+    """One service: connections for forwarding raw calls, and a channel for the gateway's own ones."""
+
+    def __init__(self, name: str, address: str, signer: PrincipalSigner) -> None:
+        self.name = name
+        self.address = address
+        self._credentials = ServiceCredentials(signer, name)
+        self._connections = [
+            # Channels with equal options share their connection; a pool of its own keeps them apart.
+            grpc.aio.insecure_channel(address, options=(*_OPTIONS, ("grpc.use_local_subchannel_pool", 1)))
+            for _ in range(_CONNECTIONS)
+        ]
+        self._turn = itertools.cycle(self._connections)
+        self.channel = connect(address, credentials=self._credentials, policy=CallPolicy(attempts=2))
+
+    def metadata(self, principal: Principal) -> tuple[tuple[str, str], ...]:
+        """Metadata with which the gateway vouches for a user towards this service; signed once in minutes."""
+        return self._credentials.metadata(principal)
+
+    def call(self, method: str) -> Any:
+        """A callable for a method of any shape, in bytes."""
+        return next(self._turn).stream_stream(method)
+
+    async def health(self, timeout_s: float = 1.0) -> Health:
+        """Ask the service how it is, for at most `timeout_s` seconds."""
+        stub = health_pb2_grpc.HealthStub(self._connections[0])
+        call = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        try:
+            answer = await call
+            version = next((value for key, value in await call.trailing_metadata() if key == VERSION_KEY), "")
+        except grpc.aio.AioRpcError:
+            return Health(None, "")
+        return Health(answer.status == health_pb2.HealthCheckResponse.SERVING, str(version))
+
+    def unavailable(self, details: str = "") -> Unavailable:
+        """The error that says that this service is away."""
+        extra = f" ({details})" if details else ""
+        return Unavailable(
+            "SERVICE_UNAVAILABLE",
+            f"the {self.name} cannot be reached; is it running? Try again in a moment{extra}",
+            service=self.name,
+        )
+
+    def named(self, error: BiosegmentError) -> BiosegmentError:
+        """An error of `channel`, with the service's name where there was only an address."""
+        if isinstance(error, Unavailable) and error.reason == "SERVICE_UNAVAILABLE":
+            return self.unavailable()
+        return error
+
+    async def close(self) -> None:
+        """Close all connections; calls under way are cancelled."""
+        for channel in (*self._connections, self.channel):
+            await channel.close()

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from biosegment.errors import (
+    Conflict,
+    DeadlineExceeded,
+    Internal,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+    Unimplemented,
+)
+from biosegment.rpc.call import bearer
+from tests.rpc.gateway.conftest import DATASTORE, SAMPLER, TRAINER, Upstreams
+from tests.rpc.trial_service import request
+
+
+@pytest.mark.parametrize(
+    ("prefix", "service"), [(DATASTORE, "datastore"), (SAMPLER, "sampler"), (TRAINER, "trainer")]
+)
+async def test_a_call_reaches_the_service_of_its_package_and_no_other(client, upstreams, prefix, service):
+    await client.unary_unary(prefix + "GetOne")(request())
+    assert {name: trial.calls["GetOne"] for name, trial in upstreams.trials.items()} == {
+        name: int(name == service) for name in upstreams.trials
+    }
+
+
+async def test_the_service_sees_the_user_and_the_request_id_but_never_the_api_token(client, admin_token):
+    call = client.unary_unary(DATASTORE + "GetOne")(request(), metadata=(("x-request-id", "trial-7"),))
+    answer = (await call).decode()
+    assert "user:admin" in answer
+    assert "trial-7" in answer
+    assert admin_token not in answer
+
+
+async def test_streams_from_the_service_arrive_in_order_and_whole(client):
+    answers = [a async for a in client.unary_stream(DATASTORE + "WatchMany")(request(before=30))]
+    assert len(answers) == 31
+
+
+async def test_streams_to_the_service_arrive_whole(client):
+    bodies = [request(padding="x" * n) for n in (10, 100_000, 1_000_000)]
+
+    async def send() -> AsyncIterator[bytes]:
+        for body in bodies:
+            yield body
+
+    total = await client.stream_unary(DATASTORE + "SendAll")(send())
+    assert int(total) == sum(map(len, bodies))
+
+
+async def test_a_conversation_goes_back_and_forth(client):
+    call = client.stream_stream(DATASTORE + "Talk")()
+    for _ in range(5):
+        await call.write(request())
+        assert b"user:admin" in await call.read()
+    await call.done_writing()
+    assert await call.read() == grpc.aio.EOF
+
+
+async def test_an_error_comes_with_reason_message_and_metadata(client):
+    body = request(error="Conflict", reason="ETAG_MISMATCH", message="too slow by 3", metadata={"etag": "7"})
+    with pytest.raises(Conflict) as caught:
+        await client.unary_unary(DATASTORE + "ChangeOne")(body)
+    assert (caught.value.reason, caught.value.message, caught.value.metadata) == (
+        "ETAG_MISMATCH",
+        "too slow by 3",
+        {"etag": "7"},
+    )
+
+
+async def test_the_status_on_the_wire_is_the_very_one_that_the_service_sent(
+    raw, upstreams: Upstreams, admin_token, gateway
+):
+    body = request(error="NotFound", reason="NO_SUCH_THING", message="nichts – 何もない")
+    seen = []
+    async with grpc.aio.insecure_channel(upstreams.addresses["datastore"]) as direct:
+        for channel, token in ((raw, admin_token), (direct, gateway())):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await channel.unary_unary(DATASTORE + "GetOne")(body, metadata=bearer(token))
+            error = caught.value
+            details = [v for k, v in error.trailing_metadata() if k == "grpc-status-details-bin"]
+            seen.append((error.code(), error.details(), details))
+    assert seen[0] == seen[1]
+    assert len(seen[0][2]) == 1
+
+
+async def test_an_error_in_the_middle_of_a_stream_comes_after_what_was_sent_before(client):
+    body = request(before=3, error="ResourceExhausted", reason="ENOUGH", message="no more")
+    answers = []
+    with pytest.raises(ResourceExhausted, match="no more"):
+        async for answer in client.unary_stream(DATASTORE + "WatchMany")(body):
+            answers.append(answer)
+    assert len(answers) == 3
+
+
+async def test_an_error_ends_a_stream_of_the_client_that_would_go_on(client):
+    async def send() -> AsyncIterator[bytes]:
+        yield request(error="NotFound", reason="NOWHERE", message="no place for this")
+        await asyncio.sleep(60)
+        yield request()
+
+    started = time.monotonic()
+    with pytest.raises(NotFound, match="no place"):
+        await client.stream_unary(DATASTORE + "SendAll")(send())
+    assert time.monotonic() - started < 20
+
+
+async def test_a_bug_in_a_service_stays_hidden(client):
+    with pytest.raises(Internal) as caught:
+        await client.unary_unary(DATASTORE + "GetOne")(request(bug="secret detail"))
+    assert "secret detail" not in caught.value.message
+
+
+async def test_the_deadline_of_the_client_ends_the_call_in_the_service(client, upstreams: Upstreams):
+    with pytest.raises(DeadlineExceeded):
+        await client.unary_unary(DATASTORE + "GetOne")(request(sleep_s=30), timeout=0.3)
+    await _ended(upstreams.trials["datastore"])
+
+
+@pytest.mark.parametrize("shape", ["unary", "stream"])
+async def test_cancelling_reaches_the_service(client, upstreams: Upstreams, shape):
+    trial = upstreams.trials["datastore"]
+    if shape == "unary":
+        task = asyncio.ensure_future(client.unary_unary(DATASTORE + "GetOne")(request(sleep_s=30)))
+    else:
+        call = client.unary_stream(DATASTORE + "WatchMany")(request(sleep_s=30))
+        task = asyncio.ensure_future(anext(aiter(call)))
+    await trial.running.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await _ended(trial)
+
+
+async def test_a_slow_reader_holds_up_the_service_instead_of_filling_the_gateway(
+    client, upstreams: Upstreams
+):
+    trial = upstreams.trials["datastore"]
+    call = client.unary_stream(DATASTORE + "WatchMany")(request(before=400, padding_bytes=512 * 1024))
+    answers = aiter(call)
+    await anext(answers)
+    sent = -1
+    while sent != trial.calls["sent"]:  # until nothing moves any more
+        sent = trial.calls["sent"]
+        await asyncio.sleep(0.5)
+    assert sent < 40
+    assert len([answer async for answer in answers]) == 400
+
+
+async def test_a_service_that_is_away_is_named(client, upstreams: Upstreams):
+    await upstreams.servers["sampler"].stop(0)
+    with pytest.raises(Unavailable, match="the sampler cannot be reached") as caught:
+        await client.unary_unary(SAMPLER + "GetOne")(request())
+    assert caught.value.metadata["service"] == "sampler"
+    await client.unary_unary(DATASTORE + "GetOne")(request())
+
+
+async def test_a_service_that_stops_during_a_stream_is_named(client, upstreams: Upstreams):
+    call = client.unary_stream(TRAINER + "WatchMany")(request(before=1, sleep_s=30))
+    answers = aiter(call)
+    await anext(answers)
+    await upstreams.servers["trainer"].stop(0)
+    with pytest.raises(Unavailable, match="trainer"):
+        await anext(answers)
+
+
+async def test_what_workers_tell_the_trainer_is_not_forwarded(client, upstreams: Upstreams):
+    method = "/biosegment.api.trainer.v1alpha1.WorkerService/GetOne"
+    with pytest.raises(Unimplemented):
+        await client.unary_unary(method)(request())
+    assert not upstreams.trials["trainer"].calls
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/biosegment.api.nowhere.v1alpha1.Service/GetOne",
+        "/biosegment.internal.Service/GetOne",
+        "/biosegment.api.job.v1alpha1.JobService/GetOne",
+        "/biosegment.api.gateway.v1alpha1.Service/GetOne",
+    ],
+)
+async def test_methods_of_no_service_are_refused(client, method):
+    with pytest.raises(Unimplemented):
+        await client.unary_unary(method)(request())
+
+
+async def test_many_calls_at_the_same_time_all_succeed(client):
+    call = client.unary_unary(DATASTORE + "GetOne")
+    answers = await asyncio.gather(*(call(request()) for _ in range(500)))
+    assert len(answers) == 500
+
+
+async def _ended(trial) -> None:
+    async with asyncio.timeout(5):
+        while not trial.calls["ended"]:
+            await asyncio.sleep(0.02)

@@ -24,6 +24,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+import biosegment
 from biosegment.auth import PrincipalVerifier
 from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.rpc.call import MAX_MESSAGE_BYTES
@@ -31,6 +32,9 @@ from biosegment.rpc.interceptor import Authenticate, ServerInterceptor, authenti
 
 LIVENESS: Final = "liveness"
 """Health check name that says that the process lives; '' and services' names: it wants calls."""
+
+VERSION_KEY: Final = "x-biosegment-version"
+"""Trailing metadata of health checks: the version of the software that answers."""
 
 _log = structlog.get_logger("biosegment.rpc")
 
@@ -48,6 +52,14 @@ class ServerLimits:
     max_message_bytes: int = MAX_MESSAGE_BYTES
     max_unary_s: float = 60.0
     max_concurrent_rpcs: int | None = 2048
+
+
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]
+    """The usual health service, which also says the version."""
+
+    async def Check(self, request: Any, context: Any) -> Any:
+        context.set_trailing_metadata(((VERSION_KEY, biosegment.__version__),))
+        return await super().Check(request, context)
 
 
 class RpcServer:
@@ -73,7 +85,7 @@ class RpcServer:
             InvalidArgument: BAD_LISTEN_ADDRESS, or INSECURE_LISTEN when it is not loopback.
         """
         host, _ = split_address(listen)
-        if not allow_insecure_listen and not _is_loopback(host):
+        if not allow_insecure_listen and not is_loopback(host):
             raise InvalidArgument(
                 "INSECURE_LISTEN",
                 f"refusing to listen on {listen}, which other machines can reach without encryption; use "
@@ -88,7 +100,7 @@ class RpcServer:
         self._limits = limits or ServerLimits()
         self._adders: list[Callable[[grpc.aio.Server], None]] = []
         self._service_names: list[str] = []
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         self._server: grpc.aio.Server | None = None
 
     def add(self, servicer_adder: Callable[[Any, Any], None], servicer: object, service_name: str) -> None:
@@ -209,7 +221,8 @@ def split_address(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a host name or address."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"

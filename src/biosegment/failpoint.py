@@ -1,7 +1,8 @@
 """Named points at which a test may kill the process, to show that nothing acknowledged is lost.
 
-`BIOSEGMENT_FAILPOINT=name:/path/of/marker` kills the process with SIGKILL when it first reaches `name`; the marker file
-records that it happened, so that the restarted process passes. Without the variable a point costs one comparison.
+A process that is started with `BIOSEGMENT_FAILPOINT_FILE=/path` looks into that file whenever it reaches a point; when
+the file holds the point's name, it is removed and the process dies by SIGKILL, once. Without the variable a point costs
+one comparison.
 """
 
 from __future__ import annotations
@@ -9,14 +10,19 @@ from __future__ import annotations
 import os
 import signal
 
-_NAME, _, _MARKER = os.environ.get("BIOSEGMENT_FAILPOINT", "").partition(":")
+VARIABLE = "BIOSEGMENT_FAILPOINT_FILE"
+_FILE = os.environ.get(VARIABLE, "")
 
 
 def failpoint(name: str) -> None:
-    """Die here when the environment says so."""
-    if _NAME == name:
-        try:
-            os.close(os.open(_MARKER, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return
-        os.kill(os.getpid(), signal.SIGKILL)
+    """Die here when a test asked for it."""
+    if not _FILE:
+        return
+    try:
+        with open(_FILE) as file:
+            if file.read().strip() != name:
+                return
+        os.unlink(_FILE)
+    except FileNotFoundError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)

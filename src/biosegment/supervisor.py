@@ -30,6 +30,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from biosegment.auth import SERVICES, generate_key
 from biosegment.client.connection import connection_file
 from biosegment.errors import FailedPrecondition, Unavailable
+from biosegment.failpoint import VARIABLE as FAILPOINT_FILE
 
 DEFAULT_GRPC_PORT: Final = 7310
 DEFAULT_HTTP_PORT: Final = 7311
@@ -181,7 +182,7 @@ class Supervisor:
     def _service_environment(self, service: str, addresses: Addresses) -> dict[str, str]:
         data, prefix = self.data_dir, f"BIOSEGMENT_{service.upper()}__"
         inherited = {
-            k: v for k, v in os.environ.items() if not k.startswith("BIOSEGMENT_") or k.endswith("FAILPOINT")
+            k: v for k, v in os.environ.items() if not k.startswith("BIOSEGMENT_") or k == FAILPOINT_FILE
         }
         values = {
             "LISTEN": addresses.grpc[service],

@@ -1,0 +1,97 @@
+"""A real platform for tests: `biosegment up` as a process of its own, on free ports and a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from biosegment.client import Client, connect
+from biosegment.client.connection import connection_file
+from biosegment.failpoint import VARIABLE
+
+START_TIMEOUT_S = 90.0
+
+
+class Platform:
+    """One running instance.
+
+    Attributes:
+        data_dir: Its data folder.
+        failpoint_file: Where the name of the point at which to die next is written.
+    """
+
+    def __init__(self, folder: Path, *, import_root: Path, environment: dict[str, str] | None = None) -> None:
+        self.data_dir = folder / "data"
+        self.failpoint_file = folder / "failpoint"
+        self._import_root = import_root
+        self._output = folder / "up.log"
+        self._environment = {**os.environ, VARIABLE: str(self.failpoint_file), **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "biosegment.cli", "up", "--data", str(self.data_dir)]
+        command += ["--grpc-port", "0", "--http-port", "0", "--import-root", str(self._import_root)]
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output, env=self._environment)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not connection_file(self.data_dir).exists():
+            assert self._process.poll() is None, self._output.read_text()
+            assert time.monotonic() < deadline, f"not up after {START_TIMEOUT_S} s: {self._output.read_text()}"
+            time.sleep(0.05)
+
+    def stop(self) -> int:
+        """Ctrl-C; returns the exit status."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(60)
+
+    def connect(self) -> Client:
+        return connect(data_dir=self.data_dir)
+
+    def process(self, service: str) -> psutil.Process:
+        assert self._process is not None
+        for child in psutil.Process(self._process.pid).children():
+            if f"biosegment_{service}" in child.cmdline():
+                return child
+        raise AssertionError(f"{service} does not run")
+
+    def kill(self, service: str) -> None:
+        self.process(service).kill()
+
+    def arm(self, point: str) -> None:
+        """Let the next process that reaches `point` die there."""
+        self.failpoint_file.write_text(point)
+
+    @property
+    def fired(self) -> bool:
+        return not self.failpoint_file.exists()
+
+    def log(self, service: str) -> str:
+        return (self.data_dir / "logs" / f"{service}.log").read_text(errors="replace")
+
+
+@contextmanager
+def running(folder: Path, *, import_root: Path, environment: dict[str, str] | None = None) -> Iterator[Platform]:
+    platform = Platform(folder, import_root=import_root, environment=environment)
+    platform.start()
+    try:
+        yield platform
+    finally:
+        if platform._process is not None and platform._process.poll() is None:
+            platform.stop()
+
+
+def until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Wait for a condition; the time is a limit, never what is tested."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(0.1)

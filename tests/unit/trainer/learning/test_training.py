@@ -25,7 +25,12 @@ from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.volume import Region
 
 SHORT = TrainingConfig(
-    network=NetworkConfig((8, 16, 32), (2, 2), 1), steps=12, batch_size=2, patch_size=32, checkpoint_steps=5
+    network=NetworkConfig((8, 16, 32), (2, 2), 1),
+    steps=12,
+    batch_size=2,
+    patch_size=32,
+    learning_rate=3e-3,
+    checkpoint_steps=5,
 )
 
 

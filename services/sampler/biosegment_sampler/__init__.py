@@ -1,1 +1,1 @@
-"""The sampler of BioSegment."""
+"""The sampler of BioSegment: what to annotate next, who annotates it, and when to train."""

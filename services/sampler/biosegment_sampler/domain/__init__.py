@@ -1,0 +1,1 @@
+"""Rules of pools, samples, leases and selection: pure, no I/O."""

@@ -1,0 +1,25 @@
+"""Maximum entropy.
+
+C. E. Shannon, "A mathematical theory of communication", 1948, as a measure of uncertainty for choosing what to label in
+B. Settles, "Active learning literature survey", 2009; for electron microscopy J. Roels and Y. Saeys, "Cost-efficient
+segmentation of electron microscopy images using active learning", arXiv 1911.05548.
+"""
+
+from __future__ import annotations
+
+from biosegment_sampler.domain.grid import CandidateField
+from biosegment_sampler.domain.selection import Ranking
+from biosegment_sampler.strategies.strategy import Strategy, WindowScores, by_score
+
+
+def rank(field: CandidateField, scores: WindowScores, seed: int) -> Ranking:
+    """Windows by their mean voxel entropy -sum p log p (Roels and Saeys 2019, arXiv 1911.05548), highest first."""
+    return by_score(scores["entropy"], seed)
+
+
+ENTROPY = Strategy(
+    "entropy",
+    "Highest mean entropy of the class probabilities. Roels and Saeys 2019, arXiv 1911.05548.",
+    rank,
+    ("entropy",),
+)

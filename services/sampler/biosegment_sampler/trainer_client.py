@@ -1,0 +1,69 @@
+"""The trainer over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+
+from biosegment.api.job.v1alpha1 import job_pb2, job_pb2_grpc
+from biosegment.api.trainer.v1alpha1 import trainer_pb2, trainer_pb2_grpc
+from biosegment.rpc.channel import ServiceCredentials
+from biosegment_sampler.ports import JobState, JobView
+
+_PAGE = 50
+
+
+class TrainerClient:
+    """`ports.Trainer` over a channel in the sampler's own name."""
+
+    def __init__(self, channel: grpc.aio.Channel, credentials: ServiceCredentials) -> None:
+        self._jobs = job_pb2_grpc.JobServiceStub(channel)
+        self._models = trainer_pb2_grpc.TrainerServiceStub(channel)
+        self._credentials = credentials
+
+    async def train(self, project_id: str, request_id: str, user: str) -> str:
+        return await self._create(project_id, job_pb2.JobSpec(train=job_pb2.TrainSpec()), request_id, user)
+
+    async def score(
+        self, project_id: str, request_id: str, model: str, volume_ids: Sequence[str], measures: Sequence[str]
+    ) -> str:
+        volumes = [f"projects/{project_id}/volumes/{volume}" for volume in volume_ids]
+        spec = job_pb2.ScoreSpec(model=model, volumes=volumes, measures=measures)
+        return await self._create(project_id, job_pb2.JobSpec(score=spec), request_id, "")
+
+    async def job(self, name: str) -> JobView:
+        job = (await self._jobs.GetJob(job_pb2.GetJobRequest(name=name))).job
+        if job.state == job_pb2.Job.STATE_SUCCEEDED:
+            return JobView(name, JobState.SUCCEEDED, model=job.result.model)
+        if job.state == job_pb2.Job.STATE_FAILED:
+            return JobView(name, JobState.FAILED, failure=f"{job.error.reason}: {job.error.message}")
+        if job.state == job_pb2.Job.STATE_CANCELLED:
+            return JobView(name, JobState.FAILED, failure="it was cancelled")
+        return JobView(name, JobState.RUNNING)
+
+    async def cancel(self, name: str) -> None:
+        await self._jobs.CancelJob(job_pb2.CancelJobRequest(name=name))
+
+    async def newest_model(self, project_id: str) -> str:
+        token = ""
+        while True:
+            request = trainer_pb2.ListModelsRequest(
+                project=f"projects/{project_id}", page_size=_PAGE, page_token=token
+            )
+            page = await self._models.ListModels(request)
+            for model in page.models:
+                if not model.deleted:
+                    return str(model.name)
+            token = page.next_page_token
+            if not token:
+                return ""
+
+    async def annotations_of(self, model: str) -> Sequence[str]:
+        answer = await self._models.GetModel(trainer_pb2.GetModelRequest(name=model))
+        return list(answer.model.annotations)
+
+    async def _create(self, project_id: str, spec: job_pb2.JobSpec, request_id: str, user: str) -> str:
+        request = job_pb2.CreateJobRequest(project=f"projects/{project_id}", spec=spec, request_id=request_id)
+        metadata = self._credentials.on_behalf_of(user) if user else None
+        return str((await self._jobs.CreateJob(request, metadata=metadata)).job.name)

@@ -1,8 +1,9 @@
 """Import speed and memory against ngff-zarr, on the same file, each run in a process of its own.
 
-    python benchmarks/import_volume.py path/to/train_raw.tif [--repeats 3] [--peer-repeats 1]
+    python benchmarks/import_volume.py path/to/train_raw.tif [--repeats 3]
 
-Both write OME-Zarr 0.5 with the same levels (means of 2 x 2 x 2), shards, chunks and codec. Times are those of the
+All write OME-Zarr 0.5 with as many levels and the same shards, chunks and codec; ngff-zarr halves once by means of
+2 x 2 x 2, as we do and as the target is judged, and once by its default, a Gaussian filter. Times are those of the
 conversion alone, without the start of the interpreter and the imports; memory is the peak of the whole process.
 """
 
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+SIDES = ("biosegment", "ngff-zarr-mean", "ngff-zarr-default")
 TARGET_RATIO = 8.0
 TARGET_PEAK_MB = 1000.0
 
@@ -41,8 +43,8 @@ def run_biosegment(source_path: Path, output: Path) -> float:
     return time.perf_counter() - began
 
 
-def run_ngff_zarr(source_path: Path, output: Path) -> float:
-    """Convert with ngff-zarr, its TIFF reader and its averaging method; seconds."""
+def run_ngff_zarr(source_path: Path, output: Path, average: bool) -> float:
+    """Convert with ngff-zarr and its TIFF reader, halving by averages or by its default; seconds."""
     import ngff_zarr
     import zarr.codecs
 
@@ -52,7 +54,7 @@ def run_ngff_zarr(source_path: Path, output: Path) -> float:
     multiscales = ngff_zarr.to_multiscales(
         image,
         scale_factors=factors,
-        method=ngff_zarr.Methods.ITKWASM_BIN_SHRINK,
+        method=ngff_zarr.Methods.ITKWASM_BIN_SHRINK if average else None,
         chunks=dict(zip("zyx", layout.chunk, strict=True)),
     )
     per_shard = {axis: s // c for axis, s, c in zip("zyx", layout.shard, layout.chunk, strict=True)}
@@ -108,7 +110,7 @@ def described(image: Path) -> list[str]:
 
     group = zarr.open_group(image, mode="r")
     lines = []
-    for dataset in dict(group.attrs)["ome"]["multiscales"][0]["datasets"]:  # type: ignore[index, call-overload]
+    for dataset in dict(group.attrs)["ome"]["multiscales"][0]["datasets"]:
         array: Any = group[dataset["path"]]
         size = sum(path.stat().st_size for path in (image / dataset["path"]).rglob("*") if path.is_file())
         codecs = ", ".join(repr(codec) for codec in array.compressors)
@@ -124,29 +126,33 @@ def main() -> None:
     )
     parser.add_argument("source", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--peer-repeats", type=int, default=1)
-    parser.add_argument("--side", choices=["biosegment", "ngff-zarr"], help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        convert = run_biosegment if options.side == "biosegment" else run_ngff_zarr
-        seconds = convert(options.source, options.output)
+        if options.side == "biosegment":
+            seconds = run_biosegment(options.source, options.output)
+        else:
+            seconds = run_ngff_zarr(options.source, options.output, average=options.side == "ngff-zarr-mean")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps({"seconds": round(seconds, 3), "peak_mb": round(peak)}))
         return
     print("command:", "python", *sys.argv)
-    medians = {}
-    for side, repeats in (("biosegment", options.repeats), ("ngff-zarr", options.peer_repeats)):
-        samples = [measure(side, options.source) for _ in range(repeats)]
-        medians[side] = statistics.median(sample["seconds"] for sample in samples)
-        peak = max(sample["peak_mb"] for sample in samples)
-        medians[f"{side} peak"] = peak
-        print(f"{side}: seconds {[sample['seconds'] for sample in samples]}, peak {peak} MB")
-        for line in samples[0]["levels"]:
+    samples: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for _ in range(options.repeats):
+        for side in SIDES:  # in turn, so that other load on the machine meets all alike
+            samples[side].append(measure(side, options.source))
+    medians = {side: statistics.median(one["seconds"] for one in runs) for side, runs in samples.items()}
+    for side, runs in samples.items():
+        peak = max(one["peak_mb"] for one in runs)
+        print(f"{side}: seconds {[one['seconds'] for one in runs]}, median {medians[side]}, peak {peak} MB")
+        for line in runs[0]["levels"]:
             print("   ", line)
-    ratio, peak = medians["ngff-zarr"] / medians["biosegment"], medians["biosegment peak"]
-    good = ratio >= TARGET_RATIO and peak < TARGET_PEAK_MB
-    print(f"{ratio:.1f} times as fast (target {TARGET_RATIO:g}), peak {peak} MB (target {TARGET_PEAK_MB:g})")
+    for side in SIDES[1:]:
+        print(f"{medians[side] / medians[SIDES[0]]:.1f} times as fast as {side}")
+    peak = max(one["peak_mb"] for one in samples[SIDES[0]])
+    good = medians["ngff-zarr-mean"] / medians[SIDES[0]] >= TARGET_RATIO and peak < TARGET_PEAK_MB
+    print(f"target: {TARGET_RATIO:g} times as fast as ngff-zarr-mean, peak below {TARGET_PEAK_MB:g} MB")
     print("PASS" if good else "FAIL")
     raise SystemExit(0 if good else 1)
 

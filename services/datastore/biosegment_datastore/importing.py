@@ -1,9 +1,9 @@
 """From somebody's file to our OME-Zarr, slab by slab.
 
 Planes are read once, in order. Every level keeps the planes of its current row of shards in a buffer; a full
-buffer is written, whole shards only, and halved into the buffer of the next level. So no shard is ever written
-twice, and memory is bounded by the slab, however long the volume is. Reading, halving and writing overlap. The
-metadata that makes the image visible is written last.
+buffer is written, whole shards only. Planes are halved into the buffer of the next level as they come. So no
+shard is ever written twice, and memory is bounded by the slab, however long the volume is. Reading, halving and
+writing overlap. The metadata that makes the image visible is written last.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ from biosegment_datastore.source import VolumeSource, Voxels
 
 SLAB_BYTES = 192 << 20
 """Largest level-0 buffer; two of them and the encoded shards of one are in memory at the same time."""
-
-_HALVE_PLANES = 16
-"""A full buffer is halved in parts of so many planes, which keeps the copy in between small."""
 
 Progress = Callable[[int, int], None]
 """Called with slices done and slices in all."""
@@ -156,20 +153,18 @@ class _Pyramid:
             self._levels.append(_LevelWriter(array, level))
 
     def append(self, planes: Voxels, number: int = 0) -> None:
+        """Take the next planes of a level, and what they make of the levels below."""
         writer = self._levels[number]
         while len(planes):
             planes = planes[writer.take(planes) :]
+            if number + 1 < len(self._levels):
+                below = self._levels[number + 1].level.downsampling
+                step = Index(*(b // a for a, b in zip(writer.level.downsampling, below, strict=True)))
+                part = writer.planes_to_halve(step.z)
+                if len(part):
+                    self.append(downsample(part, step), number + 1)
             if writer.full:
-                self._flush(number)
-
-    def _flush(self, number: int) -> None:
-        writer = self._levels[number]
-        block = writer.write()
-        if number + 1 < len(self._levels):
-            below = self._levels[number + 1].level.downsampling
-            step = Index(*(b // a for a, b in zip(writer.level.downsampling, below, strict=True)))
-            for start in range(0, len(block), _HALVE_PLANES):
-                self.append(downsample(block[start : start + _HALVE_PLANES], step), number + 1)
+                writer.write()
 
     def finish(self) -> None:
         for writer in self._levels:
@@ -186,6 +181,7 @@ class _LevelWriter:
     level: Level
     _written: int = 0
     _filled: int = 0
+    _halved: int = 0
     _buffer: Voxels | None = None
     _pending: list[Pending] = field(default_factory=list)
 
@@ -207,15 +203,21 @@ class _LevelWriter:
         self._filled += count
         return count
 
-    def write(self) -> Voxels:
-        """Begin to write the full buffer and return it; it must not be changed any more."""
+    def planes_to_halve(self, step: int) -> Voxels:
+        """The planes taken since the last call, in whole groups of `step`; the odd last one at the very end."""
         assert self._buffer is not None
-        block, start = self._buffer, self._written
+        start = self._halved
+        self._halved = self._filled if self.full else self._filled - self._filled % step
+        return self._buffer[start : self._halved]
+
+    def write(self) -> None:
+        """Begin to write the full buffer, which must not be changed any more."""
+        assert self._buffer is not None
+        start = self._written
         self.finish()  # at most one buffer of a level is on its way while the next one fills
-        region = (slice(start, start + len(block)), slice(None), slice(None))
-        self._pending = [self.array.start_write(region, block)]
-        self._written, self._filled, self._buffer = start + len(block), 0, None
-        return block
+        region = (slice(start, start + self._filled), slice(None), slice(None))
+        self._pending = [self.array.start_write(region, self._buffer)]
+        self._written, self._filled, self._halved, self._buffer = start + self._filled, 0, 0, None
 
     def finish(self) -> None:
         pending, self._pending = self._pending, []

@@ -41,7 +41,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--resolution-nm", type=float, default=10.0, help="working resolution")
     parser.add_argument(
-        "--strategy", default="entropy=0.75,stratified=0.25", help="NAME=SHARE, comma-separated"
+        "--strategy", default="entropy=0.5,stratified=0.5", help="NAME=SHARE, comma-separated"
     )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -72,8 +72,9 @@ async def _run(options: argparse.Namespace) -> None:
                     data,
                     bar,
                     sample_shape=(1, 128, 128),
-                    per_round=options.patches or (16 if data.is_synthetic else 25),
-                    rounds=options.rounds or (3 if data.is_synthetic else 6),
+                    first=options.first,
+                    per_round=options.patches,
+                    rounds=options.rounds or (3 if data.is_synthetic else 8),
                     seed=options.seed,
                     strategies=_shares(options.strategy),
                 )

@@ -44,8 +44,9 @@ class Experiment:
         data: Volume and ground truth.
         bar: Where progress is shown.
         sample_shape: Patch in voxels of level 0, zyx.
-        per_round: Patches annotated in a round.
-        rounds: How many.
+        first: Patches annotated in the first round.
+        per_round: Patches annotated in each further round.
+        rounds: How many rounds in all.
         seed: Of the pool.
         strategies: Strategy to share of a batch.
     """
@@ -54,6 +55,7 @@ class Experiment:
     data: DemoData
     bar: Progress
     sample_shape: tuple[int, int, int]
+    first: int
     per_round: int
     rounds: int
     seed: int
@@ -75,7 +77,7 @@ class Experiment:
             strategies=self.strategies,
             excluded=[(self.volume, self.data.excluded)],
             sample_shape=self.sample_shape,
-            train_after_annotations=self.per_round,
+            train_after_annotations=self.first,
             seed=self.seed,
         )
 
@@ -97,7 +99,8 @@ class Experiment:
         """Propose, annotate, train, score, evaluate."""
         started = time.monotonic()
         number = len(self.results) + 1
-        claim = await self.client.samples.claim(self.project, self.per_round)
+        count = self.first if number == 1 else self.per_round
+        claim = await self.client.samples.claim(self.project, count)
         if claim.notice:
             self.bar.console.print(f"round {number}: {claim.notice}")
         if not claim.samples:
@@ -109,6 +112,7 @@ class Experiment:
         model = await self._until_trained(number, await_scores=number < self.rounds)
         iou = await self._evaluate(number, model)
         annotated = await self.client.samples.progress(self.project)
+        await self.client.samples.configure(self.project, train_after_annotations=self.per_round)
         result = Round(number, annotated.annotations, iou, time.monotonic() - started)
         self.results.append(result)
         return result

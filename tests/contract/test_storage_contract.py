@@ -105,6 +105,13 @@ def test_a_listing_goes_beyond_one_page_of_the_server(objects):
     assert objects.list("") == []
 
 
+def test_many_writers_may_begin_a_new_folder_at_the_same_moment(objects):
+    with ThreadPoolExecutor(16) as pool:
+        for attempt in range(20):
+            list(pool.map(lambda n, a=attempt: objects.put(f"new/{a}/deep/{n}", b"x"), range(16)))
+    assert len(objects.list("new/")) == 320
+
+
 def test_deleting_removes_one_object_and_is_no_error_twice(objects):
     objects.put("a/1", b"x")
     objects.put("a/2", b"x")

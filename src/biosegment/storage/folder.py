@@ -142,8 +142,8 @@ class FolderObjects:
 
     def _into_place(self, step: Callable[[], None], target: Path) -> None:
         for attempt in range(3):
-            _make_folder(target.parent)
             try:
+                _make_folder(target.parent)
                 step()
             except FileNotFoundError:
                 # `delete_prefix` moved the folder away between the two lines above.
@@ -186,7 +186,7 @@ def _taken(key: str) -> InvalidArgument:
 def _make_folder(folder: Path) -> None:
     missing = []
     while not folder.is_dir():
-        if folder.exists():
+        if folder.is_file():  # asked in one call: another thread may be making the folder right now
             raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder))
         missing.append(folder)
         folder = folder.parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -52,7 +53,8 @@ def write_secret(path: Path, secret: str) -> None:
             os.fsync(file.fileno())
         os.replace(staged, path)
     except OSError as error:
-        staged.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            staged.unlink()
         raise FailedPrecondition(
             "CANNOT_WRITE_TOKEN", f"cannot write the administrator's token to {path}: {error.strerror}"
         ) from error

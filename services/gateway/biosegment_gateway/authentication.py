@@ -84,6 +84,8 @@ class Authentication:
         except BaseException:
             self._uses = {**uses, **self._uses}
             raise
+        for token_id in uses:
+            self.forget(token_id)  # what is remembered has an older last use
 
     async def _credential(self, token_id: str) -> Credential | None:
         if not token_id:

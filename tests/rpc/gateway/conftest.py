@@ -8,12 +8,12 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from biosegment_gateway.gateway import Gateway, open_gateway
+from biosegment_gateway.settings import GatewaySettings
 
 from biosegment.auth import PrincipalVerifier
 from biosegment.rpc.channel import CallPolicy, connect
 from biosegment.rpc.server import RpcServer
-from biosegment_gateway.gateway import Gateway, open_gateway
-from biosegment_gateway.settings import GatewaySettings
 from tests.rpc.gateway.upstream_trial import UpstreamTrial
 
 DATASTORE = "/biosegment.api.datastore.v1alpha1.DatastoreService/"

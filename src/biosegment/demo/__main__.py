@@ -52,7 +52,7 @@ async def _run(options: argparse.Namespace) -> None:
     output: Path = options.output
     platform_dir = output / "platform"
     shutil.rmtree(platform_dir, ignore_errors=True)
-    platform_dir.mkdir(parents=True)  # noqa: ASYNC240 (nothing else runs yet)
+    platform_dir.mkdir(parents=True)
     data = load(options.raw, options.labels, output, options.seed)
     supervisor = Supervisor(
         platform_dir,

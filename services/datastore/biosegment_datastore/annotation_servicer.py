@@ -1,0 +1,113 @@
+"""AnnotationService over gRPC: messages in, use case, messages out."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from biosegment.api.datastore.v1alpha1 import annotation_pb2 as pb
+from biosegment.api.datastore.v1alpha1 import annotation_pb2_grpc
+from biosegment.ids import parse_name
+from biosegment.rpc import current_principal
+from biosegment.rpc.geometry import region_from_proto
+from biosegment_datastore.annotation_service import AnnotationService
+from biosegment_datastore.convert_annotation import (
+    annotation_to_proto,
+    is_zlib,
+    new_annotation_from_proto,
+    record_to_proto,
+    states_from_proto,
+)
+from biosegment_datastore.layer_service import LayerService
+
+ANNOTATION_SERVICE: Final = "biosegment.api.datastore.v1alpha1.AnnotationService"
+_NAME: Final = "projects/*/volumes/*/annotations/*"
+
+
+class AnnotationServicer(annotation_pb2_grpc.AnnotationServiceServicer):
+    """Serves annotations."""
+
+    def __init__(self, annotations: AnnotationService, layers: LayerService) -> None:
+        self._annotations = annotations
+        self._layers = layers
+
+    async def CommitAnnotation(
+        self, request: pb.CommitAnnotationRequest, context: Any
+    ) -> pb.CommitAnnotationResponse:
+        project_id, volume_id = parse_name(request.parent, "projects/*/volumes/*")
+        annotation = await self._annotations.commit(
+            current_principal(),
+            project_id,
+            volume_id,
+            new_annotation_from_proto(request.annotation),
+            request.labels,
+            is_zlib(request.encoding),
+            request.lease_token,
+            request.request_id,
+            request.base_sequence if request.HasField("base_sequence") else None,
+        )
+        return pb.CommitAnnotationResponse(annotation=annotation_to_proto(annotation))
+
+    async def GetAnnotation(self, request: pb.GetAnnotationRequest, context: Any) -> pb.GetAnnotationResponse:
+        annotation, labels = await self._annotations.get(
+            current_principal(), *_ids(request.name), request.with_labels
+        )
+        return pb.GetAnnotationResponse(annotation=annotation_to_proto(annotation), labels=labels)
+
+    async def ListAnnotations(
+        self, request: pb.ListAnnotationsRequest, context: Any
+    ) -> pb.ListAnnotationsResponse:
+        if request.parent.count("/") > 1:
+            project_id, volume_id = parse_name(request.parent, "projects/*/volumes/*")
+        else:
+            (project_id,), volume_id = parse_name(request.parent, "projects/*"), ""
+        page = await self._annotations.list(
+            current_principal(),
+            project_id,
+            volume_id,
+            states_from_proto(request.states),
+            region_from_proto(request.region) if request.HasField("region") else None,
+            request.sample,
+            request.page_size,
+            request.page_token,
+        )
+        items = [annotation_to_proto(item) for item in page.items]
+        return pb.ListAnnotationsResponse(annotations=items, next_page_token=page.next_token)
+
+    async def RevertAnnotation(
+        self, request: pb.RevertAnnotationRequest, context: Any
+    ) -> pb.RevertAnnotationResponse:
+        annotation = await self._annotations.revert(
+            current_principal(), *_ids(request.name), request.request_id
+        )
+        return pb.RevertAnnotationResponse(annotation=annotation_to_proto(annotation))
+
+    async def ReviewAnnotation(
+        self, request: pb.ReviewAnnotationRequest, context: Any
+    ) -> pb.ReviewAnnotationResponse:
+        annotation = await self._annotations.review(
+            current_principal(), *_ids(request.name), request.accepted, request.comment, request.request_id
+        )
+        return pb.ReviewAnnotationResponse(annotation=annotation_to_proto(annotation))
+
+    async def ListAnnotationRecords(
+        self, request: pb.ListAnnotationRecordsRequest, context: Any
+    ) -> pb.ListAnnotationRecordsResponse:
+        (project_id,) = parse_name(request.parent, "projects/*")
+        records = await self._annotations.records(
+            current_principal(), project_id, request.after_sequence, request.page_size
+        )
+        return pb.ListAnnotationRecordsResponse(records=[record_to_proto(record) for record in records])
+
+    async def RebuildAnnotationsLayer(
+        self, request: pb.RebuildAnnotationsLayerRequest, context: Any
+    ) -> pb.RebuildAnnotationsLayerResponse:
+        project_id, volume_id = parse_name(request.parent, "projects/*/volumes/*")
+        layer = await self._layers.rebuild(current_principal(), project_id, volume_id)
+        return pb.RebuildAnnotationsLayerResponse(
+            layer=layer.name, projected_sequence=layer.projected_sequence
+        )
+
+
+def _ids(name: str) -> tuple[str, str, str]:
+    project_id, volume_id, annotation_id = parse_name(name, _NAME)
+    return project_id, volume_id, annotation_id

@@ -1,0 +1,117 @@
+"""Removes from the object storage what nothing refers to any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from biosegment.errors import BiosegmentError, NotFound
+from biosegment.jobs import JobState, SqlJobs
+from biosegment.storage.objects import Objects
+from biosegment_datastore.clock import now_us
+from biosegment_datastore.page import PageRequest
+from biosegment_datastore.sql_annotation import SqlAnnotations
+from biosegment_datastore.sql_project import SqlProjects
+from biosegment_datastore.sql_transfer import SqlGarbage, SqlTransfers
+
+_log = structlog.get_logger("biosegment_datastore.collector")
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class Collector:
+    """Deletes doomed prefixes, expired uploads and, once at the start, label blocks without a record.
+
+    Args:
+        garbage: Doomed prefixes.
+        transfers: Uploads.
+        annotations: Which label blocks are in use.
+        projects: Where to look for label blocks.
+        jobs: Which unfinished prefixes are still being written.
+        objects: What is cleaned.
+        every_s: Pause between rounds.
+        orphan_grace_s: A younger block may belong to a commit that is under way in another instance.
+    """
+
+    def __init__(
+        self,
+        garbage: SqlGarbage,
+        transfers: SqlTransfers,
+        annotations: SqlAnnotations,
+        projects: SqlProjects,
+        jobs: SqlJobs,
+        objects: Objects,
+        every_s: float,
+        orphan_grace_s: float,
+    ) -> None:
+        self._garbage = garbage
+        self._transfers = transfers
+        self._annotations = annotations
+        self._projects = projects
+        self._jobs = jobs
+        self._objects = objects
+        self._every_s = every_s
+        self._grace_us = int(orphan_grace_s * 1e6)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self._safely(self.remove_orphans)
+        while True:
+            await self._safely(self.collect)
+            await asyncio.sleep(self._every_s)
+
+    async def collect(self) -> None:
+        """One round."""
+        for owner in await self._garbage.owners():
+            if not await self._is_running(owner):
+                await self._garbage.abandon(owner)
+        if dropped := await self._transfers.drop_expired_uploads():
+            _log.info("uploads_expired", count=dropped)
+        for prefix in await self._garbage.due():
+            await self._objects.delete_prefix(f"{prefix}/")
+            await self._garbage.removed(prefix)
+            _log.info("removed", prefix=prefix)
+
+    async def remove_orphans(self) -> int:
+        """Delete label blocks that no record refers to and that are old enough; returns how many."""
+        removed, token = 0, ""
+        while True:
+            page = await self._projects.list(PageRequest.of(500, token, "orphans"), None)
+            for project in page.items:
+                blocks = await self._objects.list(f"{project.storage_key}/annotations/")
+                # Listed before the rows are read: what was committed in between is in use.
+                used = await self._annotations.keys(project.id)
+                for key in blocks:
+                    if key not in used and made_us(key.rpartition("/")[2]) < now_us() - self._grace_us:
+                        await self._objects.delete(key)
+                        removed += 1
+            token = page.next_token
+            if not token:
+                break
+        if removed:
+            _log.info("orphans_removed", count=removed)
+        return removed
+
+    async def _is_running(self, job_id: str) -> bool:
+        try:
+            return (await self._jobs.get(job_id)).state is JobState.RUNNING
+        except NotFound:
+            return False
+
+    async def _safely(self, step: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await step()
+        except BiosegmentError as error:
+            # The next round tries again.
+            _log.warning("collecting_failed", reason=error.reason, message=error.message)
+
+
+def made_us(new_id: str) -> int:
+    """When an id of `biosegment.ids.new_id` was made, in microseconds since 1970; 0 for other ids."""
+    if len(new_id) != 26 or any(character not in _ALPHABET for character in new_id):
+        return 0
+    value = 0
+    for character in new_id:
+        value = value << 5 | _ALPHABET.index(character)
+    return (value >> 80) * 1000

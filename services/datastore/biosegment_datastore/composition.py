@@ -1,0 +1,188 @@
+"""Builds the service from its settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from biosegment.api.datastore.v1alpha1.annotation_pb2_grpc import add_AnnotationServiceServicer_to_server
+from biosegment.api.datastore.v1alpha1.datastore_pb2_grpc import add_DatastoreServiceServicer_to_server
+from biosegment.api.job.v1alpha1.job_pb2_grpc import add_JobServiceServicer_to_server
+from biosegment.auth import Authorizer, Permission, PrincipalVerifier
+from biosegment.database import Database, migrate
+from biosegment.jobs import JobKind, JobRunner, JobService, JobSignal, RunnerLimits, SqlJobs
+from biosegment.jobs.servicer import JOB_SERVICE, JobServicer
+from biosegment.rpc.server import RpcServer
+from biosegment.storage.arrays import Arrays
+from biosegment.storage.objects import Objects, open_objects
+from biosegment_datastore.annotation_service import AnnotationService
+from biosegment_datastore.annotation_servicer import ANNOTATION_SERVICE, AnnotationServicer
+from biosegment_datastore.collector import Collector
+from biosegment_datastore.datastore_servicer import DATASTORE_SERVICE, DatastoreServicer
+from biosegment_datastore.expiring import CachedMemberships
+from biosegment_datastore.export_job import ExportJob
+from biosegment_datastore.import_job import ImportJob
+from biosegment_datastore.layer_service import LayerService
+from biosegment_datastore.project_service import ProjectService
+from biosegment_datastore.projector import Projector
+from biosegment_datastore.reading import OpenArrays
+from biosegment_datastore.settings import SERVICE, DatastoreSettings
+from biosegment_datastore.sql_annotation import SqlAnnotations
+from biosegment_datastore.sql_layer import SqlLayers
+from biosegment_datastore.sql_project import SqlProjects
+from biosegment_datastore.sql_projection import SqlProjections
+from biosegment_datastore.sql_transfer import SqlGarbage, SqlTransfers
+from biosegment_datastore.sql_volume import SqlVolumes
+from biosegment_datastore.transfer_service import TransferService
+from biosegment_datastore.volume_service import VolumeService
+from biosegment_datastore.worker_process import WorkerLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Datastore:
+    """The parts of a running datastore that its process needs."""
+
+    server: RpcServer
+    projector: Projector
+    collector: Collector
+    runner: JobRunner
+    database: Database
+    objects: Objects
+
+    def background(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """Endless work beside the server."""
+        return self.projector.run(), self.collector.run(), self.runner.run()
+
+    async def close(self) -> None:
+        """Release files and connections, after the server has stopped."""
+        await self.objects.close()
+        await self.database.close()
+
+
+class _Repositories:
+    def __init__(self, database: Database) -> None:
+        self.projects = SqlProjects(database)
+        self.volumes = SqlVolumes(database)
+        self.layers = SqlLayers(database)
+        self.annotations = SqlAnnotations(database)
+        self.projections = SqlProjections(database)
+        self.transfers = SqlTransfers(database)
+        self.garbage = SqlGarbage(database)
+        self.jobs = SqlJobs(database, SERVICE, JobSignal())
+
+
+async def build(settings: DatastoreSettings) -> Datastore:
+    """Migrate the database, open the stores and put the service together; nothing runs yet.
+
+    Raises:
+        BiosegmentError: What is wrong with the settings, the database or the object storage.
+    """
+    await asyncio.to_thread(migrate, settings.database_url, "biosegment_datastore")
+    verifier = PrincipalVerifier.from_folder(SERVICE, settings.public_keys_dir)
+    objects = await asyncio.to_thread(open_objects, settings)
+    database = Database.open(settings.database_url)
+    rows, arrays = _Repositories(database), Arrays(settings)
+    open_arrays = OpenArrays(arrays)
+    memberships = CachedMemberships(rows.projects)
+    authorizer = Authorizer(memberships)
+    projector = Projector(
+        rows.projections,
+        rows.annotations,
+        rows.layers,
+        rows.volumes,
+        rows.projects,
+        arrays,
+        open_arrays,
+        objects,
+        settings.projection_lease_s,
+        settings.projection_poll_s,
+    )
+    layers = LayerService(
+        rows.layers,
+        rows.volumes,
+        rows.projects,
+        authorizer,
+        arrays,
+        open_arrays,
+        projector,
+        settings.max_region_bytes,
+    )
+    datastore_servicer = DatastoreServicer(
+        ProjectService(rows.projects, authorizer, memberships),
+        VolumeService(rows.volumes, authorizer, open_arrays, objects, settings.max_region_bytes),
+        layers,
+        TransferService(
+            rows.transfers,
+            rows.projects,
+            authorizer,
+            objects,
+            settings.max_upload_bytes,
+            settings.upload_lifetime_s,
+        ),
+        settings.object_store_url,
+    )
+    annotations = AnnotationService(
+        rows.annotations, rows.projects, rows.volumes, authorizer, objects, verifier, projector
+    )
+    kinds, runner = _jobs(settings, rows, objects, projector)
+    server = RpcServer(settings.listen, verifier, allow_insecure_listen=settings.allow_insecure_listen)
+    server.add(add_DatastoreServiceServicer_to_server, datastore_servicer, DATASTORE_SERVICE)
+    server.add(
+        add_AnnotationServiceServicer_to_server, AnnotationServicer(annotations, layers), ANNOTATION_SERVICE
+    )
+    server.add(
+        add_JobServiceServicer_to_server, JobServicer(JobService(rows.jobs, authorizer, kinds)), JOB_SERVICE
+    )
+    collector = Collector(
+        rows.garbage,
+        rows.transfers,
+        rows.annotations,
+        rows.projects,
+        rows.jobs,
+        objects,
+        settings.collect_every_s,
+        settings.orphan_grace_s,
+    )
+    return Datastore(server, projector, collector, runner, database, objects)
+
+
+def _jobs(
+    settings: DatastoreSettings, rows: _Repositories, objects: Objects, projector: Projector
+) -> tuple[dict[str, JobKind], JobRunner]:
+    limits = WorkerLimits(settings.import_memory_bytes, settings.import_timeout_s)
+    imports = ImportJob(
+        volumes=rows.volumes,
+        transfers=rows.transfers,
+        garbage=rows.garbage,
+        objects=objects,
+        store=settings,
+        roots=settings.roots,
+        scratch_dir=settings.scratch_dir,
+        limits=limits,
+    )
+    exports = ExportJob(
+        projects=rows.projects,
+        volumes=rows.volumes,
+        layers=rows.layers,
+        annotations=rows.annotations,
+        projector=projector,
+        transfers=rows.transfers,
+        garbage=rows.garbage,
+        store=settings,
+        scratch_dir=settings.scratch_dir,
+        limits=limits,
+    )
+    kinds = {
+        "import_volume": JobKind(Permission.VOLUME_WRITE, imports.prepare),
+        "export": JobKind(Permission.EXPORT, exports.prepare),
+    }
+    runner = JobRunner(
+        rows.jobs,
+        {"import_volume": imports.run, "export": exports.run},
+        RunnerLimits(concurrent=settings.concurrent_jobs),
+        # An SQLite file has one datastore; on PostgreSQL several may share the jobs.
+        exclusive=settings.database_url.startswith("sqlite"),
+    )
+    return kinds, runner

@@ -1,0 +1,170 @@
+"""From the messages of jobs to what the datastore does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from biosegment.api.job.v1alpha1 import job_pb2
+from biosegment.errors import InvalidArgument, Unimplemented
+from biosegment.ids import check_id, parse_name
+from biosegment.jobs.convert import spec_bytes, spec_of
+from biosegment.rpc.geometry import region_from_proto, voxel_size_from_proto
+from biosegment.volume import Region, VoxelSize
+from biosegment_datastore.project import check_text
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPlan:
+    """A checked import.
+
+    Attributes:
+        uri: Path or URI; '' with an upload.
+        upload_id: '' with a path.
+        voxel_size: None: as the file says.
+    """
+
+    spec: job_pb2.ImportVolumeSpec
+    volume_id: str
+    display_name: str
+    uri: str
+    upload_project_id: str
+    upload_id: str
+    voxel_size: VoxelSize | None
+
+    def require_upload_of(self, project_id: str) -> str:
+        """Id of the upload; InvalidArgument OTHER_PROJECT when it belongs to another project."""
+        _require_same(self.spec.upload, self.upload_project_id, project_id)
+        return self.upload_id
+
+    def completed(self, volume_id: str) -> bytes:
+        """The spec to store, with the volume's id."""
+        spec = job_pb2.ImportVolumeSpec()
+        spec.CopyFrom(self.spec)
+        spec.volume_id = volume_id
+        return spec_bytes(job_pb2.JobSpec(import_volume=spec))
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPlan:
+    """A checked export.
+
+    Attributes:
+        layer_id: '' for the volume itself or its segmentation.
+        prediction_id: Layer under the annotations; '' for the newest, or, when stored, for none.
+    """
+
+    spec: job_pb2.ExportSpec
+    project_id: str
+    volume_id: str
+    layer_id: str
+    region: Region | None
+    segmentation: bool
+    prediction_id: str
+
+    def require_project(self, project_id: str) -> None:
+        """InvalidArgument OTHER_PROJECT when the source belongs to another project than the job."""
+        _require_same(self.spec.source, self.project_id, project_id)
+
+    def completed(self, prediction_id: str) -> bytes:
+        """The spec to store, with the prediction that was chosen."""
+        spec = job_pb2.ExportSpec()
+        spec.CopyFrom(self.spec)
+        if prediction_id:
+            volume = f"projects/{self.project_id}/volumes/{self.volume_id}"
+            spec.prediction = f"{volume}/layers/{prediction_id}"
+        return spec_bytes(job_pb2.JobSpec(export=spec))
+
+
+def import_plan(data: bytes) -> ImportPlan:
+    """Read an import's spec; what does not depend on the present state is checked here.
+
+    Raises:
+        InvalidArgument: SOURCE_MISSING, BAD_ID, BAD_NAME, BAD_TEXT, BAD_VOXEL_SIZE, OPTION_NOT_SUPPORTED.
+        Unimplemented: REFERENCE_IMPORT.
+    """
+    spec = spec_of(data).import_volume
+    if spec.reference:
+        raise Unimplemented(
+            "REFERENCE_IMPORT",
+            "importing by reference is not in this release; leave `reference` unset to copy",
+        )
+    for option, is_default in (
+        ("axes", spec.axes.lower() in ("", "zyx")),
+        ("channel", not spec.channel),
+        ("time_point", not spec.time_point),
+        ("dataset", not spec.dataset),
+    ):
+        if not is_default:
+            raise InvalidArgument(
+                "OPTION_NOT_SUPPORTED",
+                f"`{option}` is set, but the formats of this release (TIFF, OME-Zarr) need one zyx image per file; "
+                "leave it unset",
+            )
+    if spec.volume_id:
+        check_id(spec.volume_id, "volume")
+    check_text("display_name", spec.display_name, 0, 200)
+    source = spec.WhichOneof("source")
+    if source is None or not getattr(spec, source):
+        raise InvalidArgument("SOURCE_MISSING", "an import needs a `uri` or an `upload`")
+    names = parse_name(spec.upload, "projects/*/uploads/*") if source == "upload" else ("", "")
+    return ImportPlan(
+        spec=spec,
+        volume_id=spec.volume_id,
+        display_name=spec.display_name,
+        uri=spec.uri,
+        upload_project_id=names[0],
+        upload_id=names[1],
+        voxel_size=voxel_size_from_proto(spec.voxel_size) if spec.HasField("voxel_size") else None,
+    )
+
+
+def export_plan(data: bytes) -> ExportPlan:
+    """Read an export's spec; what does not depend on the present state is checked here.
+
+    Raises:
+        InvalidArgument: BAD_NAME, BAD_REGION, BAD_FORMAT, BAD_SOURCE.
+        Unimplemented: FORMAT_NOT_SUPPORTED, AS_OF.
+    """
+    spec = spec_of(data).export
+    formats = job_pb2.ExportSpec.Format
+    if spec.format == job_pb2.ExportSpec.FORMAT_UNSPECIFIED or spec.format not in formats.values():
+        raise InvalidArgument("BAD_FORMAT", "an export needs a `format`, for example FORMAT_OME_TIFF")
+    if spec.format != job_pb2.ExportSpec.FORMAT_OME_TIFF:
+        raise Unimplemented(
+            "FORMAT_NOT_SUPPORTED", f"{formats.Name(spec.format)} is not in this release; use FORMAT_OME_TIFF"
+        )
+    if spec.HasField("as_of"):
+        raise Unimplemented("AS_OF", "exporting an earlier state is not in this release; leave `as_of` unset")
+    if spec.source.count("/") == 5:
+        project_id, volume_id, layer_id = parse_name(spec.source, "projects/*/volumes/*/layers/*")
+    else:
+        (project_id, volume_id), layer_id = parse_name(spec.source, "projects/*/volumes/*"), ""
+    if layer_id and spec.segmentation:
+        raise InvalidArgument(
+            "BAD_SOURCE", "a segmentation is of a volume; name its labels layer as `prediction`"
+        )
+    if spec.prediction and not spec.segmentation:
+        raise InvalidArgument(
+            "BAD_SOURCE", "`prediction` belongs to `segmentation`; set that, or name the layer as source"
+        )
+    prediction_id = ""
+    if spec.prediction:
+        *volume, prediction_id = parse_name(spec.prediction, "projects/*/volumes/*/layers/*")
+        if volume != [project_id, volume_id]:
+            raise InvalidArgument("BAD_SOURCE", f"{spec.prediction} is not a layer of {spec.source}")
+    return ExportPlan(
+        spec=spec,
+        project_id=project_id,
+        volume_id=volume_id,
+        layer_id=layer_id,
+        region=region_from_proto(spec.region) if spec.HasField("region") else None,
+        segmentation=spec.segmentation,
+        prediction_id=prediction_id,
+    )
+
+
+def _require_same(name: str, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise InvalidArgument(
+            "OTHER_PROJECT", f"{name} does not belong to projects/{wanted}, which the job is for"
+        )

@@ -1,0 +1,57 @@
+"""One import, in the worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from biosegment.errors import InvalidArgument
+from biosegment.settings import ObjectStoreSettings
+from biosegment.storage.arrays import Arrays
+from biosegment.storage.objects import open_blocking_objects
+from biosegment.volume import VoxelSize
+from biosegment_datastore.importing import import_volume
+from biosegment_datastore.source import open_source
+
+
+def run_import(task: dict[str, Any], progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Copy a file into the object storage.
+
+    Args:
+        task: `store` (object store settings), `path`, `prefix`, `name`, `voxel_size_nm` (zyx or None).
+        progress: Called with slices done and slices in all.
+
+    Returns:
+        shape, data_type, voxel_size_nm, levels, mean, std, minimum, maximum, format.
+
+    Raises:
+        InvalidArgument: VOXEL_SIZE_MISSING, or what is wrong with the file.
+        ResourceExhausted: DISK_FULL.
+    """
+    store = ObjectStoreSettings.model_validate(task["store"])
+    given = VoxelSize(*task["voxel_size_nm"]) if task["voxel_size_nm"] else None
+    with open_source(Path(task["path"])) as source:
+        voxel_size = given or source.voxel_size
+        if voxel_size is None:
+            raise InvalidArgument(
+                "VOXEL_SIZE_MISSING",
+                f"{Path(task['path']).name!r} does not say how large its voxels are; import it again with voxel_size "
+                "(z, y, x in nanometres)",
+            )
+        arrays, objects = Arrays(store), open_blocking_objects(store)
+        made = import_volume(
+            source, voxel_size, arrays, objects, task["prefix"], name=task["name"], progress=progress
+        )
+        return {
+            "format": source.format,
+            "shape": list(made.shape),
+            "data_type": made.dtype,
+            "voxel_size_nm": list(made.voxel_size),
+            "levels": [asdict(level) for level in made.levels],
+            "mean": [float(value) for value in made.statistics.mean],
+            "std": [float(value) for value in made.statistics.std],
+            "minimum": made.statistics.minimum,
+            "maximum": made.statistics.maximum,
+        }

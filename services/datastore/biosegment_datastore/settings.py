@@ -1,0 +1,52 @@
+"""What an operator may set, as `BIOSEGMENT_DATASTORE__<FIELD>`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pydantic import field_validator
+
+from biosegment.settings import ServiceSettings
+
+SERVICE = "datastore"
+
+
+class DatastoreSettings(ServiceSettings):
+    """Settings of the datastore."""
+
+    import_roots: str = ""
+    """Absolute folders, separated by ':', below which imports may read files; none means uploads only."""
+    scratch_dir: Path = Path(tempfile.gettempdir())
+    """Local folder for uploads that are being imported and files that are being exported."""
+    max_upload_bytes: int = 1 << 42
+    max_region_bytes: int = 1 << 30
+    """Largest region of one ReadRegion or WriteRegion."""
+    import_memory_bytes: int = 8 << 30
+    """Address space of the process that parses one file; needs about 2 GB beyond the file's slab."""
+    import_timeout_s: float = 7 * 24 * 3600.0
+    """Time of one import or export."""
+    concurrent_jobs: int = 1
+    upload_lifetime_s: float = 7 * 24 * 3600.0
+    """Unfinished or unused uploads are deleted so long after the last byte."""
+    projection_lease_s: float = 5.0
+    """How long an instance that died keeps others from writing an annotations layer."""
+    projection_poll_s: float = 1.0
+    """How often records of other instances are looked for."""
+    collect_every_s: float = 60.0
+    """How often deleted things are removed from the object storage."""
+    orphan_grace_s: float = 3600.0
+    """Label blocks without a record are deleted when they are older."""
+
+    @field_validator("import_roots")
+    @classmethod
+    def _absolute_roots(cls, value: str) -> str:
+        for root in filter(None, value.split(":")):
+            if not Path(root).is_absolute():
+                raise ValueError(f"{root!r} is not an absolute folder")
+        return value
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The import roots, symbolic links resolved."""
+        return tuple(Path(root).resolve() for root in self.import_roots.split(":") if root)

@@ -1,0 +1,175 @@
+"""What callers may do with uploads and artifacts."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from biosegment.auth import Authorizer, Permission, Principal
+from biosegment.errors import InvalidArgument, NotFound, ResourceExhausted
+from biosegment.ids import new_id
+from biosegment.storage.objects import Objects
+from biosegment_datastore.clock import now_us
+from biosegment_datastore.parts import PART_BYTES, Parts, part_key
+from biosegment_datastore.request import Request
+from biosegment_datastore.sql_project import SqlProjects
+from biosegment_datastore.sql_transfer import SqlTransfers, offset_mismatch
+from biosegment_datastore.transfer import Artifact, Upload, check_file_name
+
+_PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of an upload as they came, with where they belong and their CRC-32."""
+
+    offset: int
+    data: bytes
+    crc32: int
+
+
+class TransferService:
+    """Files on their way in and out, for those who ask.
+
+    Args:
+        transfers: The rows.
+        projects: The rows of projects.
+        authorizer: Decides who may do what.
+        objects: Where the bytes are.
+        max_upload_bytes: Largest file.
+        upload_lifetime_s: Uploads are dropped so long after the last byte.
+    """
+
+    def __init__(
+        self,
+        transfers: SqlTransfers,
+        projects: SqlProjects,
+        authorizer: Authorizer,
+        objects: Objects,
+        max_upload_bytes: int,
+        upload_lifetime_s: float,
+    ) -> None:
+        self._transfers = transfers
+        self._projects = projects
+        self._authorizer = authorizer
+        self._objects = objects
+        self._max_upload_bytes = max_upload_bytes
+        self._storing = asyncio.Lock()
+        self._lifetime_us = int(upload_lifetime_s * 1e6)
+
+    async def create_upload(
+        self, principal: Principal, project_id: str, file_name: str, size_bytes: int, request_id: str
+    ) -> Upload:
+        """Begin an upload; ResourceExhausted UPLOAD_TOO_LARGE."""
+        await self._authorizer.authorize(principal, Permission.VOLUME_WRITE, project_id)
+        request = Request.of(project_id, request_id, "upload", principal.user, file_name, str(size_bytes))
+        check_file_name(file_name)
+        if size_bytes < 1:
+            raise InvalidArgument(
+                "BAD_SIZE", f"size_bytes {size_bytes} must be the size of the file, at least 1"
+            )
+        if size_bytes > self._max_upload_bytes:
+            raise ResourceExhausted(
+                "UPLOAD_TOO_LARGE",
+                f"{file_name!r} has {size_bytes} bytes; at most {self._max_upload_bytes} may come: import a path",
+            )
+        project = await self._projects.get(project_id)
+        upload_id = new_id()
+        upload = Upload(
+            project_id=project_id,
+            id=upload_id,
+            file_name=file_name,
+            size_bytes=size_bytes,
+            received_bytes=0,
+            expire_time_us=now_us() + self._lifetime_us,
+            key=f"{project.storage_key}/uploads/{upload_id}",
+            creator=principal.user,
+        )
+        return await self._transfers.create_upload(upload, request)
+
+    async def upload(self, principal: Principal, project_id: str, upload_id: str) -> Upload:
+        """One upload, as its sender sees it; for others it does not exist."""
+        await self._authorizer.authorize(principal, Permission.VOLUME_WRITE, project_id)
+        return await self._own(principal, project_id, upload_id)
+
+    async def write_upload(
+        self, principal: Principal, project_id: str, upload_id: str, pieces: AsyncIterator[Piece]
+    ) -> Upload:
+        """Append pieces; what was stored before a break is kept. Errors as in the contract."""
+        await self._authorizer.authorize(principal, Permission.VOLUME_WRITE, project_id)
+        upload = await self._own(principal, project_id, upload_id)
+        buffer = bytearray()
+        try:
+            async for piece in pieces:
+                _check_piece(piece, upload, len(buffer))
+                buffer += piece.data
+                if len(buffer) >= PART_BYTES:
+                    upload, buffer = await self._store(upload, buffer), bytearray()
+        except InvalidArgument:
+            # The pieces before the wrong one are right.
+            await self._store(upload, buffer)
+            raise
+        return await self._store(upload, buffer)
+
+    async def delete_upload(self, principal: Principal, project_id: str, upload_id: str) -> None:
+        """Drop an upload."""
+        await self._authorizer.authorize(principal, Permission.VOLUME_WRITE, project_id)
+        await self._own(principal, project_id, upload_id)
+        await self._transfers.delete_upload(project_id, upload_id)
+
+    async def artifact(self, principal: Principal, project_id: str, artifact_id: str) -> Artifact:
+        """One artifact."""
+        await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
+        return await self._transfers.artifact(project_id, artifact_id)
+
+    async def read_artifact(
+        self, principal: Principal, project_id: str, artifact_id: str, offset: int
+    ) -> AsyncIterator[tuple[int, bytes]]:
+        """Offsets and pieces of at most 1 MiB, from `offset` on; InvalidArgument BAD_OFFSET beyond the end."""
+        await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
+        artifact = await self._transfers.artifact(project_id, artifact_id)
+        if not 0 <= offset <= artifact.size_bytes:
+            raise InvalidArgument(
+                "BAD_OFFSET",
+                f"offset {offset} is not within {artifact.name}, which has {artifact.size_bytes} bytes",
+            )
+        async for piece in Parts(self._objects, artifact.key, artifact.size_bytes).read(offset, _PIECE_BYTES):
+            yield piece
+
+    async def _own(self, principal: Principal, project_id: str, upload_id: str) -> Upload:
+        upload = await self._transfers.upload(project_id, upload_id)
+        if upload.creator != principal.user and not principal.is_admin:
+            raise NotFound("UPLOAD_NOT_FOUND", f"there is no upload {upload.name}; it may have expired")
+        return upload
+
+    async def _store(self, upload: Upload, buffer: bytearray) -> Upload:
+        if not buffer:
+            return upload
+        # One at a time: of two streams for one upload the later one must not overwrite a part of the other.
+        async with self._storing:
+            present = await self._transfers.upload(upload.project_id, upload.id)
+            if present.received_bytes != upload.received_bytes:
+                raise offset_mismatch(present, upload.received_bytes)
+            await self._objects.put(part_key(upload.key, upload.received_bytes), buffer)
+            received = upload.received_bytes + len(buffer)
+            return await self._transfers.received(upload, received, now_us() + self._lifetime_us)
+
+
+def _check_piece(piece: Piece, upload: Upload, buffered: int) -> None:
+    expected = upload.received_bytes + buffered
+    if piece.offset != expected:
+        raise offset_mismatch(upload, piece.offset)
+    if len(piece.data) > _PIECE_BYTES:
+        raise InvalidArgument(
+            "PIECE_TOO_LARGE", f"a piece has {len(piece.data)} bytes; send at most {_PIECE_BYTES}"
+        )
+    if zlib.crc32(piece.data) != piece.crc32:
+        raise InvalidArgument(
+            "CHECKSUM_MISMATCH", f"the piece at byte {piece.offset} does not have its checksum; send it again"
+        )
+    if expected + len(piece.data) > upload.size_bytes:
+        raise InvalidArgument(
+            "TOO_MANY_BYTES", f"{upload.name} was announced with {upload.size_bytes} bytes; more came"
+        )

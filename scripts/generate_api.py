@@ -37,6 +37,9 @@ def generate(destination: Path) -> None:
         env={**os.environ, "PATH": path},
         check=True,
     )
+    # Regular packages: tools that follow imports do not look into namespace packages.
+    for folder in (package, *(path for path in package.rglob("*") if path.is_dir())):
+        (folder / "__init__.py").touch()
 
 
 if __name__ == "__main__":

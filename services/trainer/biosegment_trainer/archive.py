@@ -1,0 +1,84 @@
+"""Bundles as zip files: made for people, and taken from them with care."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO, Final
+
+from biosegment.errors import InvalidArgument, ResourceExhausted
+from biosegment.storage.objects import BlockingObjects
+
+_MAX_FILES: Final = 200
+_COPY_BYTES: Final = 1 << 20
+NEEDED: Final = ("configs/metadata.json", "configs/inference.json", "models/model.pt")
+
+
+def pack(objects: BlockingObjects, key: str, folder_name: str, target: IO[bytes]) -> None:
+    """Write the bundle below `key` as a zip file with one folder at its root."""
+    # Weights do not shrink; the rest is small.
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name in objects.list(f"{key}/"):
+            archive.writestr(f"{folder_name}/{name.removeprefix(f'{key}/')}", objects.get(name))
+
+
+def unpack(source: Path, folder: Path, max_bytes: int) -> None:
+    """Write the files of a bundle's zip file into `folder`, without the folder at its root.
+
+    Raises:
+        InvalidArgument: BAD_BUNDLE for what is no zip file, leads out of the folder, or lacks a needed file.
+        ResourceExhausted: BUNDLE_TOO_LARGE when more than `max_bytes` come out of it, whatever it claims.
+    """
+    try:
+        with zipfile.ZipFile(source) as archive:
+            members = [item for item in archive.infolist() if not item.is_dir()]
+            if len(members) > _MAX_FILES:
+                raise InvalidArgument(
+                    "BAD_BUNDLE", f"the bundle holds {len(members)} files, over {_MAX_FILES}"
+                )
+            root = _root([item.filename for item in members])
+            left = max_bytes
+            for item in members:
+                path = _inside(folder, item.filename.removeprefix(root))
+                if (item.external_attr >> 16) & 0o170000 == 0o120000:
+                    raise InvalidArgument("BAD_BUNDLE", f"{item.filename!r} in the bundle is a link")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(item) as reader, path.open("wb") as writer:
+                    left = _copy(reader, writer, left, max_bytes)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise InvalidArgument(
+            "BAD_BUNDLE", f"the bundle is not a zip file that can be read: {error}"
+        ) from error
+
+
+def _root(names: Sequence[str]) -> str:
+    """The folder in which the bundle lies: '' or `name/`."""
+    for name in names:
+        if name == NEEDED[0] or name.endswith(f"/{NEEDED[0]}"):
+            root = name.removesuffix(NEEDED[0])
+            break
+    else:
+        raise InvalidArgument("BAD_BUNDLE", f"the bundle lacks {NEEDED[0]}")
+    missing = [needed for needed in NEEDED if root + needed not in names]
+    if missing or any(not name.startswith(root) for name in names):
+        raise InvalidArgument("BAD_BUNDLE", f"the bundle lacks {missing}, or holds files outside of {root!r}")
+    return root
+
+
+def _inside(folder: Path, name: str) -> Path:
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or "\\" in name or "\0" in name or ".." in parts:
+        raise InvalidArgument("BAD_BUNDLE", f"file name {name[:100]!r} in the bundle leads out of it")
+    return folder.joinpath(*parts)
+
+
+def _copy(reader: IO[bytes], writer: IO[bytes], left: int, max_bytes: int) -> int:
+    while data := reader.read(_COPY_BYTES):
+        left -= len(data)
+        if left < 0:
+            raise ResourceExhausted(
+                "BUNDLE_TOO_LARGE", f"the bundle holds more than the {max_bytes} bytes that are allowed"
+            )
+        writer.write(data)
+    return left

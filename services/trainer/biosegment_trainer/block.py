@@ -1,0 +1,83 @@
+"""How a volume is cut for prediction, so that every block writes whole shards of every layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from biosegment.volume import Index, Region
+
+CELL: Final = 16
+"""Edge of a score cell in working pixels."""
+_SHARD: Final = 256
+_MAX_BLOCK_VOXELS: Final = 1 << 26
+
+
+def working_factor(working_resolution_nm: float, in_plane_nm: float) -> int:
+    """Level-0 voxels per working pixel in y and x: the nearest whole number, at least 1."""
+    return max(1, round(working_resolution_nm / in_plane_nm))
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlan:
+    """Blocks and layouts for one factor.
+
+    Attributes:
+        factor: Level-0 voxels per working pixel.
+        block: Level-0 voxels of a block; bounds the memory of a worker.
+        region: What is computed, level-0 voxels.
+    """
+
+    factor: int
+    block: Index
+    region: Region
+
+    @classmethod
+    def of(cls, factor: int, region: Region) -> BlockPlan:
+        """Blocks of at most 64 Mi voxels whose edges fit the shards of all layers."""
+        edge = max(512, _SHARD * factor)
+        edge -= edge % (_SHARD * factor) if factor > 1 else 0
+        depth = _SHARD
+        while depth * edge * edge > _MAX_BLOCK_VOXELS and depth > CELL:
+            depth //= 2
+        return cls(factor, Index(depth, edge, edge), region)
+
+    @property
+    def labels_layout(self) -> tuple[Index, Index]:
+        """Chunk and shard of labels, level 0."""
+        return Index(16, 128, 128), Index(self.block.z, _SHARD, _SHARD)
+
+    @property
+    def probabilities_layout(self) -> tuple[Index, Index]:
+        """Chunk and shard of probabilities, working pixels in y and x."""
+        return Index(16, 128, 128), Index(self.block.z, _SHARD, _SHARD)
+
+    @property
+    def scores_layout(self) -> tuple[Index, Index]:
+        """Chunk and shard of score maps, cells in y and x; a shard is a block."""
+        edge = self.block.y // (CELL * self.factor)
+        return Index(16, edge, edge), Index(self.block.z, edge, edge)
+
+    @property
+    def probabilities_downsampling(self) -> Index:
+        return Index(1, self.factor, self.factor)
+
+    @property
+    def scores_downsampling(self) -> Index:
+        return Index(1, CELL * self.factor, CELL * self.factor)
+
+
+def aligned(region: Region, edge: int, within: Region) -> Region:
+    """`region` grown in y and x to multiples of `edge`, cut to `within`."""
+    z, y, x = region.start
+    start = Index(z, y - y % edge, x - x % edge)
+    z, y, x = region.stop
+    stop = Index(z, min(-(-y // edge) * edge, within.stop.y), min(-(-x // edge) * edge, within.stop.x))
+    return Region(start, stop)
+
+
+def downsampled(region: Region, factor: Index) -> Region:
+    """The voxels of a layer downsampled by `factor` that `region`, level 0, touches."""
+    start = Index(*(low // f for low, f in zip(region.start, factor, strict=True)))
+    stop = Index(*(-(-high // f) for high, f in zip(region.stop, factor, strict=True)))
+    return Region(start, stop)

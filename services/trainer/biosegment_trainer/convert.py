@@ -1,0 +1,125 @@
+"""Between messages and the trainer's values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from google.protobuf import json_format, struct_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from biosegment.api.trainer.v1alpha1 import trainer_pb2
+from biosegment.errors import InvalidArgument
+from biosegment.ids import parse_name
+from biosegment.jobs.convert import spec_of
+from biosegment.rpc.geometry import region_from_proto
+from biosegment_trainer.model import Model
+from biosegment_trainer.option import check_options
+from biosegment_trainer.request import PredictRequest, ScoreRequest, TrainRequest
+
+
+def model_id_of(name: str) -> str:
+    """`models/m` -> `m`; InvalidArgument BAD_NAME."""
+    return parse_name(name, "models/*")[0]
+
+
+def train_request(spec: bytes) -> TrainRequest:
+    """Raises InvalidArgument for values that can never work."""
+    message = spec_of(spec).train
+    if message.seed < 0 or message.max_steps < 0 or not 0 <= message.max_seconds_s < 1e9:
+        raise InvalidArgument("BAD_SPEC", "seed, max_steps and max_seconds_s must not be negative")
+    if message.parent and message.from_scratch:
+        raise InvalidArgument("BAD_SPEC", "a training from scratch has no parent; leave one of the two out")
+    if len(message.display_name) > 200:
+        raise InvalidArgument("BAD_SPEC", "display_name may have at most 200 characters")
+    if len(set(message.annotations)) < len(message.annotations):
+        raise InvalidArgument("BAD_SPEC", "an annotation is named twice; name each once")
+    return TrainRequest(
+        parent=model_id_of(message.parent) if message.parent else "",
+        from_scratch=message.from_scratch,
+        annotations=tuple(message.annotations),
+        display_name=message.display_name,
+        seed=message.seed,
+        max_steps=message.max_steps,
+        max_seconds=message.max_seconds_s,
+        options=check_options(json_format.MessageToDict(message.options)),
+        interactive=message.interactive,
+    )
+
+
+def predict_request(spec: bytes) -> PredictRequest:
+    """Raises InvalidArgument for values that can never work."""
+    message = spec_of(spec).predict
+    return PredictRequest(
+        model=model_id_of(message.model) if message.model else "",
+        volume=message.volume,
+        region=region_from_proto(message.region) if message.HasField("region") else None,
+        probabilities=message.probabilities,
+        measures=tuple(message.measures),
+    )
+
+
+def score_request(spec: bytes) -> ScoreRequest:
+    """Raises InvalidArgument for values that can never work."""
+    message = spec_of(spec).score
+    return ScoreRequest(
+        model=model_id_of(message.model),
+        volumes=tuple(message.volumes),
+        measures=tuple(message.measures),
+        max_pixels=message.max_pixels,
+    )
+
+
+def with_model(spec: bytes, model_id: str) -> bytes:
+    """The spec of a prediction that names its model."""
+    message = spec_of(spec)
+    message.predict.model = f"models/{model_id}"
+    return message.SerializeToString(deterministic=True)
+
+
+def is_interactive(spec: bytes) -> bool:
+    """Whether somebody waits for a training."""
+    return spec_of(spec).train.interactive
+
+
+def model_to_proto(model: Model, url: str, brief: bool = False) -> trainer_pb2.Model:
+    """A model as the wire shows it.
+
+    Args:
+        model: The model.
+        url: Of the object store.
+        brief: Leave out annotations and config, as lists do.
+    """
+    new = replace(model.new, annotations=(), config={}) if brief else model.new
+    created = Timestamp()
+    created.FromDatetime(model.create_time)
+    return trainer_pb2.Model(
+        name=model.name,
+        project=f"projects/{new.project_id}",
+        display_name=model.display_name,
+        version=model.version,
+        parent=f"models/{new.parent}" if new.parent else "",
+        network=new.network,
+        class_values=[item.value for item in new.classes],
+        working_resolution_nm=new.working_resolution_nm,
+        annotations=new.annotations,
+        annotation_count=len(model.new.annotations),
+        config=_struct(new.config),
+        metrics=new.metrics,
+        job=new.job,
+        author=new.author,
+        create_time=created,
+        uri=f"{url}/{model.bundle_key}",
+        weights_sha256=new.weights_sha256,
+        data_license=new.data_license,
+        deleted=model.deleted,
+        remarks=new.remarks,
+    )
+
+
+def _struct(values: Any) -> struct_pb2.Struct:
+    message = struct_pb2.Struct()
+    # Through JSON: tuples become lists, which a Struct understands.
+    message.update(json.loads(json.dumps(values)))
+    return message

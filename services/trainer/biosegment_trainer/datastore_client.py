@@ -1,0 +1,240 @@
+"""What the trainer asks the datastore, in its own name."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from biosegment.api.datastore.v1alpha1 import (
+    annotation_pb2,
+    annotation_pb2_grpc,
+    datastore_pb2,
+    datastore_pb2_grpc,
+    volume_pb2,
+)
+from biosegment.errors import FailedPrecondition, NotFound, Unimplemented
+from biosegment.ids import parse_name
+from biosegment.rpc.geometry import (
+    data_type_to_proto,
+    index_from_proto,
+    index_to_proto,
+    region_from_proto,
+    region_to_proto,
+    voxel_size_from_proto,
+)
+from biosegment.volume import Index, Region, VoxelSize
+from biosegment_trainer.model import ModelClass
+
+_HOLDING: Final = (annotation_pb2.Annotation.STATE_PENDING, annotation_pb2.Annotation.STATE_ACCEPTED)
+_TRAINABLE: Final = (annotation_pb2.Annotation.KIND_DENSE, annotation_pb2.Annotation.KIND_SCRIBBLES)
+_KINDS: Final = {
+    "labels": volume_pb2.Layer.KIND_LABELS,
+    "probabilities": volume_pb2.Layer.KIND_PROBABILITIES,
+    "score_map": volume_pb2.Layer.KIND_SCORE_MAP,
+}
+_CONCURRENT_READS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectView:
+    """Classes and working resolution of a project."""
+
+    classes: tuple[ModelClass, ...]
+    working_resolution_nm: float
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeView:
+    """A volume; `key` is that of its finest array in the object store."""
+
+    name: str
+    shape: Index
+    voxel_size: VoxelSize
+    key: str
+
+    @property
+    def bounds(self) -> Region:
+        return Region(Index(0, 0, 0), self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationView:
+    """An annotation; `labels` (zlib) is empty when they were not asked for; `holds`: pending or accepted."""
+
+    name: str
+    region: Region
+    scope: frozenset[int]
+    holds: bool
+    labels: bytes = b""
+
+    @property
+    def volume_name(self) -> str:
+        return self.name.rpartition("/annotations/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerView:
+    """A layer that this service writes; `key` is that of its array in the object store."""
+
+    name: str
+    key: str
+    attempt: int
+    committed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewLayer:
+    """A layer to make; `kind` is labels, probabilities or score_map."""
+
+    layer_id: str
+    display_name: str
+    kind: str
+    dtype: str
+    downsampling: Index
+    chunk: Index
+    shard: Index
+    region: Region | None
+    model: str
+    job: str
+    class_value: int = 0
+    measure: str = ""
+
+
+class DatastoreClient:
+    """Calls that the trainer makes.
+
+    Args:
+        channel: To the datastore, in this service's own name.
+        object_store_url: Prefix of the URIs that can be read.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, object_store_url: str) -> None:
+        self._datastore = datastore_pb2_grpc.DatastoreServiceStub(channel)
+        self._annotations = annotation_pb2_grpc.AnnotationServiceStub(channel)
+        self._url = object_store_url.rstrip("/")
+
+    async def project(self, project_id: str) -> ProjectView:
+        """NotFound when there is no such project."""
+        request = datastore_pb2.GetProjectRequest(name=f"projects/{project_id}")
+        project = (await self._datastore.GetProject(request)).project
+        classes = tuple(ModelClass(item.value, item.display_name) for item in project.classes)
+        return ProjectView(classes, project.working_resolution_nm or 10.0)
+
+    async def volume(self, name: str) -> VolumeView:
+        """NotFound when there is no such volume."""
+        volume = (await self._datastore.GetVolume(datastore_pb2.GetVolumeRequest(name=name))).volume
+        finest = f"{volume.uri.rstrip('/')}/{volume.levels[0].path}"
+        voxel_size = voxel_size_from_proto(volume.voxel_size)
+        return VolumeView(volume.name, index_from_proto(volume.shape), voxel_size, self._key(finest))
+
+    async def statistics(self, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of every slice."""
+        request = datastore_pb2.GetSliceStatisticsRequest(name=name)
+        found = (await self._datastore.GetSliceStatistics(request)).statistics
+        return tuple(found.mean), tuple(found.std)
+
+    async def annotation_names(self, project_id: str, limit: int | None = None) -> Sequence[str]:
+        """Annotations of a project that hold and that a network can train on, oldest first."""
+        names: list[str] = []
+        token = ""
+        while True:
+            request = annotation_pb2.ListAnnotationsRequest(
+                parent=f"projects/{project_id}", states=_HOLDING, page_size=1000, page_token=token
+            )
+            page = await self._annotations.ListAnnotations(request)
+            names += [item.name for item in page.annotations if item.kind in _TRAINABLE]
+            token = page.next_page_token
+            if not token or (limit is not None and len(names) >= limit):
+                return names[:limit]
+
+    async def annotations(self, names: Sequence[str], with_labels: bool) -> Sequence[AnnotationView]:
+        """The named annotations in their order; NotFound when one is missing."""
+        slots = asyncio.Semaphore(_CONCURRENT_READS)
+
+        async def read(name: str) -> AnnotationView:
+            async with slots:
+                request = annotation_pb2.GetAnnotationRequest(name=name, with_labels=with_labels)
+                answer = await self._annotations.GetAnnotation(request)
+            found = answer.annotation
+            if found.kind not in _TRAINABLE:
+                raise FailedPrecondition(
+                    "ANNOTATION_NOT_TRAINABLE", f"{name} is not made of class values; leave it out"
+                )
+            return AnnotationView(
+                found.name,
+                region_from_proto(found.region),
+                frozenset(found.class_scope),
+                found.state in _HOLDING,
+                answer.labels,
+            )
+
+        return await asyncio.gather(*(read(name) for name in names))
+
+    async def create_layer(self, volume: str, layer: NewLayer, attempt: int) -> LayerView:
+        """The layer of an earlier attempt when there is one, else a new one."""
+        try:
+            return await self.layer(f"{volume}/layers/{layer.layer_id}")
+        except NotFound:
+            pass
+        message = volume_pb2.Layer(
+            display_name=layer.display_name,
+            kind=_KINDS[layer.kind],
+            data_type=data_type_to_proto(layer.dtype),
+            downsampling=index_to_proto(layer.downsampling),
+            class_value=layer.class_value,
+            measure=layer.measure,
+            model=layer.model,
+            job=layer.job,
+            region=region_to_proto(layer.region) if layer.region else None,
+            chunk_shape=index_to_proto(layer.chunk),
+            shard_shape=index_to_proto(layer.shard),
+        )
+        # With the attempt: after a cancellation the layer is gone, and its request must not be answered
+        # from memory.
+        seed = f"{layer.job}/{attempt}/{volume}/{layer.layer_id}"
+        request = datastore_pb2.CreateLayerRequest(
+            parent=volume,
+            layer_id=layer.layer_id,
+            layer=message,
+            request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, seed)),
+        )
+        return self._layer((await self._datastore.CreateLayer(request)).layer)
+
+    async def layer(self, name: str) -> LayerView:
+        """A layer as it is now."""
+        return self._layer((await self._datastore.GetLayer(datastore_pb2.GetLayerRequest(name=name))).layer)
+
+    async def restart_layer(self, name: str) -> LayerView:
+        """Begin the next attempt at a layer, in a new and empty place."""
+        request = datastore_pb2.RestartLayerRequest(name=name)
+        return self._layer((await self._datastore.RestartLayer(request)).layer)
+
+    async def commit_layer(self, layer: LayerView) -> None:
+        """Show a layer to readers; Conflict ATTEMPT_OUTDATED."""
+        request = datastore_pb2.CommitLayerRequest(name=layer.name, attempt=layer.attempt)
+        await self._datastore.CommitLayer(request)
+
+    async def delete_layer(self, name: str) -> None:
+        await self._datastore.DeleteLayer(datastore_pb2.DeleteLayerRequest(name=name))
+
+    def _layer(self, message: volume_pb2.Layer) -> LayerView:
+        committed = message.state == volume_pb2.Layer.STATE_COMMITTED
+        return LayerView(message.name, self._key(message.uri), message.attempt, committed)
+
+    def _key(self, uri: str) -> str:
+        if not uri.startswith(f"{self._url}/"):
+            raise Unimplemented(
+                "FOREIGN_STORAGE",
+                f"{uri} is not below the object storage {self._url}; import the volume by copying it",
+            )
+        return uri.removeprefix(f"{self._url}/").rstrip("/")
+
+
+def volume_id_of(name: str) -> str:
+    """`projects/p/volumes/v` -> `v`."""
+    return parse_name(name, "projects/*/volumes/*")[1]

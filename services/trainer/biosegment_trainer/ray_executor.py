@@ -1,0 +1,159 @@
+"""Tasks on Ray, which is imported, and started on this machine or connected to, when the first task comes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from biosegment.errors import DeadlineExceeded, Internal, Unavailable
+from biosegment.jobs import JobCrashed
+from biosegment_trainer.task import Outcome, Task
+from biosegment_trainer.worker import run
+
+_T = TypeVar("_T")
+_OBJECT_STORE_BYTES: Final = 256 << 20
+_STOP_WITHIN_S: Final = 20.0
+_log = structlog.get_logger("biosegment_trainer.ray")
+
+
+@dataclass(frozen=True, slots=True)
+class RaySettings:
+    """How to reach or start Ray; fields as in `TrainerSettings`."""
+
+    address: str = ""
+    cpus: int = 0
+    temp_dir: str = ""
+    task_cpus: int = 1
+    gpus_per_job: int = -1
+
+
+class RayExecutor:
+    """`Executor` on Ray. All calls into Ray that may block run in one thread of their own.
+
+    That thread lives as long as the executor does: the kernel kills a local Ray's processes with the thread
+    that started them, so that they never outlive this process.
+    """
+
+    def __init__(self, settings: RaySettings) -> None:
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray")
+        self._ray: Any = None
+        self._remote: Any = None
+
+    async def run(self, task: Task, cancelled: asyncio.Event, timeout_s: float) -> Outcome:
+        """As `Executor.run`."""
+        reference = await self._call(lambda: self._submit(task))
+        result = asyncio.ensure_future(asyncio.wrap_future(reference.future()))
+        stop = asyncio.ensure_future(cancelled.wait())
+        try:
+            await asyncio.wait({result, stop}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            timed_out = not result.done() and not cancelled.is_set()
+            if not result.done():
+                # The worker hears of a cancellation with its next report and stops by itself.
+                await asyncio.wait({result}, timeout=_STOP_WITHIN_S if cancelled.is_set() else 0)
+            if not result.done():
+                await self._kill(reference)
+            if timed_out:
+                raise DeadlineExceeded(
+                    "JOB_TOO_SLOW", f"the job took longer than the {timeout_s:g} s that the trainer allows"
+                )
+            if not result.done():
+                return Outcome(cancelled=True)
+            return self._outcome(result)
+        except asyncio.CancelledError:
+            await self._kill(reference)
+            raise
+        finally:
+            stop.cancel()
+            result.cancel()
+
+    async def close(self) -> None:
+        """Stop a local Ray, or leave the cluster."""
+        if self._ray is not None:
+            await self._call(self._ray.shutdown)
+            self._ray = None
+        self._thread.shutdown(wait=False)
+
+    async def _call(self, function: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    async def _kill(self, reference: Any) -> None:
+        try:
+            await self._call(lambda: self._ray.cancel(reference, force=True))
+        except Exception as error:
+            _log.warning("ray_cancel_failed", error=str(error))
+
+    def _outcome(self, result: asyncio.Future[Any]) -> Outcome:
+        error = result.exception()
+        if error is None:
+            outcome: Outcome = result.result()
+            return outcome
+        if isinstance(error, self._ray.exceptions.TaskCancelledError):
+            return Outcome(cancelled=True)
+        if isinstance(error, self._ray.exceptions.RayTaskError):
+            _log.error("task_failed", exc_info=error)
+            raise Internal("WORKER_FAILED", f"the worker failed: {str(error).strip().splitlines()[-1][:300]}")
+        raise JobCrashed(f"the worker died: {str(error).strip().splitlines()[0][:200]}")
+
+    def _submit(self, task: Task) -> Any:
+        ray = self._connected()
+        gpus = self._settings.gpus_per_job
+        if gpus < 0:
+            gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+        # Ray's own retries would run an attempt twice under one number.
+        options = {"num_cpus": self._settings.task_cpus, "num_gpus": gpus, "max_retries": 0}
+        return self._remote.options(**options).remote(task)
+
+    def _connected(self) -> Any:
+        if self._ray is not None and self._ray.is_initialized():
+            return self._ray
+        local = not self._settings.address
+        if local:
+            _prepare_local_environment()
+        import ray
+
+        try:
+            if local:
+                ray.init(
+                    address="local",
+                    num_cpus=self._settings.cpus or None,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    _temp_dir=self._settings.temp_dir or None,
+                    **_COMMON,
+                )
+            else:
+                ray.init(address=self._settings.address, **_COMMON)
+        except Exception as error:
+            where = self._settings.address or "this machine"
+            raise Unavailable("RAY_UNAVAILABLE", f"cannot use Ray on {where}: {error}") from error
+        _log.info("ray_ready", address=self._settings.address or "local", resources=ray.cluster_resources())
+        self._ray = ray
+        self._remote = ray.remote(run)
+        return ray
+
+
+_COMMON: Final[dict[str, Any]] = {
+    "namespace": "biosegment",
+    "log_to_driver": False,
+    "configure_logging": False,
+}
+
+
+def _prepare_local_environment() -> None:
+    """Before Ray is imported: loopback only, a token of its own, no telemetry, no malloc settings of ours."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Ray's switch for "one machine only": its servers bind to 127.0.0.1 instead of all interfaces.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    # They suit a gRPC server; a worker that never gives memory back would hold its largest block for ever.
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        del os.environ[name]

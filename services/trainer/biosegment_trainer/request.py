@@ -1,0 +1,45 @@
+"""What people ask of the trainer's jobs, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from biosegment.volume import Region
+from biosegment_trainer.option import Option
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """A training; fields as in `TrainSpec`, `parent` is a model id or ''."""
+
+    parent: str = ""
+    from_scratch: bool = False
+    annotations: tuple[str, ...] = ()
+    display_name: str = ""
+    seed: int = 0
+    max_steps: int = 0
+    max_seconds: float = 0.0
+    options: Mapping[str, Option] = field(default_factory=dict)
+    interactive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """A prediction of one volume; `model` is a model id or ''."""
+
+    model: str
+    volume: str
+    region: Region | None
+    probabilities: bool
+    measures: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Score maps of volumes; `model` is a model id."""
+
+    model: str
+    volumes: tuple[str, ...]
+    measures: tuple[str, ...]
+    max_pixels: int

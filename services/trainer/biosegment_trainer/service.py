@@ -1,0 +1,199 @@
+"""The use cases of models."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from biosegment.auth import Authorizer, Kind, Permission, Principal
+from biosegment.errors import InvalidArgument, NotFound, PermissionDenied, ResourceExhausted
+from biosegment.ids import new_id
+from biosegment.jobs import Progress, SqlJobs
+from biosegment.storage.objects import Objects
+from biosegment_trainer.archive import pack, unpack
+from biosegment_trainer.bundle_check import check_bundle
+from biosegment_trainer.bundle_files import upload_bundle
+from biosegment_trainer.datastore_client import DatastoreClient
+from biosegment_trainer.model import Model, ModelClass, NewModel, bundle_key
+from biosegment_trainer.sql import SqlModels
+
+_PIECE_BYTES: Final = 1 << 20
+_MAX_LINEAGE: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The first words of an import, and the pieces of its zip file."""
+
+    project_id: str
+    display_name: str
+    pieces: AsyncIterator[bytes]
+
+
+class ModelService:
+    """Models for those who ask."""
+
+    def __init__(
+        self,
+        models: SqlModels,
+        authorizer: Authorizer,
+        datastore: DatastoreClient,
+        objects: Objects,
+        max_bundle_bytes: int,
+    ) -> None:
+        self._models = models
+        self._authorizer = authorizer
+        self._datastore = datastore
+        self._objects = objects
+        self._max_bundle_bytes = max_bundle_bytes
+
+    async def get(self, principal: Principal, model_id: str) -> Model:
+        """One model; NotFound MODEL_NOT_FOUND, also for those who may not see it."""
+        return await self._authorized(principal, Permission.PROJECT_READ, model_id)
+
+    async def list(
+        self, principal: Principal, project_id: str, before_version: int | None, limit: int
+    ) -> Sequence[Model]:
+        """At most `limit` models of a project below a version, newest first."""
+        await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
+        return await self._models.list(project_id, before_version, limit)
+
+    async def rename(self, principal: Principal, model_id: str, display_name: str) -> Model:
+        """Change the display name."""
+        await self._authorized(principal, Permission.MODEL_WRITE, model_id)
+        if not 0 < len(display_name) <= 200:
+            raise InvalidArgument("BAD_DISPLAY_NAME", "display_name must have 1 to 200 characters")
+        await self._models.rename(model_id, display_name)
+        return await self._models.get(model_id)
+
+    async def delete(self, principal: Principal, model_id: str) -> None:
+        """Delete the weights; the record stays."""
+        model = await self._authorized(principal, Permission.MODEL_WRITE, model_id)
+        # The row first: nobody begins to use weights that are going away.
+        await self._models.mark_deleted(model_id)
+        await self._objects.delete_prefix(f"{model.bundle_key}/")
+
+    async def lineage(self, principal: Principal, model_id: str) -> Sequence[Model]:
+        """A model and its ancestors, the model first."""
+        model = await self._authorized(principal, Permission.PROJECT_READ, model_id)
+        found = [model]
+        while found[-1].new.parent and len(found) < _MAX_LINEAGE:
+            found.append(await self._models.get(found[-1].new.parent))
+        return found
+
+    async def export(self, principal: Principal, model_id: str) -> AsyncIterator[bytes]:
+        """The pieces of a zip file with the model's bundle."""
+        model = await self._authorized(principal, Permission.PROJECT_READ, model_id)
+        model.require_weights()
+        with tempfile.TemporaryFile(prefix="bundle-") as file:
+            folder_name = f"biosegment-{model.model_id}"
+            await asyncio.to_thread(pack, self._objects.blocking, model.bundle_key, folder_name, file)
+            file.seek(0)
+            while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+                yield piece
+
+    async def import_bundle(self, principal: Principal, upload: Upload) -> Model:
+        """Register a foreign bundle; its classes are matched with the project's by name."""
+        await self._authorizer.authorize(principal, Permission.MODEL_WRITE, upload.project_id)
+        if len(upload.display_name) > 200:
+            raise InvalidArgument("BAD_DISPLAY_NAME", "display_name may have at most 200 characters")
+        with tempfile.TemporaryDirectory(prefix="bundle-") as place:
+            archive, folder = Path(place) / "bundle.zip", Path(place) / "bundle"
+            await self._receive(upload.pieces, archive)
+            await asyncio.to_thread(unpack, archive, folder, self._max_bundle_bytes)
+            checked = await check_bundle(folder)
+            project = await self._datastore.project(upload.project_id)
+            classes = _matched(checked.classes, {item.name: item.value for item in project.classes})
+            model_id = new_id()
+            digest = await asyncio.to_thread(
+                upload_bundle, self._objects.blocking, folder, bundle_key(model_id)
+            )
+        new = NewModel(
+            model_id=model_id,
+            project_id=upload.project_id,
+            display_name=upload.display_name or checked.name[:200],
+            parent="",
+            network="unet2d",
+            classes=classes,
+            working_resolution_nm=checked.working_resolution_nm,
+            weights_sha256=digest,
+            author=principal.user,
+            remarks=("imported",),
+        )
+        return await self._models.register(new)
+
+    async def _receive(self, pieces: AsyncIterator[bytes], target: Path) -> None:
+        size = 0
+        with target.open("wb") as file:
+            async for piece in pieces:
+                size += len(piece)
+                if size > self._max_bundle_bytes:
+                    raise ResourceExhausted(
+                        "BUNDLE_TOO_LARGE",
+                        f"the file is larger than the {self._max_bundle_bytes} bytes allowed",
+                    )
+                await asyncio.to_thread(file.write, piece)
+
+    async def _authorized(self, principal: Principal, permission: Permission, model_id: str) -> Model:
+        model = await self._models.get(model_id)
+        try:
+            await self._authorizer.authorize(principal, permission, model.new.project_id)
+        except NotFound:
+            raise NotFound(
+                "MODEL_NOT_FOUND", f"there is no model models/{model_id}, or you may not see it"
+            ) from None
+        return model
+
+
+class WorkerReports:
+    """What workers say of their own job."""
+
+    def __init__(self, jobs: SqlJobs) -> None:
+        self._jobs = jobs
+
+    async def report(
+        self,
+        principal: Principal,
+        job_id: str,
+        attempt: int,
+        progress: Progress,
+        metrics: Mapping[str, float],
+        log: Sequence[str],
+    ) -> bool:
+        """Store progress and log of an attempt; True when it should stop. Conflict ATTEMPT_OUTDATED."""
+        if principal.kind is not Kind.JOB or principal.subject != job_id:
+            raise PermissionDenied("NOT_ALLOWED", f"{principal} may not speak for job {job_id}")
+        job = await self._jobs.report(job_id, attempt, progress, metrics)
+        await self._jobs.append_log(job_id, attempt, log)
+        return job.cancel_requested
+
+
+def _matched(classes: Sequence[tuple[int, str]], values: Mapping[str, int]) -> tuple[ModelClass, ...]:
+    unknown = sorted(name for _, name in classes if name not in values)
+    if unknown:
+        raise InvalidArgument(
+            "BAD_BUNDLE",
+            f"the bundle segments {unknown}, which the project does not have (it has {sorted(values)}); "
+            "add or rename classes first",
+        )
+    return tuple(ModelClass(values[name], name) for _, name in classes)
+
+
+def list_token(project_id: str, version: int) -> str:
+    """Page token of a list of models."""
+    return f"{version}-{hashlib.sha256(project_id.encode()).hexdigest()[:8]}"
+
+
+def read_list_token(project_id: str, token: str) -> int | None:
+    """The version that a page token stands for; InvalidArgument BAD_PAGE_TOKEN."""
+    if not token:
+        return None
+    version = token.partition("-")[0]
+    if version.isdecimal() and len(version) < 10 and token == list_token(project_id, int(version)):
+        return int(version)
+    raise InvalidArgument("BAD_PAGE_TOKEN", f"page_token {token[:80]!r} is not from an answer to this query")

@@ -1,0 +1,39 @@
+"""What an operator may set, as `BIOSEGMENT_TRAINER__<FIELD>`."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field
+
+from biosegment.settings import ServiceSettings
+
+
+class TrainerSettings(ServiceSettings):
+    """Settings of a trainer process."""
+
+    datastore_address: str
+    """host:port or gRPC target of the datastore."""
+    ray_address: str = ""
+    """Address of a Ray cluster, `host:6379`; '' starts Ray on this machine when a job first needs it."""
+    ray_cpus: int = Field(default=0, ge=0)
+    """CPUs of the local Ray; 0 for all."""
+    ray_temp_dir: str = ""
+    """Folder of the local Ray's sockets and logs, with a short path; Ray's default when ''."""
+    torch_threads: int = Field(default=0, ge=0)
+    """CPU threads of a job, and the CPUs that it reserves; 0 for all of the local Ray's."""
+    gpus_per_job: int = Field(default=-1, ge=-1, le=1)
+    """GPUs that a job reserves; -1: one when the cluster has any, else none."""
+    worker_callback_address: str = ""
+    """Where workers reach this process, `trainer:50051`; '' for the address that it listens on."""
+    job_timeout_s: float = Field(default=24 * 3600.0, gt=0)
+    """A job that takes longer is stopped; also the lifetime of its worker's credential."""
+    concurrent_jobs: int = Field(default=1, ge=1, le=64)
+    """Jobs at the same time."""
+    max_bundle_bytes: int = Field(default=1 << 30, gt=0)
+    """Largest zip file that ImportModel takes, and largest sum of the files in it."""
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of a job."""
+        return self.torch_threads or self.ray_cpus or os.cpu_count() or 1

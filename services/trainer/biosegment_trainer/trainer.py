@@ -1,0 +1,137 @@
+"""A whole trainer, put together from its settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from biosegment.api.job.v1alpha1 import job_pb2_grpc
+from biosegment.api.trainer.v1alpha1 import segmentation_pb2_grpc, trainer_pb2_grpc, worker_pb2_grpc
+from biosegment.auth import Authorizer, PrincipalSigner, PrincipalVerifier
+from biosegment.database import Database, migrate
+from biosegment.jobs import JobRunner, JobService, JobSignal, RunnerLimits, SqlJobs
+from biosegment.jobs.runner import Handler
+from biosegment.jobs.servicer import JOB_SERVICE, JobServicer
+from biosegment.memberships import DatastoreMemberships
+from biosegment.rpc.channel import ServiceCredentials, connect
+from biosegment.rpc.server import RpcServer
+from biosegment.settings import ObjectStoreSettings
+from biosegment.storage.objects import Objects, open_objects
+from biosegment_trainer.admission import Admission
+from biosegment_trainer.datastore_client import DatastoreClient
+from biosegment_trainer.dispatch import Dispatch
+from biosegment_trainer.prediction_job import PredictionJob
+from biosegment_trainer.ray_executor import RayExecutor, RaySettings
+from biosegment_trainer.service import ModelService, WorkerReports
+from biosegment_trainer.servicer import (
+    SEGMENTATION_SERVICE,
+    TRAINER_SERVICE,
+    WORKER_SERVICE,
+    SegmentationServicer,
+    TrainerServicer,
+    WorkerServicer,
+)
+from biosegment_trainer.settings import TrainerSettings
+from biosegment_trainer.sql import SqlModels
+from biosegment_trainer.training_job import TrainingJob
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """A started trainer: its server, where it listens, and the loop that works off jobs."""
+
+    server: RpcServer
+    address: str
+    runner: JobRunner
+
+
+@asynccontextmanager
+async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
+    """Migrate the database, start the server, and close everything in the end; `runner.run` is the
+    caller's.
+    """
+    await asyncio.to_thread(migrate, settings.database_url, "biosegment_trainer")
+    signer = PrincipalSigner("trainer", settings.signing_key_file)
+    verifier = PrincipalVerifier.from_folder("trainer", settings.public_keys_dir)
+    channel = connect(settings.datastore_address, credentials=ServiceCredentials(signer, "datastore"))
+    database = Database.open(settings.database_url)
+    objects = await asyncio.to_thread(open_objects, settings)
+    executor = RayExecutor(_ray(settings))
+    try:
+        store = ObjectStoreSettings(
+            **{name: getattr(settings, name) for name in ObjectStoreSettings.model_fields}
+        )
+        dispatch = Dispatch(executor, signer, store, settings.threads, settings.job_timeout_s)
+        datastore = DatastoreClient(channel, settings.object_store_url)
+        authorizer = Authorizer(DatastoreMemberships(channel))
+        models, jobs = SqlModels(database), SqlJobs(database, "trainer", JobSignal())
+        server = _server(settings, verifier, models, jobs, authorizer, datastore, objects)
+        address = await server.start()
+        dispatch.address = settings.worker_callback_address or address
+        yield Trainer(server, address, _runner(settings, models, jobs, datastore, objects, dispatch))
+        await server.stop(0)
+    finally:
+        await executor.close()
+        await channel.close()
+        await objects.close()
+        await database.close()
+
+
+def _server(
+    settings: TrainerSettings,
+    verifier: PrincipalVerifier,
+    models: SqlModels,
+    jobs: SqlJobs,
+    authorizer: Authorizer,
+    datastore: DatastoreClient,
+    objects: Objects,
+) -> RpcServer:
+    server = RpcServer(settings.listen, verifier, allow_insecure_listen=settings.allow_insecure_listen)
+    service = ModelService(models, authorizer, datastore, objects, settings.max_bundle_bytes)
+    job_service = JobService(jobs, authorizer, Admission(models, datastore).kinds())
+    server.add(job_pb2_grpc.add_JobServiceServicer_to_server, JobServicer(job_service), JOB_SERVICE)
+    server.add(
+        trainer_pb2_grpc.add_TrainerServiceServicer_to_server,
+        TrainerServicer(service, settings.object_store_url),
+        TRAINER_SERVICE,
+    )
+    server.add(
+        segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server,
+        SegmentationServicer(),
+        SEGMENTATION_SERVICE,
+    )
+    server.add(
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server,
+        WorkerServicer(WorkerReports(jobs)),
+        WORKER_SERVICE,
+    )
+    return server
+
+
+def _runner(
+    settings: TrainerSettings,
+    models: SqlModels,
+    jobs: SqlJobs,
+    datastore: DatastoreClient,
+    objects: Objects,
+    dispatch: Dispatch,
+) -> JobRunner:
+    prediction = PredictionJob(models, datastore, jobs, dispatch)
+    handlers: dict[str, Handler] = {
+        "train": TrainingJob(models, datastore, objects, dispatch),
+        "predict": prediction.predict,
+        "score": prediction.score,
+    }
+    return JobRunner(jobs, handlers, RunnerLimits(concurrent=settings.concurrent_jobs))
+
+
+def _ray(settings: TrainerSettings) -> RaySettings:
+    return RaySettings(
+        address=settings.ray_address,
+        cpus=settings.ray_cpus,
+        temp_dir=settings.ray_temp_dir,
+        task_cpus=settings.threads,
+        gpus_per_job=settings.gpus_per_job,
+    )

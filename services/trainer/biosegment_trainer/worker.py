@@ -1,0 +1,28 @@
+"""What runs inside of Ray: one task of one job. Importing this module loads neither torch nor Ray."""
+
+from __future__ import annotations
+
+from biosegment.errors import BiosegmentError
+from biosegment_trainer.report import Reporter, Stopped
+from biosegment_trainer.task import Outcome, Task, TrainTask
+
+
+def run(task: Task) -> Outcome:
+    """Do a task and say how it ended; only mistakes of ours raise."""
+    import torch
+
+    torch.set_num_threads(task.threads)
+    try:
+        with Reporter(task.callback) as reporter:
+            if isinstance(task, TrainTask):
+                from biosegment_trainer.training_worker import train_bundle
+
+                return Outcome(bundle=train_bundle(task, reporter))
+            from biosegment_trainer.prediction_worker import predict_layers
+
+            predict_layers(task, reporter)
+            return Outcome()
+    except Stopped:
+        return Outcome(cancelled=True)
+    except BiosegmentError as error:
+        return Outcome(error=error)

@@ -13,7 +13,7 @@ from biosegment.volume import Region, VoxelSize
 
 
 def test_a_region_is_read_in_zyx_order() -> None:
-    assert parse_region("1:2,3:40,5:60") == Region((1, 3, 5), (2, 40, 60))  # type: ignore[arg-type]
+    assert parse_region("1:2,3:40,5:60") == Region((1, 3, 5), (2, 40, 60))
     assert parse_region("") is None
 
 
@@ -43,7 +43,7 @@ def test_a_volume_id_needs_a_project() -> None:
 
 
 def test_values_become_plain_json() -> None:
-    plain = to_plain({"region": Region((0, 0, 0), (1, 2, 3)), "size": VoxelSize(1, 2, 3)})  # type: ignore[arg-type]
+    plain = to_plain({"region": Region((0, 0, 0), (1, 2, 3)), "size": VoxelSize(1, 2, 3)})
     assert json.loads(json.dumps(plain))["region"] == {"start": [0, 0, 0], "stop": [1, 2, 3]}
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,25 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from biosegment_gateway.gateway import Gateway, open_gateway
 from biosegment_gateway.settings import GatewaySettings
 
-from biosegment.auth import PrincipalVerifier
+from biosegment.api.datastore.v1alpha1.datastore_pb2_grpc import add_DatastoreServiceServicer_to_server
+from biosegment.api.identity.v1alpha1 import identity_pb2
+from biosegment.api.identity.v1alpha1.identity_pb2_grpc import IdentityServiceStub
+from biosegment.api.job.v1alpha1.job_pb2_grpc import add_JobServiceServicer_to_server
+from biosegment.api.trainer.v1alpha1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
+from biosegment.auth import Authorizer, Permission, Principal, PrincipalVerifier, Role
+from biosegment.database import Database
+from biosegment.jobs import JobKind, JobService, JobSignal, SqlJobs
+from biosegment.jobs.servicer import JOB_SERVICE, JobServicer
+from biosegment.jobs.tables import create_job_tables_v1
 from biosegment.rpc.channel import CallPolicy, connect
 from biosegment.rpc.server import RpcServer
+from tests.rpc.gateway.shelf import ShelfDatastore, ShelfTrainer
 from tests.rpc.gateway.upstream_trial import UpstreamTrial
 
 DATASTORE = "/biosegment.api.datastore.v1alpha1.DatastoreService/"
@@ -30,17 +43,58 @@ class Upstreams:
     servers: dict[str, RpcServer]
     trials: dict[str, UpstreamTrial]
     addresses: dict[str, str]
+    datastore: ShelfDatastore
+    trainer: ShelfTrainer
+    jobs: dict[str, SqlJobs]
+
+
+class _Nobody:
+    """Only administrators may do something, and they need no membership."""
+
+    async def role(self, user: str, project_id: str) -> Role | None:
+        return None
+
+
+async def _as_it_is(principal: Principal, project_id: str, spec: bytes) -> bytes:
+    return spec
 
 
 @pytest.fixture
-async def upstreams(keys: Path) -> AsyncIterator[Upstreams]:
+async def jobs(tmp_path: Path) -> AsyncIterator[dict[str, SqlJobs]]:
+    """The job rows of the datastore and of the trainer."""
+    found, databases = {}, []
+    for name in ("datastore", "trainer"):
+        engine = sa.create_engine(f"sqlite:///{tmp_path}/{name}.sqlite")
+        with engine.begin() as connection:
+            create_job_tables_v1(Operations(MigrationContext.configure(connection)))
+        engine.dispose()
+        databases.append(Database.open(f"sqlite+aiosqlite:///{tmp_path}/{name}.sqlite"))
+        found[name] = SqlJobs(databases[-1], name, JobSignal())
+    yield found
+    for database in databases:
+        await database.close()
+
+
+@pytest.fixture
+async def upstreams(keys: Path, jobs: dict[str, SqlJobs]) -> AsyncIterator[Upstreams]:
     servers, trials, addresses = {}, {}, {}
+    datastore, trainer = ShelfDatastore(), ShelfTrainer()
+    kinds = {
+        "datastore": {"import_volume": JobKind(Permission.VOLUME_WRITE, _as_it_is)},
+        "trainer": {"train": JobKind(Permission.MODEL_WRITE, _as_it_is)},
+    }
     for name in ("datastore", "sampler", "trainer"):
         trials[name] = UpstreamTrial()
         servers[name] = RpcServer("127.0.0.1:0", PrincipalVerifier.from_folder(name, keys))
         servers[name].add_generic(trials[name], f"biosegment.api.{name}.v1alpha1.Trial")
-        addresses[name] = await servers[name].start()
-    yield Upstreams(servers, trials, addresses)
+        if name in jobs:
+            service = JobService(jobs[name], Authorizer(_Nobody()), kinds[name])
+            servers[name].add(add_JobServiceServicer_to_server, JobServicer(service), JOB_SERVICE)
+    servers["datastore"].add(add_DatastoreServiceServicer_to_server, datastore, DATASTORE.strip("/"))
+    servers["trainer"].add(add_TrainerServiceServicer_to_server, trainer, TRAINER.strip("/"))
+    for name, server in servers.items():
+        addresses[name] = await server.start()
+    yield Upstreams(servers, trials, addresses, datastore, trainer, jobs)
     for server in servers.values():
         await server.stop(0)
 
@@ -95,3 +149,16 @@ async def web(running: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the gateway, without a token."""
     async with httpx.AsyncClient(base_url=f"http://{running.http_address}") as client:
         yield client
+
+
+@pytest.fixture
+def make_user(client: grpc.aio.Channel) -> Callable[[str], Awaitable[str]]:
+    """Makes a user and returns an API token of theirs."""
+    stub = IdentityServiceStub(client)
+
+    async def make(user_id: str) -> str:
+        await stub.CreateUser(identity_pb2.CreateUserRequest(user_id=user_id))
+        answer = await stub.CreateToken(identity_pb2.CreateTokenRequest(parent=f"users/{user_id}"))
+        return str(answer.secret)
+
+    return make

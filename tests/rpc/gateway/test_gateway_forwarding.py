@@ -93,11 +93,11 @@ async def test_the_status_on_the_wire_is_the_very_one_that_the_service_sent(
 
 async def test_an_error_in_the_middle_of_a_stream_comes_after_what_was_sent_before(client):
     body = request(before=3, error="ResourceExhausted", reason="ENOUGH", message="no more")
-    answers = []
+    answers = aiter(client.unary_stream(DATASTORE + "WatchMany")(body))
+    for _ in range(3):
+        await anext(answers)
     with pytest.raises(ResourceExhausted, match="no more"):
-        async for answer in client.unary_stream(DATASTORE + "WatchMany")(body):
-            answers.append(answer)
-    assert len(answers) == 3
+        await anext(answers)
 
 
 async def test_an_error_ends_a_stream_of_the_client_that_would_go_on(client):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 from collections.abc import Iterator
 
@@ -47,6 +48,8 @@ class HttpServer:
                 timeout_graceful_shutdown=3,
             )
         )
+        # Its lines hold whole URLs, and those of viewers hold tokens; `Access` writes a line without them.
+        logging.getLogger("uvicorn.access").disabled = True
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> str:

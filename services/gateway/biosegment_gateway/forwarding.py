@@ -1,8 +1,9 @@
 """The generic pass-through: calls of every shape, as bytes, to the service that they are for.
 
-A new RPC of a service needs nothing here. The user's API token is replaced by a signed principal; time limit,
-other metadata, cancellation, messages, status and trailing metadata go through unchanged. Messages are handed
-on one at a time, so that a slow reader holds up the writer and memory stays bounded.
+A new RPC of a service needs nothing here; one-to-one calls that the generated API knows take a shorter way. The
+user's API token is replaced by a signed principal; time limit, other metadata, cancellation, messages, status and
+trailing metadata go through unchanged. Messages are handed on one at a time, so that a slow reader holds up the
+writer and memory stays bounded.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, Never
 
 import grpc
+from google.protobuf import descriptor_pool
 
 from biosegment.auth import Principal
 from biosegment.errors import BiosegmentError, Unimplemented
@@ -52,6 +54,13 @@ class PassThrough(grpc.GenericRpcHandler):
         if not method.startswith(_PREFIX):
             return None
 
+        if _is_unary(method):
+
+            async def forward_one(request: bytes, context: Any) -> bytes:
+                return await self._forward_one(method, request, context)
+
+            return grpc.unary_unary_rpc_method_handler(forward_one)
+
         async def forward(requests: AsyncIterator[bytes], context: Any) -> None:
             await self._forward(method, requests, context)
 
@@ -67,18 +76,66 @@ class PassThrough(grpc.GenericRpcHandler):
             upstream, requests = await self._route(method, requests)
             await _relay(upstream, method, principal, requests, context, recording)
 
+    async def _forward_one(self, method: str, request: bytes, context: Any) -> bytes:
+        principal = current_principal()
+        if not is_change(method):
+            return await _relay_one(self._choose(method, request), method, principal, request, context, None)
+        async with self._audit.recording(method, principal, context.peer()) as recording:
+            recording.resource = find_resource(request)
+            upstream = self._choose(method, request)
+            return await _relay_one(upstream, method, principal, request, context, recording)
+
     async def _route(
         self, method: str, requests: AsyncIterator[bytes]
     ) -> tuple[Upstream, AsyncIterator[bytes]]:
+        if method[1:].partition("/")[0] in self._by_message:
+            first = await anext(requests, b"")
+            return self._choose(method, first), _chain(first, requests)
+        return self._choose(method, b""), requests
+
+    def _choose(self, method: str, first: bytes) -> Upstream:
         service, _, name = method[1:].partition("/")
         if service in self._by_message:
-            first = await anext(requests, b"")
-            return self._upstreams[self._by_message[service](name, first)], _chain(first, requests)
+            return self._upstreams[self._by_message[service](name, first)]
         package = service.removeprefix(_API).partition(".")[0] if service.startswith(_API) else ""
         upstream = self._upstreams.get(package)
         if upstream is None or service in _INTERNAL_SERVICES:
             raise Unimplemented("METHOD_NOT_SERVED", f"the gateway serves no method {method[1:]}")
-        return upstream, requests
+        return upstream
+
+
+def _is_unary(method: str) -> bool:
+    """Whether a method is known to have one request and one response; unknown ones are taken for streams."""
+    try:
+        known = descriptor_pool.Default().FindMethodByName(method[1:].replace("/", "."))
+    except KeyError:
+        return False
+    return not known.client_streaming and not known.server_streaming
+
+
+async def _relay_one(
+    upstream: Upstream,
+    method: str,
+    principal: Principal,
+    request: bytes,
+    context: Any,
+    recording: Recording | None,
+) -> bytes:
+    call = upstream.unary_call(method)(
+        request, timeout=context.time_remaining(), metadata=_metadata(upstream, principal, context)
+    )
+    try:
+        response: bytes = await call
+        if recording is not None and not recording.resource:
+            recording.resource = find_resource(response)
+        trailing = _public(await call.trailing_metadata())
+        if trailing:
+            context.set_trailing_metadata(trailing)
+        return response
+    except grpc.aio.AioRpcError as error:
+        await _fail(upstream, error, context, recording)
+    finally:
+        call.cancel()
 
 
 async def _relay(

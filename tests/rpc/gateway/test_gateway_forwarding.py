@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from biosegment.auth import PrincipalSigner
 from biosegment.errors import (
     Conflict,
     DeadlineExceeded,
@@ -17,8 +18,13 @@ from biosegment.errors import (
     Unimplemented,
 )
 from biosegment.rpc.call import bearer
+from biosegment.rpc.channel import ServiceCredentials
 from tests.rpc.gateway.conftest import DATASTORE, SAMPLER, TRAINER, Upstreams
 from tests.rpc.trial_service import request
+
+# A method that is taken for a stream, and one that is known to be one-to-one.
+ONE = pytest.mark.parametrize("one", [DATASTORE + "GetOne", SAMPLER + "GetPool"])
+CHANGE = pytest.mark.parametrize("change", [DATASTORE + "ChangeOne", SAMPLER + "UpdatePool"])
 
 
 @pytest.mark.parametrize(
@@ -31,8 +37,9 @@ async def test_a_call_reaches_the_service_of_its_package_and_no_other(client, up
     }
 
 
-async def test_the_service_sees_the_user_and_the_request_id_but_never_the_api_token(client, admin_token):
-    call = client.unary_unary(DATASTORE + "GetOne")(request(), metadata=(("x-request-id", "trial-7"),))
+@ONE
+async def test_the_service_sees_the_user_and_the_request_id_but_never_the_api_token(client, admin_token, one):
+    call = client.unary_unary(one)(request(), metadata=(("x-request-id", "trial-7"),))
     answer = (await call).decode()
     assert "user:admin" in answer
     assert "trial-7" in answer
@@ -64,10 +71,11 @@ async def test_a_conversation_goes_back_and_forth(client):
     assert await call.read() == grpc.aio.EOF
 
 
-async def test_an_error_comes_with_reason_message_and_metadata(client):
+@CHANGE
+async def test_an_error_comes_with_reason_message_and_metadata(client, change):
     body = request(error="Conflict", reason="ETAG_MISMATCH", message="too slow by 3", metadata={"etag": "7"})
     with pytest.raises(Conflict) as caught:
-        await client.unary_unary(DATASTORE + "ChangeOne")(body)
+        await client.unary_unary(change)(body)
     assert (caught.value.reason, caught.value.message, caught.value.metadata) == (
         "ETAG_MISMATCH",
         "too slow by 3",
@@ -75,15 +83,18 @@ async def test_an_error_comes_with_reason_message_and_metadata(client):
     )
 
 
+@ONE
 async def test_the_status_on_the_wire_is_the_very_one_that_the_service_sent(
-    raw, upstreams: Upstreams, admin_token, gateway
+    raw, upstreams: Upstreams, admin_token, keys, one
 ):
     body = request(error="NotFound", reason="NO_SUCH_THING", message="nichts – 何もない")
     seen = []
-    async with grpc.aio.insecure_channel(upstreams.addresses["datastore"]) as direct:
-        for channel, token in ((raw, admin_token), (direct, gateway())):
+    service = "datastore" if "datastore" in one else "sampler"
+    own = ServiceCredentials(PrincipalSigner("gateway", keys / "gateway.key"), service)
+    async with grpc.aio.insecure_channel(upstreams.addresses[service]) as direct:
+        for channel, token in ((raw, admin_token), (direct, own())):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await channel.unary_unary(DATASTORE + "GetOne")(body, metadata=bearer(token))
+                await channel.unary_unary(one)(body, metadata=bearer(token))
             error = caught.value
             details = [v for k, v in error.trailing_metadata() if k == "grpc-status-details-bin"]
             seen.append((error.code(), error.details(), details))
@@ -112,23 +123,26 @@ async def test_an_error_ends_a_stream_of_the_client_that_would_go_on(client):
     assert time.monotonic() - started < 20
 
 
-async def test_a_bug_in_a_service_stays_hidden(client):
+@ONE
+async def test_a_bug_in_a_service_stays_hidden(client, one):
     with pytest.raises(Internal) as caught:
-        await client.unary_unary(DATASTORE + "GetOne")(request(bug="secret detail"))
+        await client.unary_unary(one)(request(bug="secret detail"))
     assert "secret detail" not in caught.value.message
 
 
-async def test_the_deadline_of_the_client_ends_the_call_in_the_service(client, upstreams: Upstreams):
+@ONE
+async def test_the_deadline_of_the_client_ends_the_call_in_the_service(client, upstreams: Upstreams, one):
     with pytest.raises(DeadlineExceeded):
-        await client.unary_unary(DATASTORE + "GetOne")(request(sleep_s=30), timeout=0.3)
-    await _ended(upstreams.trials["datastore"])
+        await client.unary_unary(one)(request(sleep_s=30), timeout=0.3)
+    await _ended(upstreams.trials["datastore" if "datastore" in one else "sampler"])
 
 
-@pytest.mark.parametrize("shape", ["unary", "stream"])
+@pytest.mark.parametrize("shape", ["unary", "known unary", "stream"])
 async def test_cancelling_reaches_the_service(client, upstreams: Upstreams, shape):
-    trial = upstreams.trials["datastore"]
-    if shape == "unary":
-        task = asyncio.ensure_future(client.unary_unary(DATASTORE + "GetOne")(request(sleep_s=30)))
+    trial = upstreams.trials["sampler" if shape == "known unary" else "datastore"]
+    if shape != "stream":
+        one = SAMPLER + "GetPool" if shape == "known unary" else DATASTORE + "GetOne"
+        task = asyncio.ensure_future(client.unary_unary(one)(request(sleep_s=30)))
     else:
         call = client.unary_stream(DATASTORE + "WatchMany")(request(sleep_s=30))
         task = asyncio.ensure_future(anext(aiter(call)))
@@ -154,10 +168,11 @@ async def test_a_slow_reader_holds_up_the_service_instead_of_filling_the_gateway
     assert len([answer async for answer in answers]) == 400
 
 
-async def test_a_service_that_is_away_is_named(client, upstreams: Upstreams):
+@pytest.mark.parametrize("method", ["GetOne", "GetPool"])
+async def test_a_service_that_is_away_is_named(client, upstreams: Upstreams, method):
     await upstreams.servers["sampler"].stop(0)
     with pytest.raises(Unavailable, match="the sampler cannot be reached") as caught:
-        await client.unary_unary(SAMPLER + "GetOne")(request())
+        await client.unary_unary(SAMPLER + method)(request())
     assert caught.value.metadata["service"] == "sampler"
     await client.unary_unary(DATASTORE + "GetOne")(request())
 
@@ -192,8 +207,9 @@ async def test_methods_of_no_service_are_refused(client, method):
         await client.unary_unary(method)(request())
 
 
-async def test_many_calls_at_the_same_time_all_succeed(client):
-    call = client.unary_unary(DATASTORE + "GetOne")
+@ONE
+async def test_many_calls_at_the_same_time_all_succeed(client, one):
+    call = client.unary_unary(one)
     answers = await asyncio.gather(*(call(request()) for _ in range(500)))
     assert len(answers) == 500
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_RANGE: Final = re.compile(r"bytes[ \t]*=[ \t]*(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))[ \t]*", re.IGNORECASE)
+_RANGE: Final = re.compile(
+    r"bytes[ \t]*=[ \t]*(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))[ \t]*", re.IGNORECASE
+)
 
 
 class UnsatisfiableRange(Exception):

@@ -108,7 +108,7 @@ function address(volume) {
 
 function showVolumes(volumes) {
   show("volumes", volumes.map((volume) => [
-    volume.displayName || last(volume.name), triple(volume.shape), voxel(volume.voxelSize),
+    [volume.displayName, make("div", { class: "faint" }, last(volume.name))], triple(volume.shape), voxel(volume.voxelSize),
     (volume.dataType || "").replace("DATA_TYPE_", "").toLowerCase(), address(volume),
   ]), [["Volume"], ["Voxels z × y × x", true], ["Voxel size nm", true], ["Type"], ["OME-Zarr"]], "No volumes yet.");
 }
@@ -288,10 +288,10 @@ document.addEventListener("keydown", (event) => {
 });
 
 function start() {
-  const given = location.hash.match(/^#token=([^&]+)/);
+  const given = location.hash.match(/^#token=([^&]+)(?:&(.*))?/); // #token=bsg_...&projects/kidney
   if (given) {
     // Out of the address bar and the history at once.
-    history.replaceState(null, "", location.pathname);
+    history.replaceState(null, "", location.pathname + (given[2] ? `#${given[2]}` : ""));
     enter(decodeURIComponent(given[1]));
   } else if (token) {
     choose();

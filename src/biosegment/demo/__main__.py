@@ -35,10 +35,9 @@ def _arguments() -> argparse.Namespace:
         "--labels", type=Path, help="TIFF stack of the same shape, not 0 where the structure is"
     )
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for results")
-    parser.add_argument("--rounds", type=int, default=0, help="default: 3 synthetic, 6 otherwise")
-    parser.add_argument(
-        "--patches", type=int, default=0, help="per round; default: 16 synthetic, 25 otherwise"
-    )
+    parser.add_argument("--rounds", type=int, default=0, help="default: 3 synthetic, 8 otherwise")
+    parser.add_argument("--first", type=int, default=10, help="patches in the first round")
+    parser.add_argument("--patches", type=int, default=20, help="patches in each further round")
     parser.add_argument("--resolution-nm", type=float, default=10.0, help="working resolution")
     parser.add_argument(
         "--strategy", default="entropy=0.5,stratified=0.5", help="NAME=SHARE, comma-separated"

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from biosegment.client import AsyncClient
 from biosegment.client.resources import Job, Sample
 from biosegment.demo.data import DEFAULT_VOXEL_SIZE, DemoData
-from biosegment.errors import FailedPrecondition, Internal
+from biosegment.errors import FailedPrecondition, Internal, InvalidArgument
 from biosegment.volume import BACKGROUND, FIRST_CLASS, Region, VoxelSize
 
 
@@ -86,7 +86,7 @@ class Experiment:
         try:
             job = await self.client.jobs.import_volume(self.project, uri, volume_id="volume")
             return await self._follow(job, "import")
-        except FailedPrecondition as error:
+        except (FailedPrecondition, InvalidArgument) as error:
             if error.reason != "VOXEL_SIZE_MISSING":
                 raise
         self.bar.console.print(f"the file does not say its voxel size: taken as {_text(DEFAULT_VOXEL_SIZE)}")
@@ -171,11 +171,14 @@ class Experiment:
         return await self.client.volumes.read(name, region)
 
     async def _follow(self, job: Job, what: str) -> Job:
-        task: TaskID = self.bar.add_task(what, total=1.0)
-        last = job
-        async for last in self.client.jobs.watch(job.name):
-            self.bar.update(task, completed=last.fraction)
-        done = await self.client.jobs.wait(job.name)
+        task = self.bar.add_task(what, total=1.0)
+        try:
+            async for now in self.client.jobs.watch(job.name):
+                self.bar.update(task, completed=now.fraction)
+            done = await self.client.jobs.wait(job.name)
+        except BaseException:
+            self.bar.remove_task(task)
+            raise
         self.bar.update(task, completed=1.0)
         return done
 

@@ -84,12 +84,18 @@ async def run_task(task: dict[str, Any], limits: WorkerLimits, progress: Progres
     except TimeoutError as error:
         raise DeadlineExceeded("TOO_SLOW", f"the file took longer than {limits.time_s:g} s") from error
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
         process.stdin.close()
-        await process.wait()
+        await _end(process)
         errors.cancel()
         await asyncio.gather(errors, return_exceptions=True)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    # Not `process.kill()`: it polls, and so may take the exit status away from the event loop's watcher.
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 async def _follow(

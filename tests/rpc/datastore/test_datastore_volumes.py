@@ -220,8 +220,8 @@ async def test_only_files_below_the_import_roots_are_read(
         with pytest.raises(InvalidArgument, match="imports") as caught:
             await ada.create_job(project.name, import_volume=job_pb2.ImportVolumeSpec(uri=uri))
         assert caught.value.reason == "PATH_NOT_ALLOWED"
+    spec = job_pb2.ImportVolumeSpec(uri=str(datastore.imports / "missing.tif"))
     with pytest.raises(NotFound) as missing:
-        spec = job_pb2.ImportVolumeSpec(uri=str(datastore.imports / "missing.tif"))
         await ada.create_job(project.name, import_volume=spec)
     assert missing.value.reason == "FILE_NOT_FOUND"
 

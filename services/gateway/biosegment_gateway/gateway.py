@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from starlette.applications import Starlette
 
 # The pass-through looks the shapes of methods up in what is imported.
 from biosegment.api.datastore.v1alpha1 import annotation_pb2 as _annotation  # noqa: F401
@@ -103,28 +104,15 @@ async def open_gateway(settings: GatewaySettings) -> AsyncIterator[Gateway]:
         datastore = DatastoreClient(upstreams["datastore"], settings.object_store_url)
         platform = servicer.PlatformServicer(list(upstreams.values()), settings.listen)
 
-        rpc = RpcServer(
-            settings.listen,
-            authentication.of_metadata,
-            ServerLimits(max_unary_s=_MAX_UNARY_S, max_concurrent_rpcs=settings.max_requests),
-            allow_insecure_listen=settings.allow_insecure_listen,
-        )
         identity = servicer.IdentityServicer(IdentityService(accounts, authentication, audit), audit)
+        rpc = _rpc_server(settings, authentication)
         rpc.add(add_IdentityServiceServicer_to_server, identity, servicer.IDENTITY)
         rpc.add(add_PlatformServiceServicer_to_server, platform, servicer.PLATFORM)
         rpc.add_generic(job_servicer.list_handler(jobs), job_servicer.SERVICE)
         rpc.add_generic(PassThrough(upstreams, {job_servicer.SERVICE: job_servicer.route_job}, audit))
-        http = HttpServer(
-            settings.http_listen,
-            make_application(
-                authentication,
-                Api(datastore, TrainerClient(upstreams["trainer"]), jobs, platform),
-                ZarrEndpoint(ZarrReader(CachedLocations(datastore), objects)),
-                settings.origins,
-            ),
-            max_requests=settings.max_http_requests,
-            allow_insecure_listen=settings.allow_insecure_listen,
-        )
+        api = Api(datastore, TrainerClient(upstreams["trainer"]), jobs, platform)
+        zarr = ZarrEndpoint(ZarrReader(CachedLocations(datastore), objects))
+        http = _http_server(settings, make_application(authentication, api, zarr, settings.origins))
         http_address = await http.start()
         stack.push_async_callback(http.stop)
         grpc_address = await rpc.start()
@@ -134,6 +122,24 @@ async def open_gateway(settings: GatewaySettings) -> AsyncIterator[Gateway]:
         if settings.address_file:
             _write_addresses(Path(settings.address_file), grpc_address, http_address)
         yield Gateway(rpc, http, grpc_address, http_address, audit, authentication)
+
+
+def _rpc_server(settings: GatewaySettings, authentication: Authentication) -> RpcServer:
+    return RpcServer(
+        settings.listen,
+        authentication.of_metadata,
+        ServerLimits(max_unary_s=_MAX_UNARY_S, max_concurrent_rpcs=settings.max_requests),
+        allow_insecure_listen=settings.allow_insecure_listen,
+    )
+
+
+def _http_server(settings: GatewaySettings, application: Starlette) -> HttpServer:
+    return HttpServer(
+        settings.http_listen,
+        application,
+        max_requests=settings.max_http_requests,
+        allow_insecure_listen=settings.allow_insecure_listen,
+    )
 
 
 def _upstreams(settings: GatewaySettings) -> dict[str, Upstream]:

@@ -164,7 +164,8 @@ async def test_a_slow_reader_holds_up_the_service_instead_of_filling_the_gateway
     while sent != trial.calls["sent"]:  # until nothing moves any more
         sent = trial.calls["sent"]
         await asyncio.sleep(0.5)
-    assert sent < 40
+    # What the windows of two connections hold, which grow with their speed; not the 200 MB of the stream.
+    assert sent < 150
     assert len([answer async for answer in answers]) == 400
 
 

@@ -8,12 +8,14 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
 
 from biosegment.errors import DeadlineExceeded, Internal, Unavailable
 from biosegment.jobs import JobCrashed
+from biosegment_trainer.ray_folder import prepare
 from biosegment_trainer.task import Outcome, Task
 from biosegment_trainer.worker import run
 
@@ -25,7 +27,7 @@ _log = structlog.get_logger("biosegment_trainer.ray")
 
 @dataclass(frozen=True, slots=True)
 class RaySettings:
-    """How to reach or start Ray; fields as in `TrainerSettings`."""
+    """How to reach or start Ray; fields as in `TrainerSettings`, `temp_dir` is set for a local Ray."""
 
     address: str = ""
     cpus: int = 0
@@ -74,6 +76,11 @@ class RayExecutor:
             stop.cancel()
             result.cancel()
 
+    async def sweep(self) -> None:
+        """End what a local Ray of an earlier process of this trainer left behind."""
+        if not self._settings.address:
+            await self._call(lambda: prepare(Path(self._settings.temp_dir)))
+
     async def close(self) -> None:
         """Stop a local Ray, or leave the cluster."""
         if self._ray is not None:
@@ -117,6 +124,7 @@ class RayExecutor:
         local = not self._settings.address
         if local:
             _prepare_local_environment()
+            prepare(Path(self._settings.temp_dir))
         import ray
 
         try:
@@ -126,7 +134,7 @@ class RayExecutor:
                     num_cpus=self._settings.cpus or None,
                     object_store_memory=_OBJECT_STORE_BYTES,
                     include_dashboard=False,
-                    _temp_dir=self._settings.temp_dir or None,
+                    _temp_dir=self._settings.temp_dir,
                     **_COMMON,
                 )
             else:

@@ -19,7 +19,7 @@ class TrainerSettings(ServiceSettings):
     ray_cpus: int = Field(default=0, ge=0)
     """CPUs of the local Ray; 0 for all."""
     ray_temp_dir: str = ""
-    """Folder of the local Ray's sockets and logs, with a short path; Ray's default when ''."""
+    """Folder of the local Ray's sockets and logs, for nothing else and with a short path; '' makes one in /tmp."""
     torch_threads: int = Field(default=0, ge=0)
     """CPU threads of a job, and the CPUs that it reserves; 0 for all of the local Ray's."""
     gpus_per_job: int = Field(default=-1, ge=-1, le=1)

@@ -24,6 +24,7 @@ from biosegment_trainer.datastore_client import DatastoreClient
 from biosegment_trainer.dispatch import Dispatch
 from biosegment_trainer.prediction_job import PredictionJob
 from biosegment_trainer.ray_executor import RayExecutor, RaySettings
+from biosegment_trainer.ray_folder import default_folder
 from biosegment_trainer.service import ModelService, WorkerReports
 from biosegment_trainer.servicer import (
     SEGMENTATION_SERVICE,
@@ -60,6 +61,7 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
     objects = await asyncio.to_thread(open_objects, settings)
     executor = RayExecutor(_ray(settings))
     try:
+        await executor.sweep()
         store = ObjectStoreSettings(
             **{name: getattr(settings, name) for name in ObjectStoreSettings.model_fields}
         )
@@ -124,14 +126,20 @@ def _runner(
         "predict": prediction.predict,
         "score": prediction.score,
     }
-    return JobRunner(jobs, handlers, RunnerLimits(concurrent=settings.concurrent_jobs))
+    return JobRunner(
+        jobs,
+        handlers,
+        RunnerLimits(concurrent=settings.concurrent_jobs),
+        # An SQLite file has one trainer; on PostgreSQL a new one may start before the old one is gone.
+        exclusive=settings.database_url.startswith("sqlite"),
+    )
 
 
 def _ray(settings: TrainerSettings) -> RaySettings:
     return RaySettings(
         address=settings.ray_address,
         cpus=settings.ray_cpus,
-        temp_dir=settings.ray_temp_dir,
+        temp_dir=settings.ray_temp_dir or str(default_folder(settings.database_url)),
         task_cpus=settings.threads,
         gpus_per_job=settings.gpus_per_job,
     )

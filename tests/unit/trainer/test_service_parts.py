@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from biosegment_trainer.block import CELL, BlockPlan, aligned, downsampled, working_factor
+from biosegment_trainer.learning import measures
+from biosegment_trainer.learning.resolution import working_factor as learned_working_factor
+from biosegment_trainer.learning.tiling import TilingConfig
+from biosegment_trainer.learning.training import TrainingConfig
+from biosegment_trainer.measure import MEASURES, require_measures
+from biosegment_trainer.model import ModelClass, NewModel
+from biosegment_trainer.option import OPTIONS, check_options
+from biosegment_trainer.sql import SqlModels
+from biosegment_trainer.tables import METADATA
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import create_engine, inspect
+
+from biosegment.database import Database, migrate
+from biosegment.errors import InvalidArgument, NotFound
+from biosegment.volume import BlockGrid, Index, Region
+
+
+def test_every_option_is_a_field_of_the_training_configuration_with_its_type():
+    config = TrainingConfig()
+    for name, kind in OPTIONS.items():
+        part, _, field = name.rpartition(".")
+        owner = getattr(config, part) if part else config
+        assert field in {item.name for item in dataclasses.fields(owner)}, name
+        assert type(getattr(owner, field)) is kind, name
+
+
+def test_options_are_checked_by_name_and_type():
+    assert check_options({"batch_size": 4.0, "learning_rate": 1}) == {"batch_size": 4, "learning_rate": 1.0}
+    for wrong in ({"steps": 3}, {"batch_size": 4.5}, {"batch_size": True}, {"network.norm": 3}):
+        with pytest.raises(InvalidArgument):
+            check_options(wrong)
+
+
+def test_the_names_known_without_torch_are_those_that_torch_computes():
+    assert set(MEASURES) == set(measures.MEASURES)
+    assert CELL == measures.CELL
+    with pytest.raises(InvalidArgument):
+        require_measures(["entropy", "entropy"])
+
+
+@given(st.floats(1, 100), st.floats(1, 100))
+def test_the_working_factor_is_that_of_the_learning_core(resolution, voxel):
+    assert working_factor(resolution, voxel) == learned_working_factor(resolution, voxel)
+
+
+@given(st.integers(1, 16), st.tuples(*[st.integers(1, 3000)] * 3))
+def test_blocks_share_no_shard_of_any_layer(factor, shape):
+    whole = Region(Index(0, 0, 0), Index(*shape))
+    plan = BlockPlan.of(factor, whole)
+    assert plan.block.y % (TilingConfig().tile * factor) == 0
+    assert plan.block.z * plan.block.y * plan.block.x <= max(1 << 26, CELL * plan.block.y**2)
+    for layout, down in (
+        (plan.labels_layout, Index(1, 1, 1)),
+        (plan.probabilities_layout, plan.probabilities_downsampling),
+        (plan.scores_layout, plan.scores_downsampling),
+    ):
+        chunk, shard = layout
+        assert all(outer % inner == 0 for outer, inner in zip(shard, chunk, strict=True))
+        for edge, step, size in zip(plan.block, down, shard, strict=True):
+            assert edge % (step * size) == 0
+    for block in list(BlockGrid(whole.stop, plan.block))[:20]:
+        cells = downsampled(block, plan.scores_downsampling)
+        assert all(
+            low * step == start
+            for low, step, start in zip(cells.start, plan.scores_downsampling, block.start, strict=True)
+        )
+
+
+@given(st.data(), st.integers(1, 64))
+def test_an_aligned_region_contains_the_region_and_stays_inside(data, edge):
+    shape = data.draw(st.tuples(*[st.integers(1, 500)] * 3))
+    start = [data.draw(st.integers(0, size - 1)) for size in shape]
+    stop = [data.draw(st.integers(low + 1, size)) for low, size in zip(start, shape, strict=True)]
+    whole, region = Region(Index(0, 0, 0), Index(*shape)), Region(Index(*start), Index(*stop))
+    grown = aligned(region, edge, whole)
+    assert grown.contains(region)
+    assert whole.contains(grown)
+    assert all(low % edge == 0 for low in grown.start[1:])
+    assert all(high % edge == 0 or high == size for high, size in zip(grown.stop[1:], shape[1:], strict=True))
+
+
+@pytest.fixture
+async def database(tmp_path):
+    url = f"sqlite+aiosqlite:///{tmp_path}/trainer.db"
+    migrate(url, "biosegment_trainer")
+    opened = Database.open(url)
+    yield opened
+    await opened.close()
+
+
+def new_model(model_id: str, project: str = "p", **fields) -> NewModel:
+    values = {
+        "display_name": "",
+        "parent": "",
+        "network": "unet2d",
+        "classes": (ModelClass(2, "mitochondria"),),
+        "working_resolution_nm": 10.0,
+        "weights_sha256": "0" * 64,
+    }
+    return NewModel(model_id, project, **{**values, **fields})
+
+
+def test_the_migration_makes_the_tables_that_the_code_uses(tmp_path):
+    url = f"sqlite:///{tmp_path}/t.db"
+    migrate(url, "biosegment_trainer")
+    engine = create_engine(url)
+    found = inspect(engine)
+    for table in METADATA.tables.values():
+        assert {column["name"] for column in found.get_columns(table.name)} == set(table.columns.keys())
+    engine.dispose()
+
+
+async def test_versions_count_up_in_each_project_and_a_job_registers_once(database):
+    models = SqlModels(database)
+    first = await models.register(new_model("a", job="jobs/trainer-1"))
+    again = await models.register(new_model("b", job="jobs/trainer-1"))
+    assert again == first
+    second = await models.register(new_model("c", parent="a", annotations=("x",), config={"t": [1, 2]}))
+    other = await models.register(new_model("d", project="q"))
+    assert (first.version, second.version, other.version) == (1, 2, 1)
+    assert second.new.classes == (ModelClass(2, "mitochondria"),)
+    assert [model.model_id for model in await models.list("p", None, 10)] == ["c", "a"]
+    assert [model.model_id for model in await models.list("p", 2, 10)] == ["a"]
+    with pytest.raises(NotFound):
+        await models.get("b")
+
+
+async def test_the_newest_model_is_one_that_still_has_weights(database):
+    models = SqlModels(database)
+    assert await models.newest("p") is None
+    for name in "ab":
+        await models.register(new_model(name))
+    await models.mark_deleted("b")
+    assert (await models.newest("p")).model_id == "a"
+    assert (await models.get("b")).deleted

@@ -203,7 +203,9 @@ class Supervisor:
         if service == "gateway":
             values |= {"HTTP_LISTEN": addresses.http, "ADMIN_TOKEN_FILE": str(data / "token")}
         own = {prefix + name: value for name, value in values.items()}
-        return {**inherited, **_MALLOC, **own, **self._environment}
+        # Waiting threads of torch must not spin: they would take the cores from the services beside them.
+        threads = {"GOMP_SPINCOUNT": "0"} if service == "trainer" else {}
+        return {**inherited, **_MALLOC, **threads, **own, **self._environment}
 
     async def _spawn(self, service: str, addresses: Addresses) -> None:
         def die_with_parent() -> None:

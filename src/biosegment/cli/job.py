@@ -151,7 +151,12 @@ def show_log(name: str, json: JsonOption = False) -> None:
         show_list(lines, (), True, "")
     else:
         for line in lines:
-            console.print(f"{line.time:%H:%M:%S} [{line.attempt}] {line.text}", highlight=False, markup=False)
+            console.print(
+                f"{line.time:%H:%M:%S} [{line.attempt}] {line.text}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 @model.command("list")

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from biosegment.client import Client
 from biosegment.client.resources import Job
+from biosegment.volume import Index, VoxelSize
 
 console = Console()
 notes = Console(stderr=True)
@@ -68,8 +69,7 @@ def show_list(values: Sequence[Any], columns: Sequence[str], as_json: bool, empt
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for value in values:
-        plain = to_plain(value)
-        table.add_row(*(_cell(plain[column]) for column in columns))
+        table.add_row(*(_cell(getattr(value, column)) for column in columns))
     # A table for a pipe is never wrapped to the width of a terminal that is not there.
     (console if sys.stdout.isatty() else Console(width=240)).print(table)
 
@@ -77,14 +77,16 @@ def show_list(values: Sequence[Any], columns: Sequence[str], as_json: bool, empt
 def _cell(item: Any) -> str:
     if isinstance(item, float):
         return f"{item:.4g}"
-    if isinstance(item, list):
-        return (
-            " x ".join(map(str, item))
-            if all(isinstance(part, int) for part in item)
-            else ", ".join(map(str, item))
-        )
+    if isinstance(item, datetime):
+        return f"{item.astimezone():%Y-%m-%d %H:%M:%S}"
+    if isinstance(item, VoxelSize):
+        return f"{' x '.join(f'{edge:g}' for edge in item)} nm"
+    if isinstance(item, Index):
+        return " x ".join(map(str, item))
     if isinstance(item, dict):
         return ", ".join(f"{key} {_cell(part)}" for key, part in item.items())
+    if isinstance(item, tuple):
+        return ", ".join(map(str, item))
     return "" if item is None else str(item)
 
 

@@ -26,25 +26,26 @@ class Platform:
     Attributes:
         data_dir: Its data folder.
         failpoint_file: Where the name of the point at which to die next is written.
+        output: What `up` prints.
     """
 
     def __init__(self, folder: Path, *, import_root: Path, environment: dict[str, str] | None = None) -> None:
         self.data_dir = folder / "data"
         self.failpoint_file = folder / "failpoint"
         self._import_root = import_root
-        self._output = folder / "up.log"
+        self.output = folder / "up.log"
         self._environment = {**os.environ, VARIABLE: str(self.failpoint_file), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "biosegment.cli", "up", "--data", str(self.data_dir)]
         command += ["--grpc-port", "0", "--http-port", "0", "--import-root", str(self._import_root)]
-        with self._output.open("ab") as output:
+        with self.output.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output, env=self._environment)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not connection_file(self.data_dir).exists():
-            assert self._process.poll() is None, self._output.read_text()
-            assert time.monotonic() < deadline, f"not up after {START_TIMEOUT_S} s: {self._output.read_text()}"
+            assert self._process.poll() is None, self.output.read_text()
+            assert time.monotonic() < deadline, f"not up after {START_TIMEOUT_S} s: {self.output.read_text()}"
             time.sleep(0.05)
 
     def stop(self) -> int:
@@ -63,6 +64,12 @@ class Platform:
                 return child
         raise AssertionError(f"{service} does not run")
 
+    def processes(self) -> list[psutil.Process]:
+        """`up` and everything below it: the services, and what they started."""
+        assert self._process is not None
+        whole = psutil.Process(self._process.pid)
+        return [whole, *whole.children(recursive=True)]
+
     def kill(self, service: str) -> None:
         self.process(service).kill()
 
@@ -79,7 +86,9 @@ class Platform:
 
 
 @contextmanager
-def running(folder: Path, *, import_root: Path, environment: dict[str, str] | None = None) -> Iterator[Platform]:
+def running(
+    folder: Path, *, import_root: Path, environment: dict[str, str] | None = None
+) -> Iterator[Platform]:
     platform = Platform(folder, import_root=import_root, environment=environment)
     platform.start()
     try:

@@ -9,6 +9,7 @@ import numpy as np
 
 from biosegment.auth import Authorizer, Kind, Permission, Principal
 from biosegment.errors import FailedPrecondition, InvalidArgument
+from biosegment.failpoint import failpoint
 from biosegment.ids import check_id, new_id
 from biosegment.storage.arrays import Array, Arrays, Voxels
 from biosegment.storage.layout import ArrayLayout
@@ -197,7 +198,10 @@ class LayerService:
         await self._authorizer.authorize(principal, Permission.LAYER_WRITE, project_id)
         layer = await self._layers.get(project_id, volume_id, layer_id)
         self._committed.forget()
-        return await self._layers.commit(layer, attempt)
+        failpoint("datastore.layer.before_commit")
+        committed = await self._layers.commit(layer, attempt)
+        failpoint("datastore.layer.committed")
+        return committed
 
     async def delete(self, principal: Principal, project_id: str, volume_id: str, layer_id: str) -> None:
         """Delete a layer; not the annotations layer."""

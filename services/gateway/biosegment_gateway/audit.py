@@ -12,6 +12,7 @@ import structlog
 
 from biosegment.auth import Principal
 from biosegment.errors import BiosegmentError
+from biosegment.failpoint import failpoint
 from biosegment_gateway.authentication import Clock, now
 from biosegment_gateway.domain import AuditEvent
 from biosegment_gateway.ports import Events
@@ -81,7 +82,9 @@ class Audit:
         async with self._writing:
             while self._waiting:
                 batch = self._waiting[:_BATCH]
+                failpoint("gateway.audit.before_write")
                 await self._events.add_events(batch)
+                failpoint("gateway.audit.after_write")
                 del self._waiting[: len(batch)]
 
     async def list(self, before_sequence: int, limit: int) -> list[AuditEvent]:

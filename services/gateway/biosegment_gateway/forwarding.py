@@ -16,6 +16,7 @@ from google.protobuf import descriptor_pool
 
 from biosegment.auth import Principal
 from biosegment.errors import BiosegmentError, Unimplemented
+from biosegment.failpoint import failpoint
 from biosegment.rpc import current_principal, current_request_id
 from biosegment.rpc.call import AUTHORIZATION, REQUEST_ID
 from biosegment_gateway.audit import Audit, Recording, is_change
@@ -148,6 +149,8 @@ async def _relay(
 ) -> None:
     if recording is not None:
         requests = _watched(requests, recording)
+    if recording is not None:
+        failpoint("gateway.call.before_forward")
     call = upstream.call(method)(
         requests, timeout=context.time_remaining(), metadata=_metadata(upstream, principal, context)
     )
@@ -155,6 +158,8 @@ async def _relay(
         async for response in call:
             if recording is not None and not recording.resource:
                 recording.resource = find_resource(response)
+            if recording is not None:
+                failpoint("gateway.call.before_answer")
             await context.write(response)
         trailing = _public(await call.trailing_metadata())
         if trailing:

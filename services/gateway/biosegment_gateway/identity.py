@@ -7,6 +7,7 @@ from typing import Final
 
 from biosegment.auth import Principal, require_admin
 from biosegment.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied, Unimplemented
+from biosegment.failpoint import failpoint
 from biosegment.ids import check_id
 from biosegment_gateway.audit import Audit
 from biosegment_gateway.authentication import Authentication, Clock, now
@@ -75,6 +76,7 @@ class IdentityService:
         token_id, secret = new_secret()
         token = ApiToken(token_id, user_id, _display_name(display_name), self._clock(), expire_time)
         await self._accounts.add_token(token, digest(secret))
+        failpoint("gateway.token.row_written")
         self._authentication.forget(token_id)
         return token, secret
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from biosegment.auth import Principal
 from biosegment.errors import InvalidArgument
+from biosegment.failpoint import failpoint
 from biosegment.ids import parse_name
 
 _T = TypeVar("_T")
@@ -88,6 +89,7 @@ class JobList(Generic[_T]):
             _Queue(source, tokens[source.name]) for source in self._sources if tokens[source.name] is not None
         ]
         await asyncio.gather(*(queue.fill(principal, query, size, last) for queue in queues))
+        failpoint("gateway.jobs.gathered")
         page: list[_T] = []
         while len(page) < size:
             ready = [queue for queue in queues if queue.items]

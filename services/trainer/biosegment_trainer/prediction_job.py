@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from biosegment.failpoint import failpoint
 from biosegment.jobs import JobCancelled, JobContext, JobResult, JobState, Progress, SqlJobs
 from biosegment.volume import Index, Region
 from biosegment_trainer.block import BlockPlan, working_factor
@@ -76,6 +77,7 @@ class PredictionJob:
         model.require_weights()
         await context.progress(Progress(first, "making layers"))
         made = [await self._datastore.create_layer(volume.name, layer, context.attempt) for layer in layers]
+        failpoint("trainer.predict.layers_made")
         if not any(layer.committed for layer in made):
             # Whatever an older attempt wrote, or still writes, lies elsewhere.
             if context.attempt > 1:
@@ -87,6 +89,7 @@ class PredictionJob:
                 for layer in made:
                     await self._datastore.delete_layer(layer.name)
                 raise
+        failpoint("trainer.predict.before_commit")
         # Commits begin when all layers are complete: one that is committed vouches for the others.
         for layer in made:
             if not layer.committed:

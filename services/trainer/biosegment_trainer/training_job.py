@@ -52,6 +52,7 @@ class TrainingJob:
         job, request = context.job, train_request(context.job.spec)
         await context.progress(Progress(0.0, "gathering annotations"))
         plan = await self._plan(context, request)
+        failpoint("trainer.train.planned")
         parent = await self._models.get(plan.parent) if plan.parent else None
         if parent is not None:
             parent.require_weights()

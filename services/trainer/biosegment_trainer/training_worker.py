@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from biosegment.errors import FailedPrecondition, InvalidArgument
+from biosegment.failpoint import failpoint
 from biosegment.storage.arrays import Array, Arrays
 from biosegment.storage.objects import BlockingObjects, open_blocking_objects
 from biosegment.volume import Index, Region
@@ -211,6 +212,7 @@ def _write(
         write_bundle(bundle, Path(folder))
         reporter.check()
         digest = upload_bundle(objects, Path(folder), task.bundle_key)
+        failpoint("trainer.worker.bundle_written")
     note = metrics.validation_note
     remarks = (f"no validation: {note}",) if note else ()
     return TrainedBundle(digest, "unet2d", plain, numbers, remarks)

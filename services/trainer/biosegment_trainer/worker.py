@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from biosegment.errors import BiosegmentError
+from biosegment.failpoint import failpoint
 from biosegment_trainer.report import Reporter, Stopped
 from biosegment_trainer.task import Outcome, Task, TrainTask
 
@@ -14,6 +15,7 @@ def run(task: Task) -> Outcome:
     torch.set_num_threads(task.threads)
     try:
         with Reporter(task.callback) as reporter:
+            failpoint("trainer.worker.began")
             if isinstance(task, TrainTask):
                 from biosegment_trainer.training_worker import train_bundle
 

@@ -79,7 +79,8 @@ class Supervisor:
             grpc_port: Port of the gateway on loopback; 0 takes a free one.
             http_port: Its HTTP port; likewise.
             import_roots: Folders that imports by path may read.
-            environment: Additional settings of the services, `BIOSEGMENT_TRAINER__...`.
+            environment: Further settings of the services, and others in place of the defaults here: those of one as
+                `BIOSEGMENT_TRAINER__...`, those that all share as `BIOSEGMENT_OBJECT_STORE_URL` and the like.
             say: Told what happens, one line at a time.
         """
         self.data_dir = data_dir.resolve()
@@ -187,9 +188,12 @@ class Supervisor:
         values = {
             "LISTEN": addresses.grpc[service],
             "DATABASE_URL": f"sqlite+aiosqlite:///{data / 'db' / service}.db",
-            "OBJECT_STORE_URL": f"file://{data / 'objects'}",
             "SIGNING_KEY_FILE": str(data / "keys" / f"{service}.key"),
-            "PUBLIC_KEYS_DIR": str(data / "keys"),
+        }
+        # Without a service's name in it, since a service's own variable would win over the caller's.
+        shared = {
+            "BIOSEGMENT_OBJECT_STORE_URL": f"file://{data / 'objects'}",
+            "BIOSEGMENT_PUBLIC_KEYS_DIR": str(data / "keys"),
         }
         peers = {
             "datastore": (),
@@ -205,7 +209,7 @@ class Supervisor:
         own = {prefix + name: value for name, value in values.items()}
         # Waiting threads of torch must not spin: they would take the cores from the services beside them.
         threads = {"GOMP_SPINCOUNT": "0"} if service == "trainer" else {}
-        return {**inherited, **_MALLOC, **threads, **own, **self._environment}
+        return {**inherited, **_MALLOC, **threads, **shared, **own, **self._environment}
 
     async def _spawn(self, service: str, addresses: Addresses) -> None:
         def die_with_parent() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import zipfile
+from typing import Any
 
 import numpy as np
 import psutil
@@ -13,7 +14,10 @@ from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.trainer.v1alpha1 import trainer_pb2
 from tests.rpc.trainer.conftest import SHAPE, annotate, image_and_truth
 
-STEPS = {"max_steps": 25, "options": {"batch_size": 4, "patch_size": 64, "checkpoint_steps": 10}}
+STEPS: dict[str, Any] = {
+    "max_steps": 25,
+    "options": {"batch_size": 4, "patch_size": 64, "checkpoint_steps": 10},
+}
 
 
 def iou(labels, truth):
@@ -145,10 +149,11 @@ async def test_a_trainer_that_is_killed_finishes_its_job_and_leaves_no_process_b
 async def test_a_process_that_dies_at_a_named_point_delays_the_work_and_no_more(
     datastore, em, trainer, tmp_path, point
 ):
-    marker = tmp_path / "marker"
+    armed = tmp_path / "failpoint"
+    armed.write_text(point)
     await annotate(datastore, em)
     await trainer.stop()
-    await trainer.start(BIOSEGMENT_FAILPOINT=f"{point}:{marker}")
+    await trainer.start(BIOSEGMENT_FAILPOINT_FILE=str(armed))
     ada = trainer.as_user("ada")
 
     async def through(job):
@@ -162,13 +167,13 @@ async def test_a_process_that_dies_at_a_named_point_delays_the_work_and_no_more(
             await asyncio.gather(*pending, return_exceptions=True)
             if ended in done:
                 return ended.result()
-            await trainer.start(BIOSEGMENT_FAILPOINT=f"{point}:{marker}")
+            await trainer.start(BIOSEGMENT_FAILPOINT_FILE=str(armed))
 
     job = await ada.create_job(train=job_pb2.TrainSpec(max_steps=25, options=STEPS["options"]))
     trained = await through(job)
     spec = job_pb2.PredictSpec(volume=em.name, measures=["entropy"])
     predicted = await through(await ada.create_job(predict=spec))
-    assert marker.exists()
+    assert not armed.exists()
     assert sorted([trained.attempt, predicted.attempt]) == [1, 2]
     labels = await datastore.as_user("ada").read(predicted.result.layers[0])
     assert (labels > 0).all()

@@ -162,8 +162,6 @@ def _prepare_local_environment() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Ray's switch for "one machine only": its servers bind to 127.0.0.1 instead of all interfaces.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    # Threads that spin while they wait take the cores from whoever they wait for: ten times slower on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # They suit a gRPC server; a worker that never gives memory back would hold its largest block for ever.
     for name in [name for name in os.environ if name.startswith("MALLOC_")]:
         del os.environ[name]

@@ -115,6 +115,9 @@ class Experiment:
         await self.client.samples.configure(self.project, train_after_annotations=self.per_round)
         result = Round(number, annotated.annotations, iou, time.monotonic() - started)
         self.results.append(result)
+        self.bar.console.print(
+            f"round {number}: {result.patches} patches, IoU {iou:.3f}, {result.seconds_s:.0f} s", highlight=False
+        )
         return result
 
     async def _annotate(self, sample: Sample) -> None:

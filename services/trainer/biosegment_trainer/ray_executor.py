@@ -15,7 +15,7 @@ import structlog
 
 from biosegment.errors import DeadlineExceeded, Internal, Unavailable
 from biosegment.jobs import JobCrashed
-from biosegment_trainer.ray_folder import prepare
+from biosegment_trainer.ray_folder import prepare, remove
 from biosegment_trainer.task import Outcome, Task
 from biosegment_trainer.worker import run
 
@@ -86,6 +86,8 @@ class RayExecutor:
         if self._ray is not None:
             await self._call(self._ray.shutdown)
             self._ray = None
+        if not self._settings.address:
+            await self._call(lambda: remove(Path(self._settings.temp_dir)))
         self._thread.shutdown(wait=False)
 
     async def _call(self, function: Callable[[], _T]) -> _T:

@@ -45,6 +45,13 @@ def prepare(folder: Path) -> None:
             entry.unlink(missing_ok=True)
 
 
+def remove(folder: Path) -> None:
+    """End what is left in the folder, and leave nothing of it."""
+    prepare(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _users(folder: Path) -> list[int]:
     """Processes of this user, other than this one, that have a file below `folder` open."""
     prefix = f"{folder.resolve()}/"

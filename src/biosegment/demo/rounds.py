@@ -116,7 +116,8 @@ class Experiment:
         result = Round(number, annotated.annotations, iou, time.monotonic() - started)
         self.results.append(result)
         self.bar.console.print(
-            f"round {number}: {result.patches} patches, IoU {iou:.3f}, {result.seconds_s:.0f} s", highlight=False
+            f"round {number}: {result.patches} patches, IoU {iou:.3f}, {result.seconds_s:.0f} s",
+            highlight=False,
         )
         return result
 

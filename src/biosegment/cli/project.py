@@ -121,7 +121,7 @@ def import_volume(
                 follow(client, job, json, wait)
                 return
             except (InvalidArgument, NotFound) as error:
-                if error.reason not in ("PATH_NOT_ALLOWED", "PATH_NOT_FOUND") or not local.is_file():
+                if error.reason not in ("PATH_NOT_ALLOWED", "FILE_NOT_FOUND") or not local.is_file():
                     raise
                 notes.print("the server may not read this path: uploading the file")
         if not local.is_file():

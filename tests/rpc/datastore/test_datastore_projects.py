@@ -183,7 +183,7 @@ async def test_the_last_owner_stays(ada: Caller, project: Any) -> None:
     assert role.value.reason == "BAD_ROLE"
 
 
-async def test_a_deleted_project_is_gone_with_everything_and_its_id_is_free(
+async def test_a_deleted_project_is_gone_with_everything_and_its_id_with_it(
     datastore: RunningDatastore, ada: Caller, project: Any, volume: Any
 ) -> None:
     request = pb.DeleteProjectRequest(name=project.name)
@@ -194,10 +194,13 @@ async def test_a_deleted_project_is_gone_with_everything_and_its_id_is_free(
     await ada.datastore.DeleteProject(request)
     with pytest.raises(NotFound):
         await ada.datastore.GetProject(pb.GetProjectRequest(name=project.name))
-    # Its objects may not be removed yet: the new project's must survive that.
-    await ada.create_project("em")
+    with pytest.raises(AlreadyExists) as taken:
+        await ada.create_project("em")
+    assert taken.value.reason == "PROJECT_EXISTS"
+    # Its objects may not be removed yet: another project's must survive that.
+    other = await ada.create_project("em-2")
     path = datastore.imports / "stack.tif"
-    again = await ada.import_volume(project.name, path, "brain")
+    again = await ada.import_volume(other.name, path, "brain")
     await ada.commit(again.name, Region.of_shape((1, 1, 1)), [[[2]]])
     await datastore.parts.collector.collect()
     assert (await ada.read(f"{again.name}/layers/annotations"))[0, 0, 0] == 2

@@ -35,7 +35,7 @@ def _arguments() -> argparse.Namespace:
         "--labels", type=Path, help="TIFF stack of the same shape, not 0 where the structure is"
     )
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for results")
-    parser.add_argument("--rounds", type=int, default=0, help="default: 3 synthetic, 8 otherwise")
+    parser.add_argument("--rounds", type=int, default=0, help="default: 4 synthetic, 8 otherwise")
     parser.add_argument("--first", type=int, default=10, help="patches in the first round")
     parser.add_argument("--patches", type=int, default=20, help="patches in each further round")
     parser.add_argument("--resolution-nm", type=float, default=10.0, help="working resolution")
@@ -73,7 +73,7 @@ async def _run(options: argparse.Namespace) -> None:
                     sample_shape=(1, 128, 128),
                     first=options.first,
                     per_round=options.patches,
-                    rounds=options.rounds or (3 if data.is_synthetic else 8),
+                    rounds=options.rounds or (4 if data.is_synthetic else 8),
                     seed=options.seed,
                     strategies=_shares(options.strategy),
                 )

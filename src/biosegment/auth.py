@@ -217,7 +217,7 @@ class PrincipalVerifier:
             raise Unauthenticated("BAD_PRINCIPAL", f"the principal lacks a valid claim: {error}") from error
         allowed = {
             Kind.USER: issuer == "gateway",
-            Kind.JOB: issuer in ("trainer", "datastore"),
+            Kind.JOB: issuer == "trainer",
             Kind.SERVICE: principal.subject == issuer,
         }[principal.kind]
         if not allowed or (principal.is_admin and principal.kind is not Kind.USER):

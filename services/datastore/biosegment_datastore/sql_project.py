@@ -11,14 +11,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from biosegment.auth import Role
 from biosegment.database import Database
 from biosegment.errors import AlreadyExists, FailedPrecondition, NotFound
-from biosegment.ids import new_id
 from biosegment.jobs.tables import job_log_table, job_table
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.project import LabelClass, Member, Project
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql_request import doom, lock_project, project_not_found, remember, replayed
-from biosegment_datastore.tables import ANNOTATIONS, GARBAGE, LAYERS, MEMBERS, PROJECTS, REQUESTS, VOLUMES
+from biosegment_datastore.tables import (
+    ANNOTATIONS,
+    DELETED_PROJECTS,
+    LAYERS,
+    MEMBERS,
+    PROJECTS,
+    REQUESTS,
+    VOLUMES,
+)
 
 _JOB_METADATA = sa.MetaData()
 _JOBS = job_table(_JOB_METADATA)
@@ -35,14 +42,16 @@ class SqlProjects:
         """Store a new project with its owner, or answer with the one that the same request made before.
 
         Raises:
-            AlreadyExists: PROJECT_EXISTS, REQUEST_ID_REUSED.
+            AlreadyExists: PROJECT_EXISTS, also for the id of a deleted one; REQUEST_ID_REUSED.
         """
         try:
             async with self._database.write() as connection:
                 earlier = await replayed(connection, request)
                 if earlier is not None:
                     return await _load(connection, earlier)
-                key = await _free_storage_key(connection, project.id)
+                if await _was_deleted(connection, project.id):
+                    raise _project_exists(project.id)
+                key = f"projects/{project.id}"
                 row = {**_project_row(project), "storage_key": key, "last_sequence": 0}
                 await connection.execute(sa.insert(PROJECTS).values(**row))
                 if owner:
@@ -57,9 +66,7 @@ class SqlProjects:
                 await remember(connection, request, project.id)
                 return await _load(connection, project.id)
         except sa.exc.IntegrityError as error:
-            raise AlreadyExists(
-                "PROJECT_EXISTS", f"there is already a project {project.id!r}; choose another id"
-            ) from error
+            raise _project_exists(project.id) from error
 
     async def get(self, project_id: str) -> Project:
         """NotFound PROJECT_NOT_FOUND."""
@@ -111,6 +118,8 @@ class SqlProjects:
             await connection.execute(sa.delete(_JOBS).where(_JOBS.c.project_id == project_id))
             await connection.execute(sa.delete(REQUESTS).where(REQUESTS.c.scope == project_id))
             await connection.execute(sa.delete(PROJECTS).where(PROJECTS.c.id == project_id))
+            deleted = sa.insert(DELETED_PROJECTS).values(id=project_id, delete_time_us=now_us())
+            await connection.execute(deleted)
 
     async def role(self, user: str, project_id: str) -> Role | None:
         """The role of a user, None when they are no member; NotFound PROJECT_NOT_FOUND."""
@@ -190,13 +199,15 @@ async def _require_other_owner(connection: AsyncConnection, project_id: str, use
         )
 
 
-async def _free_storage_key(connection: AsyncConnection, project_id: str) -> str:
-    """`projects/{id}`, or another one while the objects of a deleted project of this id are still being removed."""
-    key = f"projects/{project_id}"
-    doomed = (
-        await connection.execute(sa.select(GARBAGE.c.prefix).where(GARBAGE.c.prefix == key))
-    ).one_or_none()
-    return key if doomed is None else f"{key}.{new_id()}"
+async def _was_deleted(connection: AsyncConnection, project_id: str) -> bool:
+    query = sa.select(DELETED_PROJECTS.c.id).where(DELETED_PROJECTS.c.id == project_id)
+    return (await connection.execute(query)).one_or_none() is not None
+
+
+def _project_exists(project_id: str) -> AlreadyExists:
+    return AlreadyExists(
+        "PROJECT_EXISTS", f"there is, or was, a project {project_id!r}; choose another id: none is used twice"
+    )
 
 
 async def _used_values(connection: AsyncConnection, project_id: str) -> frozenset[int]:

@@ -63,6 +63,14 @@ MEMBERS: Final = sa.Table(
     _time("create_time_us"),
 )
 
+# Ids that are not given out again: other services remember models, jobs and samples by them.
+DELETED_PROJECTS: Final = sa.Table(
+    "deleted_projects",
+    METADATA,
+    sa.Column("id", sa.String(63), primary_key=True),
+    _time("delete_time_us"),
+)
+
 VOLUMES: Final = sa.Table(
     "volumes",
     METADATA,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Final, Never
 
 from biosegment.auth import Principal, require_admin
 from biosegment.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied, Unimplemented
@@ -53,6 +53,11 @@ class IdentityService:
         limit = _limit(page_size, 50, 500)
         users = await self._accounts.list_users(after, limit + 1)
         return users[:limit], users[limit - 1].user_id if len(users) > limit else ""
+
+    async def update_user(self, principal: Principal, user_id: str) -> Never:
+        """Not in this release."""
+        require_admin(principal)
+        raise Unimplemented("UPDATE_USER", f"this release cannot change users, here {user_id!r}")
 
     async def create_token(
         self,

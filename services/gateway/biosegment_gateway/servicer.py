@@ -10,7 +10,6 @@ import biosegment
 from biosegment.api.identity.v1alpha1 import identity_pb2 as pb
 from biosegment.api.identity.v1alpha1 import identity_pb2_grpc
 from biosegment.api.platform.v1alpha1 import platform_pb2, platform_pb2_grpc
-from biosegment.errors import Unimplemented
 from biosegment.rpc import current_principal
 from biosegment_gateway import convert
 from biosegment_gateway.audit import Audit
@@ -47,7 +46,7 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
 
     async def UpdateUser(self, request: pb.UpdateUserRequest, context: Any) -> pb.UpdateUserResponse:
         async with self._recording("UpdateUser", request.user.name, context):
-            raise Unimplemented("UPDATE_USER", "this release cannot change users")
+            await self._service.update_user(current_principal(), convert.user_id_of(request.user.name))
 
     async def CreateToken(self, request: pb.CreateTokenRequest, context: Any) -> pb.CreateTokenResponse:
         async with self._recording("CreateToken", request.parent, context):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from biosegment.auth import Authorizer, Permission, Principal, PrincipalSigner
+from biosegment.auth import Authorizer, Kind, Permission, Principal, PrincipalSigner
 from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unimplemented
 from biosegment.failpoint import failpoint
 from biosegment.ids import new_id
@@ -159,7 +159,7 @@ class LeasingService:
         await self._catch_up(project_id)
         async with self._ledger.read(project_id) as transaction:
             sample = await _existing(transaction, project_id, sample_id)
-        return self._view(sample, principal.user, self._clock())
+        return self._view(sample, _reader(principal), self._clock())
 
     async def list_samples(
         self,
@@ -176,7 +176,7 @@ class LeasingService:
         now = self._clock()
         async with self._ledger.read(project_id) as transaction:
             found = await transaction.list_samples(states, holder, before, limit, now)
-        return [self._view(sample, principal.user, now) for sample in found]
+        return [self._view(sample, _reader(principal), now) for sample in found]
 
     async def renew(self, principal: Principal, project_id: str, sample_id: str) -> SampleView:
         """Extend the caller's lease; an expired one too, when nobody took or labelled the region since.
@@ -261,6 +261,11 @@ class LeasingService:
             "exp": int(sample.lease.expires_at),
         }
         return SampleView(sample, now, self._signer.sign_claims(claims, "datastore"))
+
+
+def _reader(principal: Principal) -> str:
+    """The user who reads; '' for services, also when they act for the holder of a lease: its token is not theirs."""
+    return principal.subject if principal.kind is Kind.USER else ""
 
 
 def _excluded_notice(pool: Pool, place: VolumeRegion) -> str:

@@ -14,6 +14,7 @@ from biosegment.api.trainer.v1alpha1 import (
     worker_pb2,
     worker_pb2_grpc,
 )
+from biosegment.auth import Authorizer, Permission
 from biosegment.errors import InvalidArgument, Unimplemented
 from biosegment.ids import parse_name
 from biosegment.jobs import Progress
@@ -114,10 +115,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
 class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
     """Interactive segmentation: in the contract, not in this release."""
 
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
+
     async def Segment(
         self, request: segmentation_pb2.SegmentRequest, context: Any
     ) -> segmentation_pb2.SegmentResponse:
-        current_principal()
+        (project_id,) = parse_name(request.project, "projects/*")
+        await self._authorizer.authorize(current_principal(), Permission.ANNOTATE, project_id)
         raise Unimplemented(
             "NOT_IN_THIS_RELEASE",
             "interactive segmentation is not in this release; use a predict job instead",

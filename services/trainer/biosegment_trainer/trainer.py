@@ -101,7 +101,7 @@ def _server(
     )
     server.add(
         segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server,
-        SegmentationServicer(),
+        SegmentationServicer(authorizer),
         SEGMENTATION_SERVICE,
     )
     server.add(

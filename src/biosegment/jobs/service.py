@@ -130,7 +130,8 @@ class JobService:
     async def cancel(self, principal: Principal, job_id: str) -> Job:
         """Ask a job to stop: its owner may, and who may train models."""
         job = await self.get(principal, job_id)
-        if not principal.user or job.owner != principal.user:
+        # Only themselves: a service that acts for the owner has no right of theirs.
+        if principal.kind is not Kind.USER or job.owner != principal.subject:
             await self._authorizer.authorize(principal, Permission.MODEL_WRITE, job.project_id)
         return await self._jobs.request_cancel(job_id)
 

@@ -109,7 +109,7 @@ def test_only_administrators_pass_the_door_for_administrators() -> None:
 VOUCHED = {
     Principal(Kind.USER, "ann"): {"gateway"},
     Principal(Kind.USER, "root", is_admin=True): {"gateway"},
-    Principal(Kind.JOB, "trainer-1", on_behalf_of="ann"): {"trainer", "datastore"},
+    Principal(Kind.JOB, "trainer-1", on_behalf_of="ann"): {"trainer"},
     **{Principal(Kind.SERVICE, service, on_behalf_of="ann"): {service} for service in SERVICES},
     Principal(Kind.SERVICE, "gateway", is_admin=True): set[str](),
     Principal(Kind.JOB, "trainer-1", is_admin=True): set[str](),

@@ -107,7 +107,12 @@ def set_up(client: Client, tissue: Tissue, project_id: str, sample_shape: tuple[
     job = client.jobs.import_volume(project.name, str(tissue.path), volume_id="tissue", voxel_size=VOXEL_SIZE)
     volume = client.jobs.wait(job.name).volume
     client.samples.configure(
-        project.name, sample_shape=sample_shape, manual_training=True, slice_distance=1, seed=1
+        project.name,
+        volumes=[volume],
+        sample_shape=sample_shape,
+        manual_training=True,
+        slice_distance=1,
+        seed=1,
     )
     return Bench(client, tissue, project.name, volume)
 

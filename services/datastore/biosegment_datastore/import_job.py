@@ -74,8 +74,26 @@ class ImportJob:
         """One attempt. What it leaves unfinished is garbage, whatever ends it."""
         job = context.job
         plan = import_plan(job.spec)
-        prefix = f"volumes/{new_id()}.ome.zarr"
-        await self.garbage.reserve(prefix, job.job_id)
+        # The key tells whose volume it is: an attempt that died after it had entered one has done the work.
+        ours = f"volumes/{job.job_id.rpartition('-')[2]}-"
+        volume = await self._entered(job.project_id, plan.volume_id, ours)
+        if volume is None:
+            volume = await self._make(context, plan, f"{ours}{context.attempt}.ome.zarr")
+        if plan.upload_id:
+            with contextlib.suppress(NotFound):
+                await self.transfers.delete_upload(job.project_id, plan.upload_id)
+        return JobResult(volume=volume.name)
+
+    async def _entered(self, project_id: str, volume_id: str, prefix: str) -> Volume | None:
+        try:
+            found = await self.volumes.get(project_id, volume_id)
+        except NotFound:
+            return None
+        return found if found.key.startswith(prefix) else None
+
+    async def _make(self, context: JobContext, plan: ImportPlan, prefix: str) -> Volume:
+        job_id = context.job.job_id
+        await self.garbage.reserve(prefix, job_id)
         try:
             async with self._file(context, plan) as (path, file_name):
                 made = await self._copy(context, plan, path, file_name, prefix)
@@ -84,11 +102,8 @@ class ImportJob:
             statistics = SliceStatistics(tuple(made["mean"]), tuple(made["std"]))
             await self.volumes.create(volume, statistics)
         finally:
-            await asyncio.shield(self.garbage.abandon(job.job_id))
-        if plan.upload_id:
-            with contextlib.suppress(NotFound):
-                await self.transfers.delete_upload(job.project_id, plan.upload_id)
-        return JobResult(volume=volume.name)
+            await asyncio.shield(self.garbage.abandon(job_id))
+        return volume
 
     async def _copy(
         self, context: JobContext, plan: ImportPlan, path: Path, file_name: str, prefix: str

@@ -30,6 +30,10 @@ class JobCrashed(Exception):
     """Raised by a handler whose worker process died: the job is tried again, at most three times in all."""
 
 
+class _DatabaseLost(Exception):
+    """A handler could not go on without the database: the attempt begins again when it is back."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunnerLimits:
     """How a runner behaves.
@@ -38,7 +42,7 @@ class RunnerLimits:
         concurrent: Jobs at the same time.
         poll_s: How often other processes' changes (new jobs, cancellations) are looked for.
         heartbeat_s: How often it says that it lives.
-        stale_s: Running jobs of other instances without a heartbeat for so long are taken over.
+        stale_s: Running jobs without a heartbeat for so long are taken over.
     """
 
     concurrent: int = 1
@@ -68,7 +72,7 @@ class JobContext:
         return self.job.attempt
 
     async def progress(self, progress: Progress, metrics: Mapping[str, float] | None = None) -> None:
-        """Report progress; calls in quick succession cost nothing, only the last of them may be dropped.
+        """Report progress; calls in quick succession cost nothing. It is dropped while the database is away.
 
         Raises:
             Conflict: ATTEMPT_OUTDATED: stop and write nothing more.
@@ -83,7 +87,12 @@ class JobContext:
             elapsed_s = now - self._begun_s
             progress = replace(progress, eta_s=elapsed_s * (1 - progress.fraction) / progress.fraction)
         self._reported_s, self._step = now, progress.step
-        job = await self._jobs.report(self.job.job_id, self.attempt, progress, metrics)
+        try:
+            job = await self._jobs.report(self.job.job_id, self.attempt, progress, metrics)
+        except Unavailable as error:
+            # Hours of work are not to be lost for a restart of the database.
+            _log.warning("progress_dropped", job=self.job.job_id, reason=error.reason)
+            return
         if job.cancel_requested:
             self.cancelled.set()
             raise JobCancelled
@@ -162,7 +171,8 @@ class JobRunner:
             await asyncio.sleep(self._limits.heartbeat_s)
             with contextlib.suppress(Unavailable):
                 if self._running:
-                    await self._jobs.heartbeat(self.instance)
+                    alive = [context.job.job_id for context in self._running.values()]
+                    await self._jobs.heartbeat(self.instance, alive)
                 await self._recover(self._limits.stale_s)
 
     async def _recover(self, stale_s: float | None) -> None:
@@ -194,8 +204,14 @@ class JobRunner:
         try:
             state, result, error = await self._outcome(context)
             failpoint(f"{self._jobs.service}.job.before_finish")
-            await self._jobs.finish(job_id, attempt, state, result=result, error=error)
+            await self._until_stored(
+                lambda: self._jobs.finish(job_id, attempt, state, result=result, error=error)
+            )
             log.info("job_ended", state=state.value, reason=error.reason if error else "")
+        except _DatabaseLost as lost:
+            log.warning("job_lost_database", message=str(lost))
+            with contextlib.suppress(Conflict):
+                await self._until_stored(lambda: self._jobs.release(job_id, attempt))
         except asyncio.CancelledError:
             with contextlib.suppress(BiosegmentError):
                 await asyncio.shield(self._jobs.release(job_id, attempt))
@@ -203,10 +219,21 @@ class JobRunner:
         except JobCrashed as crash:
             log.warning("job_crashed", why=str(crash))
             with contextlib.suppress(Conflict):
-                await self._jobs.append_log(job_id, attempt, [f"crashed: {crash}"])
-                await self._jobs.crash(job_id, attempt, str(crash))
+                why = str(crash)
+                await self._until_stored(lambda: self._jobs.append_log(job_id, attempt, [f"crashed: {why}"]))
+                await self._until_stored(lambda: self._jobs.crash(job_id, attempt, why))
         except Conflict as conflict:
             log.warning("attempt_outdated", message=conflict.message)
+
+    async def _until_stored(self, call: Callable[[], Awaitable[object]]) -> None:
+        """Repeat a change of rows while the database is away: else the job would seem to run for ever."""
+        while True:
+            try:
+                await call()
+                return
+            except Unavailable as error:
+                _log.warning("jobs_unavailable", reason=error.reason, message=error.message)
+                await asyncio.sleep(self._limits.poll_s)
 
     async def _outcome(self, context: JobContext) -> tuple[JobState, JobResult | None, JobError | None]:
         try:
@@ -218,6 +245,8 @@ class JobRunner:
         except BiosegmentError as error:
             if error.reason == "ATTEMPT_OUTDATED":
                 raise
+            if error.reason == "DATABASE_UNAVAILABLE":
+                raise _DatabaseLost(error.message) from error
             if isinstance(error, Internal):
                 _log.error("job_internal", job=context.job.job_id, exc_info=error)
             return JobState.FAILED, None, JobError(error.reason, error.message)

@@ -155,12 +155,13 @@ class SqlJobs:
                 return None
         return await self._changed(job_id)
 
-    async def heartbeat(self, instance: str) -> None:
-        """Say that `instance` lives and works on its jobs."""
+    async def heartbeat(self, instance: str, job_ids: Collection[str]) -> None:
+        """Say that `instance` lives and works on these jobs."""
+        mine = (_JOBS.c.instance == instance, _JOBS.c.job_id.in_(list(job_ids)))
         async with self._database.write() as connection:
             await connection.execute(
                 sa.update(_JOBS)
-                .where(_JOBS.c.state == JobState.RUNNING.value, _JOBS.c.instance == instance)
+                .where(_JOBS.c.state == JobState.RUNNING.value, *mine)
                 .values(heartbeat_us=_now_us())
             )
 
@@ -226,14 +227,16 @@ class SqlJobs:
         return await self._changed(job_id)
 
     async def recover(self, instance: str, stale_s: float | None = None) -> Sequence[Job]:
-        """Queue the jobs again that run on other instances: those without a heartbeat for `stale_s`, all
-        with None.
+        """Queue lost jobs again: those without a heartbeat for `stale_s`, or with None all of other instances.
 
-        A job whose process died too often fails with JOB_CRASHED. Returns the jobs as they were.
+        Also those of this instance: the answer to its claim may have been lost. A job whose process died too often
+        fails with JOB_CRASHED. Returns the jobs as they were.
         """
-        query = sa.select(_JOBS).where(_JOBS.c.state == JobState.RUNNING.value, _JOBS.c.instance != instance)
-        if stale_s is not None:
-            query = query.where(_JOBS.c.heartbeat_us < _now_us() - int(stale_s * 1e6))
+        if stale_s is None:
+            is_lost = _JOBS.c.instance != instance
+        else:
+            is_lost = _JOBS.c.heartbeat_us < _now_us() - int(stale_s * 1e6)
+        query = sa.select(_JOBS).where(_JOBS.c.state == JobState.RUNNING.value, is_lost)
         async with self._database.write() as connection:
             lost = [_job(row) for row in (await connection.execute(query)).all()]
             for job in lost:

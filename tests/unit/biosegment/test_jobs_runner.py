@@ -16,6 +16,7 @@ from biosegment.errors import (
     NotFound,
     PermissionDenied,
     ResourceExhausted,
+    Unavailable,
     Unimplemented,
 )
 from biosegment.jobs import (
@@ -245,3 +246,65 @@ async def test_pages_show_every_job_once_and_newest_first(service):
     with pytest.raises(InvalidArgument) as caught:
         await service.list(ANN, "p", (JobState.FAILED,), 2, token)
     assert caught.value.reason == "BAD_PAGE_TOKEN"
+
+
+class AwayDatabase(SqlJobs):
+    """Rows in a database that is away now and then, also after it did what was asked."""
+
+    def __init__(self, jobs: SqlJobs, *away: str) -> None:
+        super().__init__(jobs._database, jobs.service, jobs.signal)
+        self.away = list(away)
+
+    def _meet(self, moment: str) -> None:
+        if moment in self.away:
+            self.away.remove(moment)
+            raise Unavailable("DATABASE_UNAVAILABLE", "the database cannot be used right now; try again")
+
+    async def claim(self, instance, kinds):
+        job = await super().claim(instance, kinds)
+        if job is not None:
+            self._meet("claimed")
+        return job
+
+    async def report(self, *args):
+        self._meet("report")
+        return await super().report(*args)
+
+    async def append_log(self, *args):
+        self._meet("log")
+        return await super().append_log(*args)
+
+    async def finish(self, *args, **values):
+        self._meet("finish")
+        return await super().finish(*args, **values)
+
+
+async def test_a_job_survives_a_database_that_goes_away_for_a_moment(jobs, service):
+    attempts = []
+
+    async def train(context):
+        attempts.append(context.attempt)
+        await context.progress(Progress(0.5, "half"))
+        await context.log("begins")
+        return JobResult(model="models/m")
+
+    job = await service.create(ANN, "p", "train", b"s", "r")
+    away = AwayDatabase(jobs, "report", "log", "finish", "finish")
+    async with running(away, {"train": train}):
+        last = await ended(service, job)
+    # Progress is dropped, a lost log line begins the attempt anew, and the end is stored as soon as that works.
+    assert (last.state, last.crashes, attempts, away.away) == (JobState.SUCCEEDED, 0, [1, 2], [])
+
+
+async def test_a_job_whose_claim_got_no_answer_is_taken_up_again(jobs, service):
+    async def train(context):
+        return JobResult(model="models/m")
+
+    job = await service.create(ANN, "p", "train", b"s", "r")
+    limits = RunnerLimits(poll_s=0.1, heartbeat_s=0.1, stale_s=0.5)
+    runner = JobRunner(AwayDatabase(jobs, "claimed"), {"train": train}, limits)
+    task = asyncio.create_task(runner.run())
+    last = await ended(service, job)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (last.state, last.attempt) == (JobState.SUCCEEDED, 2)

@@ -1,14 +1,13 @@
 """Long work that survives restarts, for every service that has some.
 
-`job` is the domain, `tables` and `sql` keep the rows, `runner` works them off, `service` holds the use
-cases and
+`job` is the domain, `tables` and `sql` keep the rows, `runner` works them off, `service` holds the use cases and
 `servicer` serves them over gRPC. A service wires them in its composition root:
 
     jobs = SqlJobs(database, "datastore", JobSignal())
     runner = JobRunner(jobs, {"import_volume": import_volume, "export": export}, RunnerLimits(concurrent=2))
     kinds = {"import_volume": JobKind(Permission.VOLUME_WRITE, prepare_import), ...}
-    server.add(add_JobServiceServicer_to_server, JobServicer(JobService(jobs, authorizer, kinds)),
-    JOB_SERVICE)
+    servicer = JobServicer(JobService(jobs, authorizer, kinds))
+    server.add(add_JobServiceServicer_to_server, servicer, JOB_SERVICE)
     await run_until_signal(server, settings.shutdown_grace_s, runner.run())
 
 and calls `create_job_tables_v1(op)` in its migration 0001.

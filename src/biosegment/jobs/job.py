@@ -4,8 +4,7 @@
        ^         |              (retry: failed and cancelled ones are queued again)
        +---------+  the process that worked on it died, or stopped on purpose
 
-An attempt begins with each step from queued to running and has its own number. Whoever works on a job says
-which
+An attempt begins with each step from queued to running and has its own number. Whoever works on a job says which
 attempt it is; once a newer one has begun, the older one's words count for nothing.
 """
 
@@ -38,9 +37,7 @@ class JobState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is: `fraction` 0..1, `done` of `total` (0 when unknown) counted in `unit`, seconds to
-    the end.
-    """
+    """How far a job is: `fraction` 0..1, `done` of `total` (0 when unknown) counted in `unit`, seconds to the end."""
 
     fraction: float = 0.0
     step: str = ""

@@ -2,237 +2,34 @@
 
 from __future__ import annotations
 
-import base64
-import importlib
-import io
 import json
-import pkgutil
 import time
 import uuid
-import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import grpc
 import httpx
 import jwt
-import numpy as np
 import pytest
-import tifffile
 from biosegment_gateway.http.api import Api
 from biosegment_gateway.http.zarr import ZarrEndpoint
-from biosegment_trainer.learning.bundle import ModelBundle, write_bundle
-from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel
-from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.json_format import ParseDict
-from google.protobuf.message_factory import GetMessageClass
 
-import biosegment.api
 from biosegment.auth import SERVICES as SERVICE_NAMES
 from biosegment.auth import Kind, Principal, PrincipalSigner, generate_key
-from biosegment.client.connection import find_connection
-from biosegment.rpc.errors import from_rpc_error
-from tests.system.platform import running
 from tests.system.rights import ROWS, SERVICES, USERS, Right, Row
+from tests.system.world import METHODS, Answer, World, inhabited
 
-SHAPE = (4, 160, 160)
 ABSENT = {"PROJECT_NOT_FOUND", "JOB_NOT_FOUND", "MODEL_NOT_FOUND"}
 """Reasons that hide a project, and what is in it, from those who are no members."""
 SERVED = [row for row in ROWS if row.right is not Right.WORKER]
 
 
-def _methods() -> dict[str, MethodDescriptor]:
-    found = {}
-    for module in pkgutil.walk_packages(biosegment.api.__path__, "biosegment.api."):
-        if module.name.endswith("_pb2"):
-            for service in importlib.import_module(module.name).DESCRIPTOR.services_by_name.values():
-                found |= {f"{service.name}.{method.name}": method for method in service.methods}
-    return found
-
-
-METHODS = _methods()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back: a gRPC code, the reason of the error, and the first message."""
-
-    code: str
-    reason: str = ""
-    message: Any = None
-
-
-@dataclass
-class World:
-    """A platform with a project that has something of everything, users in each role, and other people's projects.
-
-    Attributes:
-        names: What the braces in requests stand for.
-        tokens: API tokens by user, and some that are good for nothing.
-    """
-
-    addresses: dict[str, str]
-    http_url: str
-    keys: Path
-    names: dict[str, str]
-    tokens: dict[str, str] = field(default_factory=dict)
-    channels: dict[str, grpc.Channel] = field(default_factory=dict)
-
-    def ask(self, service: str, rpc: str, request: dict[str, Any], token: str | None) -> Answer:
-        """Make a call to a service's own port, and take the first answer."""
-        channel = self.channels.setdefault(service, grpc.insecure_channel(self.addresses[service]))
-        method = METHODS[rpc]
-        message = ParseDict(self.filled(request), GetMessageClass(method.input_type)())
-        metadata = [("authorization", f"Bearer {token}")] if token is not None else []
-        path = f"/{method.containing_service.full_name}/{method.name}"
-        call = channel.stream_stream(path)(iter([message.SerializeToString()]), timeout=30, metadata=metadata)
-        try:
-            for data in call:
-                return Answer("OK", message=GetMessageClass(method.output_type).FromString(data))
-            return Answer("OK")
-        except grpc.RpcError as error:
-            return Answer(error.code().name, from_rpc_error(error).reason)
-        finally:
-            call.cancel()
-
-    def filled(self, value: Any) -> Any:
-        """A request with names in place of braces."""
-        if isinstance(value, dict):
-            return {key: self.filled(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.filled(item) for item in value]
-        return value.format(**self.names, unique=uuid.uuid4().hex) if isinstance(value, str) else value
-
-    def get(self, user: str, rpc: str, **request: Any) -> Any:
-        """Make a call that must succeed."""
-        answer = self.ask("gateway", rpc, request, self.tokens[user])
-        assert answer.code == "OK", (rpc, answer)
-        return answer.message
-
-    def ended(self, user: str, job: str) -> Any:
-        """A job when it has ended."""
-        deadline = time.monotonic() + 60
-        while True:
-            found = self.get(user, "JobService.GetJob", name=job).job
-            if found.HasField("end_time"):
-                return found
-            assert time.monotonic() < deadline, found
-            time.sleep(0.05)
-
-    def job(self, user: str, project: str, **spec: Any) -> str:
-        request = {"project": project, "spec": spec, "requestId": "{unique}"}
-        return str(self.get(user, "JobService.CreateJob", **request).job.name)
-
-    def sign(self, issuer: str, principal: Principal, audience: str, lifetime_s: float = 60.0) -> str:
-        return PrincipalSigner(issuer, self.keys / f"{issuer}.key").sign(principal, audience, lifetime_s)
-
-    def close(self) -> None:
-        for channel in self.channels.values():
-            channel.close()
-
-
-def _bundle(folder: Path) -> bytes:
-    config = NetworkConfig(channels=(8, 16), strides=(2,), num_res_units=1)
-    model = NetworkModel(config, (LabelClass(2, "mitochondria"),), config.build(1).state_dict())
-    write_bundle(ModelBundle("random", "1.0.0", model, 10.0), folder)
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for path in folder.rglob("*"):
-            archive.write(path, path.relative_to(folder.parent))
-    return file.getvalue()
-
-
-def _people(world: World) -> None:
-    users = [user for user in USERS if user != "admin"]
-    for user in [*users, "guest", "leaver"]:
-        world.get("admin", "IdentityService.CreateUser", userId=user)
-        world.tokens[user] = world.get("admin", "IdentityService.CreateToken", parent=f"users/{user}").secret
-    project = {"displayName": "p", "classes": [{"displayName": "mitochondria"}], "workingResolutionNm": 10}
-    for owner, name in (("owner", "alpha"), ("owner", "empty"), ("stranger", "beta")):
-        world.get(owner, "DatastoreService.CreateProject", projectId=name, project=project)
-    for name in ("{project}", "{empty}"):
-        members = {user: user for user in users if user not in ("stranger", "owner")}
-        for user, role in {**members, "second": "owner", "third": "owner"}.items():
-            member = {"name": f"{name}/members/{user}", "role": f"ROLE_{role.upper()}"}
-            world.get("owner", "DatastoreService.SetMember", member=member)
-
-
-def _useless_tokens(world: World) -> None:
-    made = world.get("leaver", "IdentityService.CreateToken")
-    world.get("leaver", "IdentityService.RevokeToken", name=made.token.name)
-    soon = {"expireTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))}
-    expiring = world.get("leaver", "IdentityService.CreateToken", token=soon).secret
-    world.tokens |= {"revoked": made.secret, "expired": expiring}
-
-
-def _content(world: World, folder: Path) -> None:
-    names = world.names
-    tifffile.imwrite(folder / "stack.tif", np.zeros(SHAPE, np.uint8), photometric="minisblack")
-    size = {"zNm": 30, "yNm": 10, "xNm": 10}
-    source = {"uri": str(folder / "stack.tif"), "voxelSize": size}
-    names["job"] = world.job("owner", "{project}", importVolume={**source, "volumeId": "stack"})
-    other = world.job("stranger", "{beta}", importVolume={**source, "volumeId": "own"})
-    for user, job in (("owner", names["job"]), ("stranger", other)):
-        assert world.ended(user, job).result.volume
-    retrain = {"name": "{project}/pool", "retrain": {"manual": True}}
-    world.get("owner", "SamplerService.UpdatePool", pool=retrain, updateMask="retrain")
-    for layer in ("shown", "writing", "spare"):
-        kind = {"kind": "KIND_LABELS", "dataType": "DATA_TYPE_UINT8"}
-        world.get("owner", "DatastoreService.CreateLayer", parent="{volume}", layerId=layer, layer=kind)
-    world.get("owner", "DatastoreService.CommitLayer", name="{layer}", attempt=1)
-    _committed_and_claimed(world)
-    names["export"] = world.job(
-        "owner", "{project}", export={"source": "{volume}", "format": "FORMAT_OME_TIFF"}
-    )
-    for name in ("upload", "spare_upload"):
-        upload = {"fileName": "a.tif", "sizeBytes": "9"}
-        made = world.get("owner", "DatastoreService.CreateUpload", parent="{project}", upload=upload)
-        names[name] = made.upload.name
-    names["artifact"] = world.ended("owner", names["export"]).result.artifact
-    # Cancelled before it begins, or as it does.
-    names["training"] = world.job("owner", "{project}", train={})
-    world.get("owner", "JobService.CancelJob", name="{training}")
-
-
-def _committed_and_claimed(world: World) -> None:
-    commit = next(row.request for row in ROWS if row.rpc == "AnnotationService.CommitAnnotation")
-    for name in ("annotation", "spare_annotation"):
-        made = world.get("owner", "AnnotationService.CommitAnnotation", **commit)
-        world.names[name] = made.annotation.name
-    for name, z in (("sample", 2), ("spare_sample", 3)):
-        region = {"start": {"z": z}, "stop": {"z": z + 1, "y": 9, "x": 9}}
-        request = {"parent": "{project}", "volume": "{volume}", "region": region}
-        world.names[name] = world.get("owner", "SamplerService.CreateSample", **request).sample.name
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("platform")
-    with running(folder, import_root=folder) as platform:
-        found = find_connection(data_dir=platform.data_dir)
-        names = {name: f"projects/{name}" for name in ("alpha", "beta", "empty")}
-        volume = "projects/alpha/volumes/stack"
-        layers = {"layer": "shown", "writing": "writing", "spare_layer": "spare"}
-        names |= {"project": names.pop("alpha"), "volume": volume, "imports": str(folder)}
-        names |= {name: f"{volume}/layers/{layer}" for name, layer in layers.items()}
-        world = World({"gateway": found.address}, found.http_url, platform.data_dir / "keys", names)
-        world.tokens["admin"] = found.token
-        status = world.get("admin", "PlatformService.GetStatus")
-        world.addresses |= {service.service: service.address for service in status.services}
-        _people(world)
-        _useless_tokens(world)
-        _content(world, folder)
-        world.names["model"] = _imported(world, _bundle(folder / "bundle"))
-        world.ended("owner", names["training"])
+    with inhabited(tmp_path_factory.mktemp("platform")) as world:
         yield world
-        world.close()
-
-
-def _imported(world: World, bundle: bytes) -> str:
-    data = base64.b64encode(bundle).decode()
-    return str(world.get("owner", "TrainerService.ImportModel", project="{project}", data=data).model.name)
 
 
 def _named(rows: list[Row]) -> Any:
@@ -250,12 +47,12 @@ def test_every_rpc_of_the_contract_has_a_row():
 def test_the_gateway_answers_nobody_without_a_valid_api_token(world: World, row: Row):
     principal = world.sign("gateway", Principal(Kind.USER, "owner", is_admin=True), "gateway")
     tokens = world.tokens
-    for token in (None, "", "junk", f"{tokens['owner']}x", tokens["revoked"], tokens["expired"], principal):
+    for token in (None, f"{tokens['owner']}x", tokens["revoked"], tokens["expired"], principal):
         assert world.ask("gateway", row.rpc, row.request, token).code == "UNAUTHENTICATED", token
 
 
 def _forged(world: World, audience: str, folder: Path) -> dict[str, str | None]:
-    """Tokens that must not work at a service's own port, by what is wrong with them."""
+    """Tokens that must not work at a service's own port, by what is wrong with them; `folder` for another key."""
     owner, now = Principal(Kind.USER, "owner", is_admin=True), int(time.time())
     claims: dict[str, object] = {"sub": "owner", "kind": "user", "adm": True, "exp": now + 60}
     gateway = PrincipalSigner("gateway", world.keys / "gateway.key")
@@ -294,32 +91,48 @@ def _forged(world: World, audience: str, folder: Path) -> dict[str, str | None]:
     }
 
 
+@pytest.fixture(scope="module")
+def forged(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str | None]]:
+    folder = tmp_path_factory.mktemp("keys")
+    return {service: _forged(world, service, folder) for service in SERVICE_NAMES}
+
+
+FORGED_EVERYWHERE = ("none", "for another service", "expired", "a user, by the sampler")
+
+
 @_named(ROWS)
-def test_a_service_answers_nobody_without_a_valid_principal(world: World, row: Row, tmp_path: Path):
+def test_a_service_answers_nobody_without_a_valid_principal(world: World, row: Row, forged: Any):
     (service,) = row.at
-    for fault, token in _forged(world, service, tmp_path).items():
-        if service == "gateway" and fault == "an API token":
-            continue
-        assert world.ask(service, row.rpc, row.request, token).code == "UNAUTHENTICATED", fault
+    for fault in FORGED_EVERYWHERE:
+        answer = world.ask(service, row.rpc, row.request, forged[service][fault])
+        assert answer.code == "UNAUTHENTICATED", fault
 
 
-def _check(row: Row, answer: Answer, allowed: bool, *, hidden: bool = False) -> None:
+@_named([next(row for row in ROWS if row.at == (service,)) for service in SERVICE_NAMES])
+def test_no_forged_principal_gets_into_a_service(world: World, row: Row, forged: Any):
+    (service,) = row.at
+    for fault, token in forged[service].items():
+        if (service, fault) != ("gateway", "an API token"):
+            assert world.ask(service, row.rpc, row.request, token).code == "UNAUTHENTICATED", fault
+
+
+def _check(row: Row, answer: Answer, who: object, allowed: bool, *, hidden: bool = False) -> None:
     if allowed:
-        assert answer.code in row.answers, answer
-        assert answer.reason not in ABSENT
+        assert answer.code in row.answers, (who, answer)
+        assert answer.reason not in ABSENT, who
     elif hidden:
-        assert answer.code == "NOT_FOUND", answer
-        assert answer.reason in ABSENT
+        assert answer.code == "NOT_FOUND", (who, answer)
+        assert answer.reason in ABSENT, who
     else:
-        assert answer.code == "PERMISSION_DENIED", answer
+        assert answer.code == "PERMISSION_DENIED", (who, answer)
 
 
 @_named(SERVED)
-@pytest.mark.parametrize("user", USERS)
-def test_users_may_do_what_their_role_says(world: World, row: Row, user: str):
-    answer = world.ask("gateway", row.rpc, row.request, world.tokens[user])
-    is_outside = user == "stranger" and row.right is not Right.ADMIN
-    _check(row, answer, row.right in USERS[user], hidden=is_outside)
+def test_users_may_do_what_their_role_says(world: World, row: Row):
+    for user, rights in USERS.items():
+        answer = world.ask("gateway", row.rpc, row.request, world.tokens[user])
+        is_outside = user == "stranger" and row.right is not Right.ADMIN
+        _check(row, answer, user, row.right in rights, hidden=is_outside)
 
 
 BEHIND = [row for row in SERVED if row.at != ("gateway",)]
@@ -329,12 +142,12 @@ BEHIND = [row for row in SERVED if row.at != ("gateway",)]
 def test_services_may_do_what_they_are_for_and_jobs_nothing(world: World, row: Row):
     (service,) = row.at
     for name, rights in SERVICES.items():
-        for user in ("", "owner"):  # whoever caused the call, it is the service that makes it
-            token = world.sign(name, Principal(Kind.SERVICE, name, on_behalf_of=user), service)
-            _check(row, world.ask(service, row.rpc, row.request, token), row.right in rights)
+        # Whoever caused the call, it is the service that makes it.
+        token = world.sign(name, Principal(Kind.SERVICE, name, on_behalf_of="owner"), service)
+        _check(row, world.ask(service, row.rpc, row.request, token), name, row.right in rights)
     token = world.sign("trainer", Principal(Kind.JOB, "trainer-a", on_behalf_of="owner"), service)
     answer = world.ask(service, row.rpc, row.request, token)
-    _check(row, answer, row.rpc in ("SamplerService.ListStrategies", "TrainerService.ListMeasures"))
+    _check(row, answer, "a job", row.rpc in ("SamplerService.ListStrategies", "TrainerService.ListMeasures"))
 
 
 def test_only_the_worker_of_a_job_reports_for_it_and_not_through_the_gateway(world: World):
@@ -359,7 +172,7 @@ NESTED = ("volume", "layer", "writing", "annotation", "sample", "upload", "artif
 @_named([row for row in ROWS if any(f"{name}}}" in json.dumps(row.request) for name in NESTED)])
 def test_names_of_one_project_mean_nothing_in_another(world: World, row: Row):
     moved = {name: value.replace("projects/alpha", "projects/beta") for name, value in world.names.items()}
-    beta = World(world.addresses, world.http_url, world.keys, moved, world.tokens, world.channels)
+    beta = replace(world, names=moved)
     answer = beta.ask("gateway", row.rpc, row.request, world.tokens["stranger"])
     if row.rpc == "SamplerService.CreateSample":
         assert (answer.code, answer.reason) == ("INVALID_ARGUMENT", "UNKNOWN_VOLUME")
@@ -418,7 +231,8 @@ def test_a_request_in_one_project_cannot_name_things_of_another(
     lease = world.get("owner", "SamplerService.RenewLease", name="{sample}").sample.lease.token
     world.names["lease"] = lease
     answer = world.ask("gateway", rpc, request_, world.tokens["stranger"])
-    assert (answer.code in ("NOT_FOUND", "INVALID_ARGUMENT"), answer.reason) == (True, reason)
+    assert answer.reason == reason, answer
+    assert answer.code in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
 
 
 def test_lists_show_nothing_of_other_projects(world: World):
@@ -514,13 +328,12 @@ def test_every_route_has_an_entry():
 def test_http_answers_nobody_without_a_valid_token(world: World, route: str):
     address = world.http_url + ROUTES[route][0]
     principal = world.sign("gateway", Principal(Kind.USER, "owner", is_admin=True), "gateway")
-    for token in (None, "", "junk", world.tokens["revoked"], world.tokens["expired"], principal):
+    for token in (None, "junk", world.tokens["revoked"], world.tokens["expired"], principal):
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        for method in ("GET", "HEAD", "POST"):
-            answer = httpx.request(method, address, headers=headers)
-            assert answer.status_code == 401
-        answer = httpx.get(address, headers=headers)
-        assert answer.json()["code"] == "UNAUTHENTICATED"
+        with httpx.Client(headers=headers) as client:
+            answer = client.get(address)
+            assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHENTICATED")
+            assert {client.request(method, address).status_code for method in ("HEAD", "POST")} == {401}
     assert httpx.get(f"{world.http_url}/no/such/place").status_code == 401
 
 
@@ -531,7 +344,6 @@ def test_http_shows_members_their_project_and_others_none(world: World, route: s
         headers = {"authorization": f"Bearer {world.tokens[user]}"}
         answer = httpx.get(world.http_url + place, headers=headers)
         assert answer.status_code == status, answer.text
-        assert user != "stranger" or "alpha" not in answer.text.replace("'alpha'", "")
 
 
 def test_http_lists_all_jobs_for_administrators_only(world: World):

@@ -32,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
-def _named(rows: list[Row]) -> Any:
+def _named(rows: list[Row]) -> pytest.MarkDecorator:
     """Parametrise with rows; ids say which RPC, and which of its rows."""
     return pytest.mark.parametrize(
         "row", rows, ids=[f"{row.rpc}-{row.right.name}-{row.at[0]}" for row in rows]

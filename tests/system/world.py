@@ -36,7 +36,7 @@ SHAPE = (4, 160, 160)
 
 
 def _methods() -> dict[str, MethodDescriptor]:
-    found = {}
+    found: dict[str, MethodDescriptor] = {}
     for module in pkgutil.walk_packages(biosegment.api.__path__, "biosegment.api."):
         if module.name.endswith("_pb2"):
             for service in importlib.import_module(module.name).DESCRIPTOR.services_by_name.values():
@@ -127,7 +127,7 @@ def _first(
     """The first answer to one request."""
     if not (method.client_streaming or method.server_streaming):
         return bytes(channel.unary_unary(path)(request, timeout=30, metadata=metadata))
-    call = channel.stream_stream(path)(iter([request]), timeout=30, metadata=metadata)
+    call: Any = channel.stream_stream(path)(iter([request]), timeout=30, metadata=metadata)
     try:
         return bytes(next(call))
     finally:

@@ -50,11 +50,13 @@ def show(value: Any, as_json: bool) -> None:
         print(json.dumps(to_plain(value)))
         return
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, item in to_plain(value).items():
         if item not in ("", None, [], {}, 0):
             text = item if isinstance(item, str) else json.dumps(item)
             table.add_row(f"[bold]{name.replace('_', ' ')}", text)
-    console.print(table)
+    _print_table(table)
 
 
 def show_list(values: Sequence[Any], columns: Sequence[str], as_json: bool, empty: str) -> None:
@@ -70,6 +72,10 @@ def show_list(values: Sequence[Any], columns: Sequence[str], as_json: bool, empt
         table.add_column(column.replace("_", " "), overflow="fold")
     for value in values:
         table.add_row(*(_cell(getattr(value, column)) for column in columns))
+    _print_table(table)
+
+
+def _print_table(table: Table) -> None:
     # A table for a pipe is never wrapped to the width of a terminal that is not there.
     (console if sys.stdout.isatty() else Console(width=240)).print(table)
 

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+from biosegment_trainer.ray_folder import default_folder
+from biosegment_trainer.settings import TrainerSettings
 
 from biosegment.auth import SERVICES, Kind, Principal, PrincipalSigner, generate_key
 from biosegment.client import Client, connect
@@ -23,6 +25,11 @@ from tests.rpc.datastore_server import Caller
 from tests.servers import PostgresServer, RadosgwServer
 from tests.servers.port import free_port
 
+_UNUSED = {
+    "BIOSEGMENT_SIGNING_KEY_FILE": "/",
+    "BIOSEGMENT_PUBLIC_KEYS_DIR": "/",
+    "BIOSEGMENT_TRAINER__DATASTORE_ADDRESS": "nowhere:1",
+}
 PASSWORD = "a-password-that-nobody-may-see"
 
 
@@ -64,7 +71,6 @@ class Lab:
 
     Attributes:
         data_dir: Keys, logs and token; neither voxels nor rows.
-        ray_dir: Logs of Ray and of the workers.
         said: What the supervisor said: that services ended, and nothing else.
     """
 
@@ -72,7 +78,6 @@ class Lab:
     backends: Backends
     environment: dict[str, str]
     import_root: Path
-    ray_dir: Path
     addresses: Addresses | None = None
     said: list[str] = field(default_factory=list)
 
@@ -101,6 +106,12 @@ class Lab:
         return connect(data_dir=self.data_dir)
 
     @property
+    def ray_dir(self) -> Path:
+        """Where Ray and the workers write their logs."""
+        url = TrainerSettings.load("trainer", {**self.environment, **_UNUSED}).database_url
+        return default_folder(url)
+
+    @property
     def http(self) -> str:
         assert self.addresses is not None
         return f"http://{self.addresses.http}"
@@ -115,15 +126,13 @@ def running_lab(folder: Path, backends: Backends, import_root: Path) -> Iterator
     environment = backends.shared("lab")
     for service in SERVICES:
         environment |= backends.database(service, service)
-    # The paths of Ray's sockets must be short.
-    with TemporaryDirectory(prefix="lab-") as ray_dir:
-        environment |= {"BIOSEGMENT_TRAINER__RAY_CPUS": "1", "BIOSEGMENT_TRAINER__RAY_TEMP_DIR": ray_dir}
-        lab = Lab(folder / "data", backends, environment, import_root, Path(ray_dir))
-        lab.start()
-        try:
-            yield lab
-        finally:
-            lab.stop()
+    environment |= {"BIOSEGMENT_TRAINER__RAY_CPUS": "1"}
+    lab = Lab(folder / "data", backends, environment, import_root)
+    lab.start()
+    try:
+        yield lab
+    finally:
+        lab.stop()
 
 
 @dataclass

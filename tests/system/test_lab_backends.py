@@ -78,8 +78,11 @@ class Story:
 def story(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("lab")
     tissue = write_tissue(folder / "in")
-    with running_lab(folder, backends, folder / "in") as lab, lab.connect() as client:
-        yield Story(lab, tissue, client, set_up(client, tissue, "em", SAMPLE_SHAPE))
+    with running_lab(folder, backends, folder / "in") as lab:
+        client = lab.connect()
+        story = Story(lab, tissue, client, set_up(client, tissue, "em", SAMPLE_SHAPE))
+        yield story
+        story.client.close()
 
 
 def _round(story: Story, strategy: str) -> None:
@@ -120,6 +123,8 @@ def test_a_model_is_exported_and_imported_again(story: Story, tmp_path: Path) ->
         assert any(name.endswith("models/model.pt") for name in file.namelist())
     imported = story.client.models.import_bundle(story.bench.project, path)
     assert imported.weights_sha256 == story.client.models.get(story.models[-1]).weights_sha256
+    story.models.append(imported.name)
+    story.bench.until_scored(imported.name)
 
 
 def test_the_volume_opens_by_its_address_with_ranges_from_the_end(story: Story) -> None:
@@ -152,21 +157,24 @@ def test_a_restart_of_all_services_finds_everything_again(story: Story) -> None:
     after = _everything(story)
     assert after.keys() == before.keys()
     for what, value in before.items():
-        np.testing.assert_array_equal(after[what], value, err_msg=what)
+        if isinstance(value, list):
+            assert after[what] == value, what
+        else:
+            np.testing.assert_array_equal(after[what], value, err_msg=what)
     (sample,) = story.client.samples.claim(story.bench.project, 1).samples
     assert (sample.strategy, sample.model) == ("entropy", story.models[-1])
     story.client.samples.release(sample.name)
 
 
-def _everything(story: Story) -> dict[str, NDArray[Any] | list[str]]:
+def _everything(story: Story) -> dict[str, NDArray[Any] | list[Any]]:
     client, bench = story.client, story.bench
     return {
-        "volumes": [repr(item) for item in client.volumes.list(bench.project)],
-        "layers": [repr(item) for item in client.volumes.layers(bench.volume)],
-        "annotations": [repr(item) for item in client.annotations.list(bench.project)],
-        "models": [repr(item) for item in client.models.list(bench.project)],
-        "jobs": [repr(item) for item in client.jobs.list(bench.project)],
-        "users": [repr(item) for item in client.platform.users()],
+        "volumes": client.volumes.list(bench.project),
+        "layers": client.volumes.layers(bench.volume),
+        "annotations": client.annotations.list(bench.project),
+        "models": client.models.list(bench.project),
+        "jobs": client.jobs.list(bench.project),
+        "users": client.platform.users(),
         "voxels": client.volumes.read(bench.volume),
         "prediction": client.volumes.read(story.predicted),
     }
@@ -203,7 +211,7 @@ class Annotators:
                 int(rng.integers(0, size - edge))
                 for size, edge in zip((16, 128, 128), (1, 24, 24), strict=True)
             )
-            region = Region((z, y, x), (z + 1, y + 24, x + 24))  # type: ignore[arg-type]
+            region = Region((z, y, x), (z + 1, y + 24, x + 24))
             labels = rng.integers(0, 3, region.shape, np.uint8)
             try:
                 self._commit(region, labels, str(uuid.uuid4()))
@@ -235,7 +243,7 @@ class Annotators:
 def test_postgresql_restarts_under_load_and_nothing_acknowledged_is_lost(story: Story) -> None:
     client, bench, postgres = story.client, story.bench, story.lab.backends.postgres
     training = client.jobs.train(bench.project, max_steps=60, options=QUICK)
-    until(lambda: client.jobs.get(training.name).progress.done > 0, 90, "steps were made")
+    until(lambda: client.jobs.get(training.name).done > 0, 90, "steps were made")
     with Annotators(story, 3, seed=10) as annotators:
         annotators.until_more(5)
         postgres.stop()
@@ -296,7 +304,7 @@ def test_no_secret_is_in_a_log_a_file_an_error_or_the_object_storage(story: Stor
     texts = {f"error {i}": text for i, text in enumerate([*story.errors, caught.value.message])}
     for job in story.client.jobs.list(story.bench.project):
         texts[job.name] = repr(job) + repr(story.client.jobs.log(job.name))
-    assert len(story.errors) > 4
+    assert story.errors
     for text in texts.values():
         assert not [secret for secret in backends.secrets if secret in text], text
     folders = (story.lab.data_dir.parent, story.lab.ray_dir)

@@ -86,7 +86,7 @@ async def _annotate(
     rng = np.random.default_rng(seed)
     for number in range(count):
         z, y, x = (int(rng.integers(0, size - edge)) for size, edge in zip(SHAPE, (2, 40, 40), strict=True))
-        region = Region((z, y, x), (z + 2, y + 40, x + 40))  # type: ignore[arg-type]
+        region = Region((z, y, x), (z + 2, y + 40, x + 40))
         labels = rng.integers(0, 3, region.shape, np.uint8)
         request_id = str(uuid.uuid4())
 

@@ -81,6 +81,13 @@ class Platform:
     def fired(self) -> bool:
         return not self.failpoint_file.exists()
 
+    def objects(self) -> set[str]:
+        """Every file of the object storage; `os.walk` does not mind files that vanish meanwhile."""
+        root = self.data_dir / "objects"
+        return {
+            str(Path(folder, name).relative_to(root)) for folder, _, names in os.walk(root) for name in names
+        }
+
     def log(self, service: str) -> str:
         return (self.data_dir / "logs" / f"{service}.log").read_text(errors="replace")
 

@@ -49,11 +49,6 @@ class Scene:
     def client(self) -> Client:
         return self.bench.client
 
-    def objects(self) -> set[str]:
-        """Every file of the object storage."""
-        root = self.platform.data_dir / "objects"
-        return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-
     def sample(self) -> Sample:
         (sample,) = self.client.samples.claim(self.bench.project, 1).samples
         return sample
@@ -145,7 +140,7 @@ def test_a_bad_file_fails_its_import_and_leaves_nothing_behind(scene: Scene, cas
     write, reason, message = BAD_FILES[case]
     path = scene.folder / "in" / f"{case}.tif"
     write(path)
-    before = scene.objects()
+    before = scene.platform.objects()
     volume_id = f"bad-{case}"
     job = scene.client.jobs.import_volume(
         scene.bench.project, str(path), volume_id=volume_id, voxel_size=VOXEL_SIZE
@@ -155,7 +150,7 @@ def test_a_bad_file_fails_its_import_and_leaves_nothing_behind(scene: Scene, cas
     assert raised.value.reason == reason
     _require_failed(scene, job.name, reason, [message, path.name])
     _require_no_volume(scene, volume_id)
-    assert scene.objects() == before
+    assert scene.platform.objects() == before
 
 
 def _require_failed(scene: Scene, job_name: str, reason: str, messages: list[str]) -> None:
@@ -175,7 +170,7 @@ def _require_no_volume(scene: Scene, volume_id: str) -> None:
 
 
 def test_a_file_that_does_not_say_its_voxel_size_needs_one(scene: Scene) -> None:
-    before = scene.objects()
+    before = scene.platform.objects()
     job = scene.client.jobs.import_volume(
         scene.bench.project, str(scene.bench.tissue.path), volume_id="sizeless"
     )
@@ -184,7 +179,7 @@ def test_a_file_that_does_not_say_its_voxel_size_needs_one(scene: Scene) -> None
     assert raised.value.reason == "VOXEL_SIZE_MISSING"
     _require_failed(scene, job.name, "VOXEL_SIZE_MISSING", ["voxel_size", "nanometres"])
     _require_no_volume(scene, "sizeless")
-    assert scene.objects() == before
+    assert scene.platform.objects() == before
 
 
 @pytest.mark.system
@@ -198,7 +193,7 @@ def test_a_file_that_is_damaged_in_its_midst_leaves_no_voxels(scene: Scene) -> N
         start = file.pages[150].dataoffsets[0]  # type: ignore[union-attr]
     data[start : start + 100] = bytes(100)
     path.write_bytes(data)
-    before = scene.objects()
+    before = scene.platform.objects()
     job = scene.client.jobs.import_volume(
         scene.bench.project, str(path), volume_id="damaged", voxel_size=VOXEL_SIZE
     )
@@ -206,7 +201,7 @@ def test_a_file_that_is_damaged_in_its_midst_leaves_no_voxels(scene: Scene) -> N
         scene.client.jobs.wait(job.name)
     _require_failed(scene, job.name, "UNREADABLE_FILE", ["damaged.tif", "150"])
     _require_no_volume(scene, "damaged")
-    until(lambda: scene.objects() == before, 180, "what was written is removed")
+    until(lambda: scene.platform.objects() == before, 180, "what was written is removed")
 
 
 Call = Callable[[Scene], object]
@@ -417,7 +412,7 @@ def _require_error(scene: Scene, call: Call, kind: type[BiosegmentError], reason
 def _state(scene: Scene) -> tuple[object, ...]:
     client, project = scene.client, scene.bench.project
     holding = [item.name for item in client.annotations.list(project) if item.state != "reverted"]
-    blocks = {name for name in scene.objects() if not _of_reverted(scene, name)}
+    blocks = {name for name in scene.platform.objects() if not _of_reverted(scene, name)}
     jobs = [job.name for job in client.jobs.list(project)]
     return holding, blocks, jobs, [item.name for item in client.volumes.list(project)]
 

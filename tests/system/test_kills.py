@@ -1,7 +1,8 @@
 """Kill -9 at named points of each service and of Ray's workers; nothing acknowledged may be lost.
 
-One platform lives through all of it. Each test arms one point, does what leads there, and waits until the supervisor has
-brought the service back; then everything that was acknowledged until now is compared, and the loop must go on.
+One platform lives through all of it. Each test arms one point, does what leads there, and waits until the
+supervisor has brought the service back; then everything that was acknowledged until now is compared, and the loop
+must go on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,7 +183,7 @@ def _train_and_score(scene: Scene) -> None:
     scorings = [
         job
         for job in scene.client.jobs.list(scene.bench.project)
-        if job.kind == "score" and job.create_time > done.create_time  # type: ignore[operator]
+        if job.kind == "score" and scene.client.volumes.layer(job.layers[0]).model == done.model
     ]
     assert [job.state for job in scorings] == [JobState.SUCCEEDED]
 
@@ -337,10 +337,9 @@ def _annotator(scene: Scene, user_id: str) -> Client:
 
 
 def test_what_killed_imports_left_behind_is_removed(scene: Scene) -> None:
-    volumes = scene.platform.data_dir / "objects" / "volumes"
     known = {one.uri.rpartition("/")[2] for one in scene.client.volumes.list(scene.bench.project)}
-    until(lambda: _names(volumes) == known, 180, "only the voxels of volumes are kept")
 
+    def kept() -> set[str]:
+        return {name.split("/")[1] for name in scene.platform.objects() if name.startswith("volumes/")}
 
-def _names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if any(item.is_file() for item in path.rglob("*"))}
+    until(lambda: kept() == known, 180, "only the voxels of volumes are kept")

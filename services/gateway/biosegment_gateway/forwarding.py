@@ -122,11 +122,15 @@ async def _relay_one(
     context: Any,
     recording: Recording | None,
 ) -> bytes:
+    if recording is not None:
+        failpoint("gateway.call.before_forward")
     call = upstream.unary_call(method)(
         request, timeout=context.time_remaining(), metadata=_metadata(upstream, principal, context)
     )
     try:
         response: bytes = await call
+        if recording is not None:
+            failpoint("gateway.call.before_answer")
         if recording is not None and not recording.resource:
             recording.resource = find_resource(response)
         trailing = _public(await call.trailing_metadata())
@@ -149,8 +153,6 @@ async def _relay(
 ) -> None:
     if recording is not None:
         requests = _watched(requests, recording)
-    if recording is not None:
-        failpoint("gateway.call.before_forward")
     call = upstream.call(method)(
         requests, timeout=context.time_remaining(), metadata=_metadata(upstream, principal, context)
     )
@@ -158,8 +160,6 @@ async def _relay(
         async for response in call:
             if recording is not None and not recording.resource:
                 recording.resource = find_resource(response)
-            if recording is not None:
-                failpoint("gateway.call.before_answer")
             await context.write(response)
         trailing = _public(await call.trailing_metadata())
         if trailing:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,11 +14,11 @@ import structlog
 from biosegment.errors import DeadlineExceeded, Internal, Unavailable
 from biosegment.jobs import JobCrashed
 from biosegment_trainer.ray_folder import prepare, remove
+from biosegment_trainer.ray_head import HeadOptions, RayHead
 from biosegment_trainer.task import Outcome, Task
 from biosegment_trainer.worker import run
 
 _T = TypeVar("_T")
-_OBJECT_STORE_BYTES: Final = 256 << 20
 _STOP_WITHIN_S: Final = 20.0
 _log = structlog.get_logger("biosegment_trainer.ray")
 
@@ -37,15 +35,12 @@ class RaySettings:
 
 
 class RayExecutor:
-    """`Executor` on Ray. All calls into Ray that may block run in one thread of their own.
-
-    That thread lives as long as the executor does: the kernel kills a local Ray's processes with the thread
-    that started them, so that they never outlive this process.
-    """
+    """`Executor` on Ray. All calls into Ray that may block run in one thread of their own."""
 
     def __init__(self, settings: RaySettings) -> None:
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray")
+        self._head: RayHead | None = None
         self._ray: Any = None
         self._remote: Any = None
 
@@ -86,6 +81,9 @@ class RayExecutor:
         if self._ray is not None:
             await self._call(self._ray.shutdown)
             self._ray = None
+        if self._head is not None:
+            await self._call(self._head.stop)
+            self._head = None
         if not self._settings.address:
             await self._call(lambda: remove(Path(self._settings.temp_dir)))
         self._thread.shutdown(wait=False)
@@ -121,49 +119,25 @@ class RayExecutor:
         return self._remote.options(**options).remote(task)
 
     def _connected(self) -> Any:
-        if self._ray is not None and self._ray.is_initialized():
+        if self._ray is not None and (self._head is None or self._head.is_alive):
             return self._ray
-        local = not self._settings.address
-        if local:
-            _prepare_local_environment()
-            prepare(Path(self._settings.temp_dir))
+        if self._ray is not None:
+            _log.warning("ray_head_lost")
+            self._ray.shutdown()
+            self._ray = None
+        address = self._settings.address
+        if not address:
+            folder = Path(self._settings.temp_dir)
+            prepare(folder)
+            self._head = RayHead(HeadOptions(self._settings.cpus, str(folder)))
+            address = self._head.address
         import ray
 
         try:
-            if local:
-                ray.init(
-                    address="local",
-                    num_cpus=self._settings.cpus or None,
-                    object_store_memory=_OBJECT_STORE_BYTES,
-                    include_dashboard=False,
-                    _temp_dir=self._settings.temp_dir,
-                    **_COMMON,
-                )
-            else:
-                ray.init(address=self._settings.address, **_COMMON)
+            ray.init(address=address, namespace="biosegment", log_to_driver=False, configure_logging=False)
         except Exception as error:
-            where = self._settings.address or "this machine"
-            raise Unavailable("RAY_UNAVAILABLE", f"cannot use Ray on {where}: {error}") from error
-        _log.info("ray_ready", address=self._settings.address or "local", resources=ray.cluster_resources())
+            raise Unavailable("RAY_UNAVAILABLE", f"cannot use Ray at {address}: {error}") from error
+        _log.info("ray_ready", address=address, resources=ray.cluster_resources())
         self._ray = ray
         self._remote = ray.remote(run)
         return ray
-
-
-_COMMON: Final[dict[str, Any]] = {
-    "namespace": "biosegment",
-    "log_to_driver": False,
-    "configure_logging": False,
-}
-
-
-def _prepare_local_environment() -> None:
-    """Before Ray is imported: loopback only, a token of its own, no telemetry, no malloc settings of ours."""
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Ray's switch for "one machine only": its servers bind to 127.0.0.1 instead of all interfaces.
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    # They suit a gRPC server; a worker that never gives memory back would hold its largest block for ever.
-    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
-        del os.environ[name]

@@ -200,12 +200,15 @@ class Projector:
                 records = await self._annotations.records(
                     project_id, claim.applied_sequence, _BATCH, volume_id
                 )
-                if not await self._apply(array, records, project_id, volume_id):
-                    return False
-                failpoint("datastore.projection.applied")
-                sequence = records[-1].sequence if records else claim.wanted_sequence
-                after = await self._projections.applied(project_id, volume_id, self.instance, sequence)
+                after = None
+                if await self._apply(array, records, project_id, volume_id):
+                    failpoint("datastore.projection.applied")
+                    sequence = records[-1].sequence if records else claim.wanted_sequence
+                    after = await self._projections.applied(
+                        project_id, volume_id, self.instance, claim.applied_sequence, sequence
+                    )
                 if after is None:
+                    await self._projections.rewind(project_id, volume_id, claim.applied_sequence)
                     return False
                 claim = after
                 if claim.is_current:

@@ -66,15 +66,22 @@ class SqlProjections:
             row = (await connection.execute(statement)).one_or_none()
         return None if row is None else _projection(row)
 
-    async def applied(self, project_id: str, volume_id: str, owner: str, sequence: int) -> Projection | None:
-        """Store the number of the last record that is in the layer; None when the claim was lost.
+    async def applied(
+        self, project_id: str, volume_id: str, owner: str, before: int, sequence: int
+    ) -> Projection | None:
+        """Store the number of the last record that is in the layer, where it was `before`.
 
-        The claim is given back when nothing is left to do.
+        None when the claim was lost, or somebody rewound the projection meanwhile. The claim is given back when
+        nothing is left to do.
         """
         is_done = PROJECTIONS.c.wanted_sequence <= sequence
         statement = (
             sa.update(PROJECTIONS)
-            .where(*_key(project_id, volume_id), PROJECTIONS.c.owner == owner)
+            .where(
+                *_key(project_id, volume_id),
+                PROJECTIONS.c.owner == owner,
+                PROJECTIONS.c.applied_sequence == before,
+            )
             .values(
                 applied_sequence=sequence,
                 owner=sa.case((is_done, ""), else_=PROJECTIONS.c.owner),
@@ -84,6 +91,19 @@ class SqlProjections:
         async with self._database.write() as connection:
             row = (await connection.execute(statement)).one_or_none()
         return None if row is None else _projection(row)
+
+    async def rewind(self, project_id: str, volume_id: str, sequence: int) -> None:
+        """Have all records after `sequence` applied again.
+
+        A writer that lost its claim in mid-write may have laid older labels over those of the one who took over.
+        """
+        statement = (
+            sa.update(PROJECTIONS)
+            .where(*_key(project_id, volume_id), PROJECTIONS.c.applied_sequence > sequence)
+            .values(applied_sequence=sequence)
+        )
+        async with self._database.write() as connection:
+            await connection.execute(statement)
 
     async def release(self, project_id: str, volume_id: str, owner: str) -> None:
         """Let the next instance write."""

@@ -13,7 +13,10 @@ from biosegment.client.platform import Platform
 from biosegment.client.projects import Projects
 from biosegment.client.samples import Samples
 from biosegment.client.volumes import Volumes
-from biosegment.rpc.channel import connect
+from biosegment.rpc.channel import CallPolicy, connect
+
+_POLICY = CallPolicy(attempts=12)
+"""Some seconds of repeating calls that may be repeated: a gateway that was killed is back by then."""
 
 
 class AsyncClient:
@@ -32,7 +35,7 @@ class AsyncClient:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._channel = connect(connection.address, credentials=lambda: connection.token)
+        self._channel = connect(connection.address, credentials=lambda: connection.token, policy=_POLICY)
         self.platform = Platform(self._channel)
         self.projects = Projects(self._channel)
         self.volumes = Volumes(self._channel)

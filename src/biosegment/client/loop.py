@@ -40,6 +40,10 @@ class BackgroundLoop:
             if close is not None and not self._loop.is_closed():
                 self.run(close())
 
+    @property
+    def is_closed(self) -> bool:
+        return self._loop.is_closed()
+
     def close(self) -> None:
         """Stop the loop and its thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -694,9 +694,10 @@ class Client:
         self.jobs = Jobs(self._loop, client.jobs)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._loop.run(self._client.close())
-        self._loop.close()
+        """Close the connection; closing it again does nothing."""
+        if not self._loop.is_closed:
+            self._loop.run(self._client.close())
+            self._loop.close()
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,8 @@ from biosegment.jobs.signal import wait
 from biosegment.jobs.sql import SqlJobs
 
 _REPORT_EVERY_S: Final = 0.3
+_AWAY: Final = ("SERVICE_UNAVAILABLE", "RAY_UNAVAILABLE")
+"""Reasons of `Unavailable` that another attempt a little later usually overcomes: something is being restarted."""
 _log = structlog.get_logger("biosegment.jobs")
 
 
@@ -247,6 +249,9 @@ class JobRunner:
                 raise
             if error.reason == "DATABASE_UNAVAILABLE":
                 raise _DatabaseLost(error.message) from error
+            if error.reason in _AWAY:
+                await asyncio.sleep(self._limits.poll_s)
+                raise JobCrashed(error.message) from error
             if isinstance(error, Internal):
                 _log.error("job_internal", job=context.job.job_id, exc_info=error)
             return JobState.FAILED, None, JobError(error.reason, error.message)

@@ -65,7 +65,9 @@ async def test_jobs_that_cannot_work_are_refused_when_they_are_created(datastore
     with pytest.raises(Unimplemented):
         await ada.create_job(pretrain=job_pb2.PretrainSpec(volumes=[em.name]))
     with pytest.raises(Unimplemented):
-        await ada.segmentation.Segment(segmentation_pb2.SegmentRequest())
+        await ada.segmentation.Segment(
+            segmentation_pb2.SegmentRequest(project=em.name.rpartition("/volumes/")[0])
+        )
     assert not (await ada.jobs.ListJobs(job_pb2.ListJobsRequest(project="projects/em"))).jobs
 
 

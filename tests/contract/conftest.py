@@ -35,7 +35,7 @@ def store_settings(request, tmp_path):
 def small_disk(tmp_path):
     """A file system of 2 MB; mounting one takes root."""
     if os.geteuid() != 0:
-        pytest.skip("mounting a small file system takes root")
+        pytest.skip("needs root to mount a small file system")
     folder = tmp_path / "disk"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)], check=True)

@@ -52,12 +52,6 @@ def single_node(rendered: dict[str, list[Manifest]]) -> list[Manifest]:
 
 
 @pytest.fixture(scope="session")
-def rayclusters_crd() -> Path:
+def rayclusters_crd(shared: Path) -> Path:
     """KubeRay's definition of a RayCluster, which is too large and too foreign to be kept here."""
-    shared = Path(os.environ.get("BIOSEGMENT_SHARED", ROOT.parent / "shared"))
-    path = shared / "data/crds/ray.io_rayclusters.yaml"
-    if not path.is_file():
-        pytest.skip(
-            f"KubeRay's definition of RayCluster is not at {path}; BIOSEGMENT_SHARED may name another folder"
-        )
-    return path
+    return shared / "data/crds/ray.io_rayclusters.yaml"

@@ -185,7 +185,7 @@ def test_wide_volumes_get_flatter_shards_so_that_a_row_of_them_fits_into_memory(
     assert import_layout(Index(4000, 20000, 20000), 1).shard == (16, 1024, 1024)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
 def test_a_full_disk_ends_the_import_and_what_was_written_can_be_removed(tmp_path):
     stack(tmp_path / "a.tif")
     disk = tmp_path / "disk"

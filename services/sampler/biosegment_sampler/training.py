@@ -118,7 +118,8 @@ class TrainingLoop:
         async with self._ledger.write(pool.project_id) as transaction:
             await transaction.set_latest_model(seen)
             current = await transaction.pool() or pool
-            pool = replace(current, loop=replace(current.loop, latest_model=newest))
+            # However an earlier training ended, there is a newer model now.
+            pool = replace(current, loop=replace(current.loop, latest_model=newest, failure=""))
             await transaction.put_pool(pool)
         return pool
 

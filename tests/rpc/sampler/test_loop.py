@@ -181,6 +181,18 @@ async def test_a_failed_training_is_told_and_waits_for_annotations_or_a_hand(pla
     assert (await platform.pool()).failure == ""
 
 
+async def test_a_model_made_by_hand_ends_the_word_of_a_failed_training(platform: Platform) -> None:
+    await platform.update("retrain", retrain={"after_annotations": 1})
+    await annotate(platform, 1)
+    await platform.step()
+    platform.trainer.fail(platform.trainer.of_kind("train")[0], "out of memory")
+    await platform.step()
+    assert "out of memory" in (await platform.pool()).failure
+    platform.trainer.add_model([])
+    await platform.step()
+    assert (await platform.pool()).failure == ""
+
+
 async def request_training(platform: Platform, **fields: Any) -> str:
     request = pb.RequestTrainingRequest(parent=PROJECT, **fields)
     answer = await platform.stub.RequestTraining(request, metadata=platform.as_user("mia"))

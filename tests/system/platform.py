@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -58,10 +59,15 @@ class Platform:
         return connect(data_dir=self.data_dir)
 
     def process(self, service: str) -> psutil.Process:
+        """A running service; after a death the supervisor waits some seconds before it starts it again."""
         assert self._process is not None
-        for child in psutil.Process(self._process.pid).children():
-            if f"biosegment_{service}" in child.cmdline():
-                return child
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            for child in psutil.Process(self._process.pid).children():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if f"biosegment_{service}" in child.cmdline():
+                        return child
+            time.sleep(0.1)
         raise AssertionError(f"{service} does not run")
 
     def processes(self) -> list[psutil.Process]:

@@ -256,7 +256,8 @@ def test_postgresql_restarts_under_load_and_nothing_acknowledged_is_lost(story: 
     assert {error.reason for error in (*annotators.refusals, caught.value)} == {"DATABASE_UNAVAILABLE"}
     assert "try again" in caught.value.message
     persistent(lambda: client.jobs.wait(training.name))
-    assert client.jobs.get(training.name).attempt == 1
+    # An outage is nobody's crash: at most it begins another attempt, and never ends the job.
+    assert client.jobs.get(training.name).state is JobState.SUCCEEDED
     story.require_nothing_lost()
     assert story.lab.said == []
 

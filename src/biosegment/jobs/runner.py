@@ -19,8 +19,8 @@ from biosegment.jobs.signal import wait
 from biosegment.jobs.sql import SqlJobs
 
 _REPORT_EVERY_S: Final = 0.3
-_AWAY: Final = ("SERVICE_UNAVAILABLE", "RAY_UNAVAILABLE")
-"""Reasons of `Unavailable` that another attempt a little later usually overcomes: something is being restarted."""
+_AWAY: Final = ("DATABASE_UNAVAILABLE", "SERVICE_UNAVAILABLE")
+"""Reasons for which nobody is to blame: something is being restarted, and another attempt waits for it."""
 _log = structlog.get_logger("biosegment.jobs")
 
 
@@ -32,8 +32,8 @@ class JobCrashed(Exception):
     """Raised by a handler whose worker process died: the job is tried again, at most three times in all."""
 
 
-class _DatabaseLost(Exception):
-    """A handler could not go on without the database: the attempt begins again when it is back."""
+class _ServiceLost(Exception):
+    """A handler could not go on without the database or another service: an attempt begins when it is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +210,8 @@ class JobRunner:
                 lambda: self._jobs.finish(job_id, attempt, state, result=result, error=error)
             )
             log.info("job_ended", state=state.value, reason=error.reason if error else "")
-        except _DatabaseLost as lost:
-            log.warning("job_lost_database", message=str(lost))
+        except _ServiceLost as lost:
+            log.warning("job_lost_service", message=str(lost))
             with contextlib.suppress(Conflict):
                 await self._until_stored(lambda: self._jobs.release(job_id, attempt))
         except asyncio.CancelledError:
@@ -247,10 +247,10 @@ class JobRunner:
         except BiosegmentError as error:
             if error.reason == "ATTEMPT_OUTDATED":
                 raise
-            if error.reason == "DATABASE_UNAVAILABLE":
-                raise _DatabaseLost(error.message) from error
             if error.reason in _AWAY:
                 await asyncio.sleep(self._limits.poll_s)
+                raise _ServiceLost(error.message) from error
+            if error.reason == "RAY_UNAVAILABLE":
                 raise JobCrashed(error.message) from error
             if isinstance(error, Internal):
                 _log.error("job_internal", job=context.job.job_id, exc_info=error)

@@ -6,6 +6,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from sqlalchemy import text
@@ -272,3 +273,45 @@ def test_a_database_of_a_newer_release_is_refused(url: str, package: str, versio
 def test_a_package_without_migrations_is_named(url: str, name: str) -> None:
     with pytest.raises(FailedPrecondition, match=name):
         migrate(url, name)
+
+
+async def test_cancelled_tasks_leave_no_lock_behind(tmp_path: Path) -> None:
+    """Clients cancel calls at any moment; whoever writes next must not wait for what they left."""
+    database = Database.open(f"sqlite+aiosqlite:///{tmp_path / 'cancelled.db'}", wait_s=2)
+    async with database.write() as connection:
+        await connection.execute(text("CREATE TABLE counts (value INTEGER)"))
+
+    async def write() -> None:
+        async with database.write() as connection:
+            await connection.execute(text("INSERT INTO counts VALUES (1)"))
+
+    random = Random(0)
+    cancelled = 0
+    for _ in range(150):
+        tasks = [asyncio.create_task(write()) for _ in range(3)]
+        await asyncio.sleep(random.random() * 0.006)
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        cancelled += sum(isinstance(result, asyncio.CancelledError) for result in results)
+        await write()  # Unavailable, when a lock was left
+    assert cancelled > 0
+    async with database.read() as connection:
+        count = (await connection.execute(text("SELECT count(*) FROM counts"))).scalar_one()
+    assert count >= 150
+    await database.close()
+
+
+async def test_a_timeout_around_a_transaction_still_ends_it(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite+aiosqlite:///{tmp_path / 'slow.db'}")
+
+    async def dawdle() -> None:
+        async with asyncio.timeout(0.2), database.write() as connection:
+            await connection.execute(text("SELECT 1"))
+            await asyncio.sleep(30)
+
+    with pytest.raises(TimeoutError):
+        await dawdle()
+    async with database.write() as connection:
+        await connection.execute(text("CREATE TABLE after_it (value INTEGER)"))
+    await database.close()

@@ -258,6 +258,7 @@ def test_postgresql_restarts_under_load_and_nothing_acknowledged_is_lost(story: 
     persistent(lambda: client.jobs.wait(training.name))
     # An outage is nobody's crash: at most it begins another attempt, and never ends the job.
     assert client.jobs.get(training.name).state is JobState.SUCCEEDED
+    assert not [line.text for line in client.jobs.log(training.name) if line.text.startswith("crashed")]
     story.require_nothing_lost()
     assert story.lab.said == []
 

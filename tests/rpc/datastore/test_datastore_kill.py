@@ -55,7 +55,13 @@ class Process:
                 "scratch_dir",
             )
         }
-        environment = {**os.environ, **values, "BIOSEGMENT_DATASTORE__PROJECTION_LEASE_S": "1"}
+        environment = {
+            **os.environ,
+            **values,
+            "BIOSEGMENT_DATASTORE__PROJECTION_LEASE_S": "1",
+            # What a killed attempt left is doomed by the next attempt, that is after the first collection.
+            "BIOSEGMENT_DATASTORE__COLLECT_EVERY_S": "0.5",
+        }
         environment[failpoint_variable] = str(self._marker)
         if failpoint:
             await asyncio.to_thread(self._marker.write_text, failpoint)

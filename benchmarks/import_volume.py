@@ -30,8 +30,8 @@ SIDES = ("biosegment", "ngff-zarr-mean", "ngff-zarr-default")
 
 def run_biosegment(source_path: Path, output: Path) -> float:
     """Import with our pipeline; seconds."""
+    from biosegment_datastore.formats.detection import open_source
     from biosegment_datastore.importing import import_volume
-    from biosegment_datastore.source import open_source
 
     from biosegment.settings import ObjectStoreSettings
     from biosegment.storage.arrays import Arrays
@@ -72,9 +72,9 @@ def run_ngff_zarr(source_path: Path, output: Path, average: bool) -> float:
 
 def layout_of(source_path: Path) -> tuple[Any, list[dict[str, int]]]:
     """Our layout and cumulative factors for a file, for the other side to use."""
+    from biosegment_datastore.formats.detection import open_source
     from biosegment_datastore.importing import import_layout
     from biosegment_datastore.pyramid import plan_levels
-    from biosegment_datastore.source import open_source
 
     with open_source(source_path) as source:
         assert source.voxel_size is not None

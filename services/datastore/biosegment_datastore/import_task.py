@@ -12,8 +12,8 @@ from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.arrays import Arrays
 from biosegment.storage.objects import open_blocking_objects
 from biosegment.volume import VoxelSize
+from biosegment_datastore.formats.detection import open_source
 from biosegment_datastore.importing import import_volume
-from biosegment_datastore.source import open_source
 
 
 def run_import(task: dict[str, Any], progress: Callable[[int, int], None]) -> dict[str, Any]:

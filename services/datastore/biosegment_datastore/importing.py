@@ -22,8 +22,8 @@ from biosegment.storage.layout import DEFAULT_CHUNK, DEFAULT_SHARD, ArrayLayout
 from biosegment.storage.multiscale import Level, write_multiscale_metadata
 from biosegment.storage.objects import BlockingObjects
 from biosegment.volume import Index, VoxelSize
+from biosegment_datastore.formats.source import VolumeSource, Voxels
 from biosegment_datastore.pyramid import downsample, plan_levels
-from biosegment_datastore.source import VolumeSource, Voxels
 
 SLAB_BYTES = 192 << 20
 """Largest level-0 buffer; two of them and the encoded shards of one are in memory at the same time."""

@@ -92,9 +92,9 @@ async def upload_pieces(requests: AsyncIterator[pb.WriteUploadRequest]) -> tuple
 
     async def pieces() -> AsyncIterator[Piece]:
         if first.data:
-            yield Piece(first.offset, first.data, first.crc32)
+            yield Piece(first.offset, first.data, first.crc32c)
         async for request in requests:
             if request.data:
-                yield Piece(request.offset, request.data, request.crc32)
+                yield Piece(request.offset, request.data, request.crc32c)
 
     return first.name, pieces()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+
+import google_crc32c
 
 from biosegment.auth import Authorizer, Permission, Principal
 from biosegment.errors import InvalidArgument, NotFound, ResourceExhausted
@@ -23,11 +24,11 @@ _PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes of an upload as they came, with where they belong and their CRC-32."""
+    """Bytes of an upload as they came, with where they belong and their CRC-32C."""
 
     offset: int
     data: bytes
-    crc32: int
+    crc32c: int
 
 
 class TransferService:
@@ -165,7 +166,7 @@ def _check_piece(piece: Piece, upload: Upload, buffered: int) -> None:
         raise InvalidArgument(
             "PIECE_TOO_LARGE", f"a piece has {len(piece.data)} bytes; send at most {_PIECE_BYTES}"
         )
-    if zlib.crc32(piece.data) != piece.crc32:
+    if google_crc32c.value(piece.data) != piece.crc32c:
         raise InvalidArgument(
             "CHECKSUM_MISMATCH", f"the piece at byte {piece.offset} does not have its checksum; send it again"
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import builtins
 import uuid
-import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import grpc
 import numpy as np
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -243,7 +243,7 @@ async def _pieces(
     with path.open("rb") as file:
         file.seek(offset)
         while data := file.read(CHUNK_BYTES):
-            yield pb.WriteUploadRequest(offset=offset, data=data, crc32=zlib.crc32(data))
+            yield pb.WriteUploadRequest(offset=offset, data=data, crc32c=google_crc32c.value(data))
             offset += len(data)
             if on_progress is not None:
                 on_progress(offset, size)

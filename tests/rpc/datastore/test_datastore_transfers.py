@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
 import tifffile
@@ -42,7 +42,7 @@ async def send(caller: Caller, name: str, data: bytes, offset: int = 0, crc_of: 
         for start in range(0, len(data), 1 << 20):
             piece = data[start : start + (1 << 20)]
             yield pb.WriteUploadRequest(
-                name=name, offset=offset + start, data=piece, crc32=zlib.crc32(crc_of or piece)
+                name=name, offset=offset + start, data=piece, crc32c=google_crc32c.value(crc_of or piece)
             )
 
     return (await caller.datastore.WriteUpload(requests())).upload

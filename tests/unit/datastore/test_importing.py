@@ -8,9 +8,9 @@ import ome_zarr_models
 import pytest
 import tifffile
 import zarr
+from biosegment_datastore.formats.detection import open_source
 from biosegment_datastore.importing import import_layout, import_volume
 from biosegment_datastore.pyramid import downsample
-from biosegment_datastore.source import open_source
 from ome_zarr_models.v05 import Image
 
 from biosegment.errors import FailedPrecondition, InvalidArgument, ResourceExhausted

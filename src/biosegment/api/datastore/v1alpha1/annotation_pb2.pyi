@@ -84,7 +84,7 @@ class Annotation(_message.Message):
     def __init__(self, name: _Optional[str] = ..., sequence: _Optional[int] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., kind: _Optional[_Union[Annotation.Kind, str]] = ..., class_scope: _Optional[_Iterable[int]] = ..., author: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sample: _Optional[str] = ..., strategy: _Optional[str] = ..., model: _Optional[str] = ..., work_time_s: _Optional[float] = ..., state: _Optional[_Union[Annotation.State, str]] = ..., labels_sha256: _Optional[str] = ..., review_comment: _Optional[str] = ..., voxel_counts: _Optional[_Mapping[int, int]] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class CommitAnnotationRequest(_message.Message):
-    __slots__ = ("parent", "annotation", "labels", "encoding", "lease_token", "request_id", "base_sequence")
+    __slots__ = ("parent", "annotation", "labels", "encoding", "lease_token", "request_id", "base_sequence", "draft")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     ANNOTATION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +92,7 @@ class CommitAnnotationRequest(_message.Message):
     LEASE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     BASE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
     parent: str
     annotation: Annotation
     labels: bytes
@@ -99,7 +100,8 @@ class CommitAnnotationRequest(_message.Message):
     lease_token: str
     request_id: str
     base_sequence: int
-    def __init__(self, parent: _Optional[str] = ..., annotation: _Optional[_Union[Annotation, _Mapping]] = ..., labels: _Optional[bytes] = ..., encoding: _Optional[_Union[LabelsEncoding, str]] = ..., lease_token: _Optional[str] = ..., request_id: _Optional[str] = ..., base_sequence: _Optional[int] = ...) -> None: ...
+    draft: str
+    def __init__(self, parent: _Optional[str] = ..., annotation: _Optional[_Union[Annotation, _Mapping]] = ..., labels: _Optional[bytes] = ..., encoding: _Optional[_Union[LabelsEncoding, str]] = ..., lease_token: _Optional[str] = ..., request_id: _Optional[str] = ..., base_sequence: _Optional[int] = ..., draft: _Optional[str] = ...) -> None: ...
 
 class CommitAnnotationResponse(_message.Message):
     __slots__ = ("annotation",)
@@ -206,14 +208,18 @@ class Review(_message.Message):
     def __init__(self, annotation: _Optional[str] = ..., accepted: bool = ..., comment: _Optional[str] = ...) -> None: ...
 
 class ListAnnotationRecordsRequest(_message.Message):
-    __slots__ = ("parent", "after_sequence", "page_size")
+    __slots__ = ("parent", "after_sequence", "page_size", "volume", "region")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
     parent: str
     after_sequence: int
     page_size: int
-    def __init__(self, parent: _Optional[str] = ..., after_sequence: _Optional[int] = ..., page_size: _Optional[int] = ...) -> None: ...
+    volume: str
+    region: _geometry_pb2.Region
+    def __init__(self, parent: _Optional[str] = ..., after_sequence: _Optional[int] = ..., page_size: _Optional[int] = ..., volume: _Optional[str] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ...) -> None: ...
 
 class ListAnnotationRecordsResponse(_message.Message):
     __slots__ = ("records",)
@@ -234,3 +240,77 @@ class RebuildAnnotationsLayerResponse(_message.Message):
     layer: str
     projected_sequence: int
     def __init__(self, layer: _Optional[str] = ..., projected_sequence: _Optional[int] = ...) -> None: ...
+
+class Draft(_message.Message):
+    __slots__ = ("name", "annotation", "base_sequence", "author", "update_time", "etag")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATION_FIELD_NUMBER: _ClassVar[int]
+    BASE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    annotation: Annotation
+    base_sequence: int
+    author: str
+    update_time: _timestamp_pb2.Timestamp
+    etag: str
+    def __init__(self, name: _Optional[str] = ..., annotation: _Optional[_Union[Annotation, _Mapping]] = ..., base_sequence: _Optional[int] = ..., author: _Optional[str] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class SaveDraftRequest(_message.Message):
+    __slots__ = ("draft", "labels", "encoding")
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    draft: Draft
+    labels: bytes
+    encoding: LabelsEncoding
+    def __init__(self, draft: _Optional[_Union[Draft, _Mapping]] = ..., labels: _Optional[bytes] = ..., encoding: _Optional[_Union[LabelsEncoding, str]] = ...) -> None: ...
+
+class SaveDraftResponse(_message.Message):
+    __slots__ = ("draft",)
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
+    draft: Draft
+    def __init__(self, draft: _Optional[_Union[Draft, _Mapping]] = ...) -> None: ...
+
+class GetDraftRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetDraftResponse(_message.Message):
+    __slots__ = ("draft", "labels")
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    draft: Draft
+    labels: bytes
+    def __init__(self, draft: _Optional[_Union[Draft, _Mapping]] = ..., labels: _Optional[bytes] = ...) -> None: ...
+
+class ListDraftsRequest(_message.Message):
+    __slots__ = ("parent", "page_size", "page_token")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    page_size: int
+    page_token: str
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListDraftsResponse(_message.Message):
+    __slots__ = ("drafts", "next_page_token")
+    DRAFTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    drafts: _containers.RepeatedCompositeFieldContainer[Draft]
+    next_page_token: str
+    def __init__(self, drafts: _Optional[_Iterable[_Union[Draft, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class DeleteDraftRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class DeleteDraftResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -70,6 +70,26 @@ class AnnotationServiceStub(object):
                 request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.RebuildAnnotationsLayerRequest.SerializeToString,
                 response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.RebuildAnnotationsLayerResponse.FromString,
                 _registered_method=True)
+        self.SaveDraft = channel.unary_unary(
+                '/biosegment.api.datastore.v1alpha1.AnnotationService/SaveDraft',
+                request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.SaveDraftRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.SaveDraftResponse.FromString,
+                _registered_method=True)
+        self.GetDraft = channel.unary_unary(
+                '/biosegment.api.datastore.v1alpha1.AnnotationService/GetDraft',
+                request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.GetDraftRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.GetDraftResponse.FromString,
+                _registered_method=True)
+        self.ListDrafts = channel.unary_unary(
+                '/biosegment.api.datastore.v1alpha1.AnnotationService/ListDrafts',
+                request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.ListDraftsRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.ListDraftsResponse.FromString,
+                _registered_method=True)
+        self.DeleteDraft = channel.unary_unary(
+                '/biosegment.api.datastore.v1alpha1.AnnotationService/DeleteDraft',
+                request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.DeleteDraftRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.DeleteDraftResponse.FromString,
+                _registered_method=True)
 
 
 class AnnotationServiceServicer(object):
@@ -129,6 +149,36 @@ class AnnotationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SaveDraft(self, request, context):
+        """Keeps unfinished work, so that its author can go on elsewhere; a draft is nobody else's to see and is not part of
+        any layer. Saving again under its id replaces it. Errors: ABORTED ETAG_MISMATCH (another machine saved it since;
+        nothing is lost), RESOURCE_EXHAUSTED TOO_MANY_DRAFTS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDraft(self, request, context):
+        """Returns one of the caller's drafts with its labels. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDrafts(self, request, context):
+        """Lists the caller's drafts, without labels, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDraft(self, request, context):
+        """Throws a draft away. Committing with `draft` set does so too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AnnotationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -166,6 +216,26 @@ def add_AnnotationServiceServicer_to_server(servicer, server):
                     servicer.RebuildAnnotationsLayer,
                     request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.RebuildAnnotationsLayerRequest.FromString,
                     response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.RebuildAnnotationsLayerResponse.SerializeToString,
+            ),
+            'SaveDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveDraft,
+                    request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.SaveDraftRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.SaveDraftResponse.SerializeToString,
+            ),
+            'GetDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDraft,
+                    request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.GetDraftRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.GetDraftResponse.SerializeToString,
+            ),
+            'ListDrafts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDrafts,
+                    request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.ListDraftsRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.ListDraftsResponse.SerializeToString,
+            ),
+            'DeleteDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDraft,
+                    request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.DeleteDraftRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.DeleteDraftResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -358,6 +428,114 @@ class AnnotationService(object):
             '/biosegment.api.datastore.v1alpha1.AnnotationService/RebuildAnnotationsLayer',
             biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.RebuildAnnotationsLayerRequest.SerializeToString,
             biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.RebuildAnnotationsLayerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.datastore.v1alpha1.AnnotationService/SaveDraft',
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.SaveDraftRequest.SerializeToString,
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.SaveDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.datastore.v1alpha1.AnnotationService/GetDraft',
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.GetDraftRequest.SerializeToString,
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.GetDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDrafts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.datastore.v1alpha1.AnnotationService/ListDrafts',
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.ListDraftsRequest.SerializeToString,
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.ListDraftsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.datastore.v1alpha1.AnnotationService/DeleteDraft',
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.DeleteDraftRequest.SerializeToString,
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.DeleteDraftResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,17 @@ class AnnotationServiceStub:
     """Lists everything that happened in a project in order: the feed that the sampler follows."""
     RebuildAnnotationsLayer: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.RebuildAnnotationsLayerRequest, _annotation_pb2.RebuildAnnotationsLayerResponse]
     """Makes the annotations layer of a volume anew from the records."""
+    SaveDraft: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.SaveDraftRequest, _annotation_pb2.SaveDraftResponse]
+    """Keeps unfinished work, so that its author can go on elsewhere; a draft is nobody else's to see and is not part of
+    any layer. Saving again under its id replaces it. Errors: ABORTED ETAG_MISMATCH (another machine saved it since;
+    nothing is lost), RESOURCE_EXHAUSTED TOO_MANY_DRAFTS.
+    """
+    GetDraft: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.GetDraftRequest, _annotation_pb2.GetDraftResponse]
+    """Returns one of the caller's drafts with its labels. Errors: NOT_FOUND."""
+    ListDrafts: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.ListDraftsRequest, _annotation_pb2.ListDraftsResponse]
+    """Lists the caller's drafts, without labels, newest first."""
+    DeleteDraft: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.DeleteDraftRequest, _annotation_pb2.DeleteDraftResponse]
+    """Throws a draft away. Committing with `draft` set does so too."""
 
 @_typing.type_check_only
 class AnnotationServiceAsyncStub(AnnotationServiceStub):
@@ -79,6 +90,17 @@ class AnnotationServiceAsyncStub(AnnotationServiceStub):
     """Lists everything that happened in a project in order: the feed that the sampler follows."""
     RebuildAnnotationsLayer: _aio.UnaryUnaryMultiCallable[_annotation_pb2.RebuildAnnotationsLayerRequest, _annotation_pb2.RebuildAnnotationsLayerResponse]  # type: ignore[assignment]
     """Makes the annotations layer of a volume anew from the records."""
+    SaveDraft: _aio.UnaryUnaryMultiCallable[_annotation_pb2.SaveDraftRequest, _annotation_pb2.SaveDraftResponse]  # type: ignore[assignment]
+    """Keeps unfinished work, so that its author can go on elsewhere; a draft is nobody else's to see and is not part of
+    any layer. Saving again under its id replaces it. Errors: ABORTED ETAG_MISMATCH (another machine saved it since;
+    nothing is lost), RESOURCE_EXHAUSTED TOO_MANY_DRAFTS.
+    """
+    GetDraft: _aio.UnaryUnaryMultiCallable[_annotation_pb2.GetDraftRequest, _annotation_pb2.GetDraftResponse]  # type: ignore[assignment]
+    """Returns one of the caller's drafts with its labels. Errors: NOT_FOUND."""
+    ListDrafts: _aio.UnaryUnaryMultiCallable[_annotation_pb2.ListDraftsRequest, _annotation_pb2.ListDraftsResponse]  # type: ignore[assignment]
+    """Lists the caller's drafts, without labels, newest first."""
+    DeleteDraft: _aio.UnaryUnaryMultiCallable[_annotation_pb2.DeleteDraftRequest, _annotation_pb2.DeleteDraftResponse]  # type: ignore[assignment]
+    """Throws a draft away. Committing with `draft` set does so too."""
 
 class AnnotationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Annotations: immutable records, the truth that the annotations layer is projected from."""
@@ -144,5 +166,40 @@ class AnnotationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_annotation_pb2.RebuildAnnotationsLayerResponse, _abc.Awaitable[_annotation_pb2.RebuildAnnotationsLayerResponse]]:
         """Makes the annotations layer of a volume anew from the records."""
+
+    @_abc_1.abstractmethod
+    def SaveDraft(
+        self,
+        request: _annotation_pb2.SaveDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.SaveDraftResponse, _abc.Awaitable[_annotation_pb2.SaveDraftResponse]]:
+        """Keeps unfinished work, so that its author can go on elsewhere; a draft is nobody else's to see and is not part of
+        any layer. Saving again under its id replaces it. Errors: ABORTED ETAG_MISMATCH (another machine saved it since;
+        nothing is lost), RESOURCE_EXHAUSTED TOO_MANY_DRAFTS.
+        """
+
+    @_abc_1.abstractmethod
+    def GetDraft(
+        self,
+        request: _annotation_pb2.GetDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.GetDraftResponse, _abc.Awaitable[_annotation_pb2.GetDraftResponse]]:
+        """Returns one of the caller's drafts with its labels. Errors: NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListDrafts(
+        self,
+        request: _annotation_pb2.ListDraftsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.ListDraftsResponse, _abc.Awaitable[_annotation_pb2.ListDraftsResponse]]:
+        """Lists the caller's drafts, without labels, newest first."""
+
+    @_abc_1.abstractmethod
+    def DeleteDraft(
+        self,
+        request: _annotation_pb2.DeleteDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.DeleteDraftResponse, _abc.Awaitable[_annotation_pb2.DeleteDraftResponse]]:
+        """Throws a draft away. Committing with `draft` set does so too."""
 
 def add_AnnotationServiceServicer_to_server(servicer: AnnotationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

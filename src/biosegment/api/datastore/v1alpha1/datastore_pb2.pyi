@@ -343,16 +343,16 @@ class GetUploadResponse(_message.Message):
     def __init__(self, upload: _Optional[_Union[_volume_pb2.Upload, _Mapping]] = ...) -> None: ...
 
 class WriteUploadRequest(_message.Message):
-    __slots__ = ("name", "offset", "data", "crc32")
+    __slots__ = ("name", "offset", "data", "crc32c")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
-    CRC32_FIELD_NUMBER: _ClassVar[int]
+    CRC32C_FIELD_NUMBER: _ClassVar[int]
     name: str
     offset: int
     data: bytes
-    crc32: int
-    def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., crc32: _Optional[int] = ...) -> None: ...
+    crc32c: int
+    def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., crc32c: _Optional[int] = ...) -> None: ...
 
 class WriteUploadResponse(_message.Message):
     __slots__ = ("upload",)
@@ -391,9 +391,27 @@ class ReadArtifactRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class ReadArtifactResponse(_message.Message):
-    __slots__ = ("offset", "data")
+    __slots__ = ("offset", "data", "crc32c")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    CRC32C_FIELD_NUMBER: _ClassVar[int]
     offset: int
     data: bytes
-    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    crc32c: int
+    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., crc32c: _Optional[int] = ...) -> None: ...
+
+class CollectGarbageRequest(_message.Message):
+    __slots__ = ("dry_run",)
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    dry_run: bool
+    def __init__(self, dry_run: bool = ...) -> None: ...
+
+class CollectGarbageResponse(_message.Message):
+    __slots__ = ("objects", "size_bytes", "prefixes")
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    objects: int
+    size_bytes: int
+    prefixes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, objects: _Optional[int] = ..., size_bytes: _Optional[int] = ..., prefixes: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -175,6 +175,11 @@ class DatastoreServiceStub(object):
                 request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.ReadArtifactRequest.SerializeToString,
                 response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.ReadArtifactResponse.FromString,
                 _registered_method=True)
+        self.CollectGarbage = channel.unary_unary(
+                '/biosegment.api.datastore.v1alpha1.DatastoreService/CollectGarbage',
+                request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CollectGarbageResponse.FromString,
+                _registered_method=True)
 
 
 class DatastoreServiceServicer(object):
@@ -381,6 +386,14 @@ class DatastoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CollectGarbage(self, request, context):
+        """Removes from the object storage what nothing refers to any more, at once instead of at the next round; with
+        `dry_run` only tells what it would remove. Platform administrators only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DatastoreServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -523,6 +536,11 @@ def add_DatastoreServiceServicer_to_server(servicer, server):
                     servicer.ReadArtifact,
                     request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.ReadArtifactRequest.FromString,
                     response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.ReadArtifactResponse.SerializeToString,
+            ),
+            'CollectGarbage': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollectGarbage,
+                    request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CollectGarbageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1282,6 +1300,33 @@ class DatastoreService(object):
             '/biosegment.api.datastore.v1alpha1.DatastoreService/ReadArtifact',
             biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.ReadArtifactRequest.SerializeToString,
             biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.ReadArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.datastore.v1alpha1.DatastoreService/CollectGarbage',
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CollectGarbageRequest.SerializeToString,
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CollectGarbageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -96,6 +96,10 @@ class DatastoreServiceStub:
     """Returns an artifact."""
     ReadArtifact: _grpc.UnaryStreamMultiCallable[_datastore_pb2.ReadArtifactRequest, _datastore_pb2.ReadArtifactResponse]
     """Streams an artifact from an offset on, so that a download can be resumed."""
+    CollectGarbage: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.CollectGarbageRequest, _datastore_pb2.CollectGarbageResponse]
+    """Removes from the object storage what nothing refers to any more, at once instead of at the next round; with
+    `dry_run` only tells what it would remove. Platform administrators only.
+    """
 
 @_typing.type_check_only
 class DatastoreServiceAsyncStub(DatastoreServiceStub):
@@ -165,6 +169,10 @@ class DatastoreServiceAsyncStub(DatastoreServiceStub):
     """Returns an artifact."""
     ReadArtifact: _aio.UnaryStreamMultiCallable[_datastore_pb2.ReadArtifactRequest, _datastore_pb2.ReadArtifactResponse]  # type: ignore[assignment]
     """Streams an artifact from an offset on, so that a download can be resumed."""
+    CollectGarbage: _aio.UnaryUnaryMultiCallable[_datastore_pb2.CollectGarbageRequest, _datastore_pb2.CollectGarbageResponse]  # type: ignore[assignment]
+    """Removes from the object storage what nothing refers to any more, at once instead of at the next round; with
+    `dry_run` only tells what it would remove. Platform administrators only.
+    """
 
 class DatastoreServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps what a lab trusts us with. Imports and exports are jobs (JobService)."""
@@ -399,5 +407,15 @@ class DatastoreServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_datastore_pb2.ReadArtifactResponse], _abc.AsyncIterator[_datastore_pb2.ReadArtifactResponse]]:
         """Streams an artifact from an offset on, so that a download can be resumed."""
+
+    @_abc_1.abstractmethod
+    def CollectGarbage(
+        self,
+        request: _datastore_pb2.CollectGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datastore_pb2.CollectGarbageResponse, _abc.Awaitable[_datastore_pb2.CollectGarbageResponse]]:
+        """Removes from the object storage what nothing refers to any more, at once instead of at the next round; with
+        `dry_run` only tells what it would remove. Platform administrators only.
+        """
 
 def add_DatastoreServiceServicer_to_server(servicer: DatastoreServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from biosegment.api.volume.v1alpha1 import geometry_pb2 as biosegment_dot_api_do
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.biosegment/api/datastore/v1alpha1/volume.proto\x12!biosegment.api.datastore.v1alpha1\x1a-biosegment/api/volume/v1alpha1/geometry.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x04\n\x06Volume\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x34\n\x05shape\x18\x03 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12;\n\tdata_type\x18\x04 \x01(\x0e\x32(.biosegment.api.volume.v1alpha1.DataType\x12=\n\nvoxel_size\x18\x05 \x01(\x0b\x32).biosegment.api.volume.v1alpha1.VoxelSize\x12\x38\n\x06levels\x18\x06 \x03(\x0b\x32(.biosegment.api.datastore.v1alpha1.Level\x12\x0b\n\x03uri\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12H\n\x0e\x64isplay_window\x18\t \x01(\x0b\x32\x30.biosegment.api.datastore.v1alpha1.DisplayWindow\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x12\x0f\n\x07\x63reator\x18\r \x01(\t\"\x88\x01\n\x05Level\x12\x34\n\x05shape\x18\x01 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12;\n\x0c\x64ownsampling\x18\x02 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12\x0c\n\x04path\x18\x03 \x01(\t\"*\n\rDisplayWindow\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\",\n\x0fSliceStatistics\x12\x0c\n\x04mean\x18\x01 \x03(\x02\x12\x0b\n\x03std\x18\x02 \x03(\x02\"\xb3\x07\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12;\n\x04kind\x18\x03 \x01(\x0e\x32-.biosegment.api.datastore.v1alpha1.Layer.Kind\x12=\n\x05state\x18\x04 \x01(\x0e\x32..biosegment.api.datastore.v1alpha1.Layer.State\x12;\n\tdata_type\x18\x05 \x01(\x0e\x32(.biosegment.api.volume.v1alpha1.DataType\x12;\n\x0c\x64ownsampling\x18\x06 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12\x34\n\x05shape\x18\x07 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12\x13\n\x0b\x63lass_value\x18\x08 \x01(\r\x12\x0f\n\x07measure\x18\t \x01(\t\x12\r\n\x05model\x18\n \x01(\t\x12\x0b\n\x03job\x18\x0b \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0c \x01(\x05\x12\x0b\n\x03uri\x18\r \x01(\t\x12\x36\n\x06region\x18\x0e \x01(\x0b\x32&.biosegment.api.volume.v1alpha1.Region\x12\x1a\n\x12projected_sequence\x18\x0f \x01(\x03\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63ommit_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x0b\x63hunk_shape\x18\x12 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12:\n\x0bshard_shape\x18\x13 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\"\x83\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10KIND_ANNOTATIONS\x10\x01\x12\x16\n\x12KIND_PROBABILITIES\x10\x02\x12\x0f\n\x0bKIND_LABELS\x10\x03\x12\x12\n\x0eKIND_INSTANCES\x10\x04\x12\x12\n\x0eKIND_SCORE_MAP\x10\x05\"F\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WRITING\x10\x01\x12\x13\n\x0fSTATE_COMMITTED\x10\x02\"\x86\x01\n\x06Upload\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x16\n\x0ereceived_bytes\x18\x04 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x94\x01\n\x08\x41rtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x12\n\nmedia_type\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.biosegment/api/datastore/v1alpha1/volume.proto\x12!biosegment.api.datastore.v1alpha1\x1a-biosegment/api/volume/v1alpha1/geometry.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x04\n\x06Volume\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x34\n\x05shape\x18\x03 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12;\n\tdata_type\x18\x04 \x01(\x0e\x32(.biosegment.api.volume.v1alpha1.DataType\x12=\n\nvoxel_size\x18\x05 \x01(\x0b\x32).biosegment.api.volume.v1alpha1.VoxelSize\x12\x38\n\x06levels\x18\x06 \x03(\x0b\x32(.biosegment.api.datastore.v1alpha1.Level\x12\x0b\n\x03uri\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12H\n\x0e\x64isplay_window\x18\t \x01(\x0b\x32\x30.biosegment.api.datastore.v1alpha1.DisplayWindow\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x12\x0f\n\x07\x63reator\x18\r \x01(\t\x12\x11\n\treference\x18\x0e \x01(\x08\"\x88\x01\n\x05Level\x12\x34\n\x05shape\x18\x01 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12;\n\x0c\x64ownsampling\x18\x02 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12\x0c\n\x04path\x18\x03 \x01(\t\"*\n\rDisplayWindow\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\",\n\x0fSliceStatistics\x12\x0c\n\x04mean\x18\x01 \x03(\x02\x12\x0b\n\x03std\x18\x02 \x03(\x02\"\xb3\x07\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12;\n\x04kind\x18\x03 \x01(\x0e\x32-.biosegment.api.datastore.v1alpha1.Layer.Kind\x12=\n\x05state\x18\x04 \x01(\x0e\x32..biosegment.api.datastore.v1alpha1.Layer.State\x12;\n\tdata_type\x18\x05 \x01(\x0e\x32(.biosegment.api.volume.v1alpha1.DataType\x12;\n\x0c\x64ownsampling\x18\x06 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12\x34\n\x05shape\x18\x07 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12\x13\n\x0b\x63lass_value\x18\x08 \x01(\r\x12\x0f\n\x07measure\x18\t \x01(\t\x12\r\n\x05model\x18\n \x01(\t\x12\x0b\n\x03job\x18\x0b \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0c \x01(\x05\x12\x0b\n\x03uri\x18\r \x01(\t\x12\x36\n\x06region\x18\x0e \x01(\x0b\x32&.biosegment.api.volume.v1alpha1.Region\x12\x1a\n\x12projected_sequence\x18\x0f \x01(\x03\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63ommit_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x0b\x63hunk_shape\x18\x12 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12:\n\x0bshard_shape\x18\x13 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\"\x83\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10KIND_ANNOTATIONS\x10\x01\x12\x16\n\x12KIND_PROBABILITIES\x10\x02\x12\x0f\n\x0bKIND_LABELS\x10\x03\x12\x12\n\x0eKIND_INSTANCES\x10\x04\x12\x12\n\x0eKIND_SCORE_MAP\x10\x05\"F\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WRITING\x10\x01\x12\x13\n\x0fSTATE_COMMITTED\x10\x02\"\x86\x01\n\x06Upload\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x16\n\x0ereceived_bytes\x18\x04 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x94\x01\n\x08\x41rtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x12\n\nmedia_type\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,21 +34,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'biosegment.api.datastore.v1
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VOLUME']._serialized_start=166
-  _globals['_VOLUME']._serialized_end=678
-  _globals['_LEVEL']._serialized_start=681
-  _globals['_LEVEL']._serialized_end=817
-  _globals['_DISPLAYWINDOW']._serialized_start=819
-  _globals['_DISPLAYWINDOW']._serialized_end=861
-  _globals['_SLICESTATISTICS']._serialized_start=863
-  _globals['_SLICESTATISTICS']._serialized_end=907
-  _globals['_LAYER']._serialized_start=910
-  _globals['_LAYER']._serialized_end=1857
-  _globals['_LAYER_KIND']._serialized_start=1654
-  _globals['_LAYER_KIND']._serialized_end=1785
-  _globals['_LAYER_STATE']._serialized_start=1787
-  _globals['_LAYER_STATE']._serialized_end=1857
-  _globals['_UPLOAD']._serialized_start=1860
-  _globals['_UPLOAD']._serialized_end=1994
-  _globals['_ARTIFACT']._serialized_start=1997
-  _globals['_ARTIFACT']._serialized_end=2145
+  _globals['_VOLUME']._serialized_end=697
+  _globals['_LEVEL']._serialized_start=700
+  _globals['_LEVEL']._serialized_end=836
+  _globals['_DISPLAYWINDOW']._serialized_start=838
+  _globals['_DISPLAYWINDOW']._serialized_end=880
+  _globals['_SLICESTATISTICS']._serialized_start=882
+  _globals['_SLICESTATISTICS']._serialized_end=926
+  _globals['_LAYER']._serialized_start=929
+  _globals['_LAYER']._serialized_end=1876
+  _globals['_LAYER_KIND']._serialized_start=1673
+  _globals['_LAYER_KIND']._serialized_end=1804
+  _globals['_LAYER_STATE']._serialized_start=1806
+  _globals['_LAYER_STATE']._serialized_end=1876
+  _globals['_UPLOAD']._serialized_start=1879
+  _globals['_UPLOAD']._serialized_end=2013
+  _globals['_ARTIFACT']._serialized_start=2016
+  _globals['_ARTIFACT']._serialized_end=2164
 # @@protoc_insertion_point(module_scope)

@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Volume(_message.Message):
-    __slots__ = ("name", "display_name", "shape", "data_type", "voxel_size", "levels", "uri", "source", "display_window", "create_time", "update_time", "etag", "creator")
+    __slots__ = ("name", "display_name", "shape", "data_type", "voxel_size", "levels", "uri", "source", "display_window", "create_time", "update_time", "etag", "creator", "reference")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class Volume(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     CREATOR_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     shape: _geometry_pb2.Index
@@ -39,7 +40,8 @@ class Volume(_message.Message):
     update_time: _timestamp_pb2.Timestamp
     etag: str
     creator: str
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., shape: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., data_type: _Optional[_Union[_geometry_pb2.DataType, str]] = ..., voxel_size: _Optional[_Union[_geometry_pb2.VoxelSize, _Mapping]] = ..., levels: _Optional[_Iterable[_Union[Level, _Mapping]]] = ..., uri: _Optional[str] = ..., source: _Optional[str] = ..., display_window: _Optional[_Union[DisplayWindow, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., creator: _Optional[str] = ...) -> None: ...
+    reference: bool
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., shape: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., data_type: _Optional[_Union[_geometry_pb2.DataType, str]] = ..., voxel_size: _Optional[_Union[_geometry_pb2.VoxelSize, _Mapping]] = ..., levels: _Optional[_Iterable[_Union[Level, _Mapping]]] = ..., uri: _Optional[str] = ..., source: _Optional[str] = ..., display_window: _Optional[_Union[DisplayWindow, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., creator: _Optional[str] = ..., reference: bool = ...) -> None: ...
 
 class Level(_message.Message):
     __slots__ = ("shape", "downsampling", "path")

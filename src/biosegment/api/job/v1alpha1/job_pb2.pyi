@@ -154,7 +154,7 @@ class ImportVolumeSpec(_message.Message):
     def __init__(self, volume_id: _Optional[str] = ..., display_name: _Optional[str] = ..., uri: _Optional[str] = ..., upload: _Optional[str] = ..., voxel_size: _Optional[_Union[_geometry_pb2.VoxelSize, _Mapping]] = ..., axes: _Optional[str] = ..., channel: _Optional[int] = ..., time_point: _Optional[int] = ..., dataset: _Optional[str] = ..., reference: bool = ...) -> None: ...
 
 class ImportLabelsSpec(_message.Message):
-    __slots__ = ("volume", "uri", "upload", "offset", "values", "zero_meaning", "class_scope", "as_annotations")
+    __slots__ = ("volume", "uri", "upload", "offset", "values", "zero_meaning", "class_scope", "as_annotations", "other_values", "instances", "extent", "layer_id", "display_name", "axes", "channel", "time_point", "dataset")
     class ZeroMeaning(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ZERO_MEANING_UNSPECIFIED: _ClassVar[ImportLabelsSpec.ZeroMeaning]
@@ -178,6 +178,15 @@ class ImportLabelsSpec(_message.Message):
     ZERO_MEANING_FIELD_NUMBER: _ClassVar[int]
     CLASS_SCOPE_FIELD_NUMBER: _ClassVar[int]
     AS_ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    OTHER_VALUES_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    EXTENT_FIELD_NUMBER: _ClassVar[int]
+    LAYER_ID_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    AXES_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    TIME_POINT_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
     volume: str
     uri: str
     upload: str
@@ -186,7 +195,16 @@ class ImportLabelsSpec(_message.Message):
     zero_meaning: ImportLabelsSpec.ZeroMeaning
     class_scope: _containers.RepeatedScalarFieldContainer[int]
     as_annotations: bool
-    def __init__(self, volume: _Optional[str] = ..., uri: _Optional[str] = ..., upload: _Optional[str] = ..., offset: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., values: _Optional[_Mapping[int, int]] = ..., zero_meaning: _Optional[_Union[ImportLabelsSpec.ZeroMeaning, str]] = ..., class_scope: _Optional[_Iterable[int]] = ..., as_annotations: bool = ...) -> None: ...
+    other_values: int
+    instances: bool
+    extent: _geometry_pb2.Region
+    layer_id: str
+    display_name: str
+    axes: str
+    channel: int
+    time_point: int
+    dataset: str
+    def __init__(self, volume: _Optional[str] = ..., uri: _Optional[str] = ..., upload: _Optional[str] = ..., offset: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., values: _Optional[_Mapping[int, int]] = ..., zero_meaning: _Optional[_Union[ImportLabelsSpec.ZeroMeaning, str]] = ..., class_scope: _Optional[_Iterable[int]] = ..., as_annotations: bool = ..., other_values: _Optional[int] = ..., instances: bool = ..., extent: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., layer_id: _Optional[str] = ..., display_name: _Optional[str] = ..., axes: _Optional[str] = ..., channel: _Optional[int] = ..., time_point: _Optional[int] = ..., dataset: _Optional[str] = ...) -> None: ...
 
 class ExportSpec(_message.Message):
     __slots__ = ("source", "format", "region", "segmentation", "prediction", "as_of")

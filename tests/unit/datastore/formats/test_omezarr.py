@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import zarr
-from biosegment_datastore.source import open_source
+from biosegment_datastore.formats.detection import open_source
 
 from biosegment.errors import InvalidArgument
 from biosegment.volume import VoxelSize

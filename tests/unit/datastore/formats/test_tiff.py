@@ -6,9 +6,8 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from biosegment_datastore.source import open_source
-from biosegment_datastore.tiff import open_tiff
-from biosegment_datastore.tiff_scale import imagej_voxel_size, ome_voxel_size
+from biosegment_datastore.formats.detection import open_source
+from biosegment_datastore.formats.scale import imagej_voxel_size, ome_voxel_size
 
 from biosegment.errors import InvalidArgument, NotFound
 from biosegment.volume import VoxelSize
@@ -22,7 +21,7 @@ def noise(dtype="uint8", shape=SHAPE):
 
 
 def assert_reads(path, expected):
-    with open_tiff(path) as source:
+    with open_source(path) as source:
         assert source.shape == expected.shape
         assert source.dtype == expected.dtype
         assert source.dtype.isnative
@@ -33,7 +32,7 @@ def assert_reads(path, expected):
 
 
 def refused(path):
-    with pytest.raises(InvalidArgument) as error, open_tiff(path) as source:
+    with pytest.raises(InvalidArgument) as error, open_source(path) as source:
         source.read_slab(0, source.shape.z)
     assert path.name in error.value.message
     return error.value.reason
@@ -189,7 +188,7 @@ def test_the_voxel_size_is_read_from_ome_metadata_in_any_unit(tmp_path):
         metadata = {"axes": "ZYX", "PhysicalSizeX": x, "PhysicalSizeY": y, "PhysicalSizeZ": z}
         metadata |= {f"PhysicalSize{axis}Unit": unit for axis in "XYZ"}
         tifffile.imwrite(tmp_path / "a.ome.tif", noise(), metadata=metadata)
-        with open_tiff(tmp_path / "a.ome.tif") as source:
+        with open_source(tmp_path / "a.ome.tif") as source:
             assert source.format == "OME-TIFF"
             assert source.voxel_size == VoxelSize(50, 4.6, 5)
 
@@ -197,14 +196,14 @@ def test_the_voxel_size_is_read_from_ome_metadata_in_any_unit(tmp_path):
 def test_the_voxel_size_is_read_from_imagej_metadata(tmp_path):
     metadata = {"axes": "ZYX", "spacing": 0.05, "unit": "um"}
     tifffile.imwrite(tmp_path / "a.tif", noise(), imagej=True, resolution=(200, 250), metadata=metadata)
-    with open_tiff(tmp_path / "a.tif") as source:
+    with open_source(tmp_path / "a.tif") as source:
         assert source.format == "ImageJ TIFF"
         assert source.voxel_size == VoxelSize(50, 4, 5)
 
 
 def test_a_voxel_size_that_is_not_told_along_every_axis_is_unknown(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", noise(), photometric="minisblack", resolution=(72, 72))
-    with open_tiff(tmp_path / "a.tif") as source:
+    with open_source(tmp_path / "a.tif") as source:
         assert source.voxel_size is None
     assert ome_voxel_size('<OME><Image><Pixels PhysicalSizeX="1" PhysicalSizeY="1"/></Image></OME>') is None
     assert ome_voxel_size("<not xml") is None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import tifffile
-from biosegment_datastore.source import open_source
+from biosegment_datastore.formats.detection import open_source
 
 from biosegment.errors import InvalidArgument
 from biosegment.volume import VoxelSize

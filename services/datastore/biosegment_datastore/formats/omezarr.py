@@ -11,14 +11,14 @@ import tensorstore as ts
 
 from biosegment.errors import BiosegmentError, InvalidArgument
 from biosegment.volume import Index, VoxelSize
-from biosegment_datastore.source import Voxels, check_image, slab_planes, unreadable
-from biosegment_datastore.tiff_scale import nanometres, voxel_size_of
+from biosegment_datastore.formats.scale import nanometres, voxel_size_of
+from biosegment_datastore.formats.source import SourceOptions, Voxels, check_image, slab_planes, unreadable
 
 _MAX_JSON_BYTES = 16 << 20
 
 
 class OmeZarrSource:
-    """A `VolumeSource`; made by `open_omezarr`."""
+    """A `VolumeSource`; made by `open_source`."""
 
     def __init__(self, name: str, version: str, array: Any, voxel_size: VoxelSize | None) -> None:
         self._name, self._array = name, array
@@ -50,12 +50,12 @@ class OmeZarrSource:
         self.close()
 
 
-def is_zarr_group(folder: Path) -> bool:
+def recognises(path: Path, head: bytes) -> bool:
     """Whether a folder looks like a Zarr group or array of either version."""
-    return any((folder / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray"))
+    return any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray"))
 
 
-def open_omezarr(folder: Path) -> OmeZarrSource:
+def open_source(folder: Path, options: SourceOptions) -> OmeZarrSource:
     """Open the full resolution of the first image of an OME-Zarr folder.
 
     Raises:

@@ -15,8 +15,8 @@ import tifffile
 
 from biosegment.errors import BiosegmentError, InvalidArgument
 from biosegment.volume import Index, VoxelSize
-from biosegment_datastore.source import Voxels, check_image, slab_planes, unreadable
-from biosegment_datastore.tiff_scale import imagej_voxel_size, ome_voxel_size
+from biosegment_datastore.formats.scale import imagej_voxel_size, ome_voxel_size
+from biosegment_datastore.formats.source import SourceOptions, Voxels, check_image, slab_planes, unreadable
 
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -26,7 +26,7 @@ _DEPTH_AXES = "ZTIQ"
 
 
 class TiffSource:
-    """A `VolumeSource`; made by `open_tiff`."""
+    """A `VolumeSource`; made by `open_source`."""
 
     def __init__(
         self, file: tifffile.TiffFile, name: str, shape: Index, pages: Sequence[Any] | None, offset: int
@@ -75,7 +75,12 @@ class TiffSource:
         self.close()
 
 
-def open_tiff(path: Path) -> TiffSource:
+def recognises(path: Path, head: bytes) -> bool:
+    """Whether it begins as TIFF or BigTIFF of either byte order does."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def open_source(path: Path, options: SourceOptions) -> TiffSource:
     """Open a TIFF file that holds one 3D grey-value image.
 
     Files that an OME-TIFF refers to are not followed: paths in a file from elsewhere are not trusted.

@@ -1,19 +1,26 @@
-"""What an import reads from: one 3D image in somebody's file, slab by slab."""
+"""What an import reads from: one 3D array in somebody's file, slab by slab."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from biosegment.errors import InvalidArgument, NotFound
+from biosegment.errors import InvalidArgument
 from biosegment.volume import Index, VoxelSize
 
 Voxels = npt.NDArray[Any]
 
 ACCEPTED = ("uint8", "int8", "uint16", "int16", "float32")
+"""Voxels of images."""
+
+ACCEPTED_LABELS = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+"""Voxels of label files: classes or instance ids."""
 
 MAX_PLANE_BYTES = 4 << 30
 """A plane is decoded as a whole; what is larger is a damaged header more often than an image."""
@@ -21,7 +28,26 @@ MAX_PLANE_BYTES = 4 << 30
 SLAB_BYTES = 64 << 20
 """Most bytes of one read."""
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What the importing person says about a file.
+
+    Attributes:
+        axes: Order of the file's axes, slowest first, in lower case (`zyx`, `tczyx`); '' as the file says.
+        channel: Which channel to take, from 0; None: there must be only one.
+        time_point: Which time point to take, from 0; None: there must be only one.
+        dataset: Path of the array inside a container file; '' for the only one that can be a volume.
+        accepted: Names of the dtypes that may come in.
+        scratch_dir: Local folder for what must be unpacked before it can be read anywhere.
+    """
+
+    axes: str = ""
+    channel: int | None = None
+    time_point: int | None = None
+    dataset: str = ""
+    accepted: Collection[str] = ACCEPTED
+    scratch_dir: Path = Path(tempfile.gettempdir())
 
 
 class VolumeSource(Protocol):
@@ -36,7 +62,7 @@ class VolumeSource(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Native byte order; one of `ACCEPTED`."""
+        """Native byte order; one of the accepted ones."""
 
     @property
     def voxel_size(self) -> VoxelSize | None:
@@ -60,38 +86,15 @@ class VolumeSource(Protocol):
     def __exit__(self, *exception: object) -> None: ...
 
 
-def open_source(path: Path) -> VolumeSource:
-    """Open a TIFF file or an OME-Zarr folder, told apart by content.
+def check_image(name: str, shape: Index, dtype: np.dtype[Any], accepted: Collection[str] = ACCEPTED) -> None:
+    """Refuse what cannot become a volume, before anything is allocated.
 
     Raises:
-        NotFound: FILE_NOT_FOUND.
-        InvalidArgument: UNKNOWN_FORMAT, UNREADABLE_FILE, TRUNCATED_FILE, NOT_A_VOLUME, BAD_DTYPE,
-            IMAGE_TOO_LARGE.
+        InvalidArgument: BAD_DTYPE or IMAGE_TOO_LARGE.
     """
-    from biosegment_datastore.omezarr_source import is_zarr_group, open_omezarr
-    from biosegment_datastore.tiff import open_tiff
-
-    if not path.exists():
-        raise NotFound("FILE_NOT_FOUND", f"there is no file {str(path)!r} on the server")
-    if path.is_dir():
-        if is_zarr_group(path):
-            return open_omezarr(path)
-    else:
-        with path.open("rb") as file:
-            if file.read(4) in _TIFF_MAGIC:
-                return open_tiff(path)
-    raise InvalidArgument(
-        "UNKNOWN_FORMAT",
-        f"{path.name!r} is neither a TIFF file nor an OME-Zarr folder: convert it first",
-    )
-
-
-def check_image(name: str, shape: Index, dtype: np.dtype[Any]) -> None:
-    """Refuse what cannot become a volume, before anything is allocated."""
-    if dtype.name not in ACCEPTED:
+    if dtype.name not in accepted:
         raise InvalidArgument(
-            "BAD_DTYPE",
-            f"{name!r} has {dtype.name} voxels: a volume needs one of {', '.join(ACCEPTED)}",
+            "BAD_DTYPE", f"{name!r} has {dtype.name} voxels: one of {', '.join(accepted)} is needed"
         )
     if min(shape) < 1 or shape.y * shape.x * dtype.itemsize > MAX_PLANE_BYTES:
         raise InvalidArgument(

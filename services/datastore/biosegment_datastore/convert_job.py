@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from biosegment.api.job.v1alpha1 import job_pb2
@@ -10,6 +11,8 @@ from biosegment.ids import check_id, parse_name
 from biosegment.jobs.convert import spec_bytes, spec_of
 from biosegment.rpc.geometry import region_from_proto, voxel_size_from_proto
 from biosegment.volume import Region, VoxelSize
+from biosegment_datastore.formats.selection import check_axes
+from biosegment_datastore.formats.source import ACCEPTED, SourceOptions
 from biosegment_datastore.project import check_text
 
 
@@ -21,6 +24,7 @@ class ImportPlan:
         uri: Path or URI; '' with an upload.
         upload_id: '' with a path.
         voxel_size: None: as the file says.
+        options: What else is said about the file.
     """
 
     spec: job_pb2.ImportVolumeSpec
@@ -30,6 +34,7 @@ class ImportPlan:
     upload_project_id: str
     upload_id: str
     voxel_size: VoxelSize | None
+    options: SourceOptions
 
     def require_upload_of(self, project_id: str) -> str:
         """Id of the upload; InvalidArgument OTHER_PROJECT when it belongs to another project."""
@@ -79,7 +84,8 @@ def import_plan(data: bytes) -> ImportPlan:
     """Read an import's spec; what does not depend on the present state is checked here.
 
     Raises:
-        InvalidArgument: SOURCE_MISSING, BAD_ID, BAD_NAME, BAD_TEXT, BAD_VOXEL_SIZE, OPTION_NOT_SUPPORTED.
+        InvalidArgument: SOURCE_MISSING, BAD_ID, BAD_NAME, BAD_TEXT, BAD_VOXEL_SIZE, BAD_AXES, BAD_CHANNEL,
+            BAD_TIME_POINT.
         Unimplemented: REFERENCE_IMPORT.
     """
     spec = spec_of(data).import_volume
@@ -88,18 +94,6 @@ def import_plan(data: bytes) -> ImportPlan:
             "REFERENCE_IMPORT",
             "importing by reference is not in this release; leave `reference` unset to copy",
         )
-    for option, is_default in (
-        ("axes", spec.axes.lower() in ("", "zyx")),
-        ("channel", not spec.channel),
-        ("time_point", not spec.time_point),
-        ("dataset", not spec.dataset),
-    ):
-        if not is_default:
-            raise InvalidArgument(
-                "OPTION_NOT_SUPPORTED",
-                f"`{option}` is set, but the formats of this release (TIFF, OME-Zarr) need one zyx image per file; "
-                "leave it unset",
-            )
     if spec.volume_id:
         check_id(spec.volume_id, "volume")
     check_text("display_name", spec.display_name, 0, 200)
@@ -115,6 +109,33 @@ def import_plan(data: bytes) -> ImportPlan:
         upload_project_id=names[0],
         upload_id=names[1],
         voxel_size=voxel_size_from_proto(spec.voxel_size) if spec.HasField("voxel_size") else None,
+        options=source_options(spec),
+    )
+
+
+def source_options(
+    spec: job_pb2.ImportVolumeSpec | job_pb2.ImportLabelsSpec, accepted: Collection[str] = ACCEPTED
+) -> SourceOptions:
+    """What a spec says about its file.
+
+    Raises:
+        InvalidArgument: BAD_AXES, BAD_CHANNEL, BAD_TIME_POINT, BAD_TEXT.
+    """
+    axes = spec.axes.lower()
+    if axes:
+        check_axes(axes)
+    for option in ("channel", "time_point"):
+        if spec.HasField(option) and getattr(spec, option) < 0:
+            raise InvalidArgument(
+                f"BAD_{option.upper()}", f"`{option}` is {getattr(spec, option)}; they are numbered from 0"
+            )
+    check_text("dataset", spec.dataset, 0, 1000)
+    return SourceOptions(
+        axes=axes,
+        channel=spec.channel if spec.HasField("channel") else None,
+        time_point=spec.time_point if spec.HasField("time_point") else None,
+        dataset=spec.dataset,
+        accepted=accepted,
     )
 
 

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,7 @@ class ImportJob:
             "prefix": prefix,
             "name": plan.display_name or file_name,
             "voxel_size_nm": list(plan.voxel_size) if plan.voxel_size else None,
+            "options": replace(plan.options, scratch_dir=self.scratch_dir).written(),
         }
         await context.log(f"importing {file_name!r}")
         made = await run_until_cancelled(context, run_task(task, self.limits, report))

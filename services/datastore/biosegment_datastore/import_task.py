@@ -13,6 +13,7 @@ from biosegment.storage.arrays import Arrays
 from biosegment.storage.objects import open_blocking_objects
 from biosegment.volume import VoxelSize
 from biosegment_datastore.formats.detection import open_source
+from biosegment_datastore.formats.source import SourceOptions
 from biosegment_datastore.importing import import_volume
 
 
@@ -20,7 +21,8 @@ def run_import(task: dict[str, Any], progress: Callable[[int, int], None]) -> di
     """Copy a file into the object storage.
 
     Args:
-        task: `store` (object store settings), `path`, `prefix`, `name`, `voxel_size_nm` (zyx or None).
+        task: `store` (object store settings), `path`, `prefix`, `name`, `voxel_size_nm` (zyx or None), `options` (of
+            the source).
         progress: Called with slices done and slices in all.
 
     Returns:
@@ -32,7 +34,7 @@ def run_import(task: dict[str, Any], progress: Callable[[int, int], None]) -> di
     """
     store = ObjectStoreSettings.model_validate(task["store"])
     given = VoxelSize(*task["voxel_size_nm"]) if task["voxel_size_nm"] else None
-    with open_source(Path(task["path"])) as source:
+    with open_source(Path(task["path"]), SourceOptions.read(task["options"])) as source:
         voxel_size = given or source.voxel_size
         if voxel_size is None:
             raise InvalidArgument(

@@ -19,6 +19,13 @@ RegionOption = Annotated[
 WaitOption = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Wait and show progress, or return the job.")
 ]
+AxesOption = Annotated[
+    str, typer.Option(help="Order of the file's axes, such as czyx, when the file does not say.")
+]
+ChannelOption = Annotated[int | None, typer.Option(help="Channel to take, from 0.")]
+TimePointOption = Annotated[int | None, typer.Option(help="Time point to take, from 0.")]
+DatasetOption = Annotated[str, typer.Option(help="Path of the array inside a container file (HDF5 ...).")]
+UploadOption = Annotated[bool, typer.Option(help="Send the file instead of naming its path.")]
 
 
 def project_name(project: str) -> str:

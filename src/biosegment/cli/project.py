@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,13 @@ import numpy as np
 import typer
 
 from biosegment.cli.argument import (
+    AxesOption,
+    ChannelOption,
+    DatasetOption,
     ProjectOption,
     RegionOption,
+    TimePointOption,
+    UploadOption,
     WaitOption,
     parse_region,
     parse_voxel_size,
@@ -19,6 +25,7 @@ from biosegment.cli.argument import (
 )
 from biosegment.cli.output import JsonOption, console, follow, notes, progress_bar, show, show_list
 from biosegment.client import Client, connect
+from biosegment.client.resources import Job
 from biosegment.errors import InvalidArgument, NotFound
 
 project = typer.Typer(no_args_is_help=True, help="Projects, their classes and members.")
@@ -96,7 +103,7 @@ def remove_member(project_id: str, user_id: str) -> None:
 
 @volume.command("import")
 def import_volume(
-    path: Annotated[str, typer.Argument(help="File (or URI that the server may read).")],
+    path: Annotated[str, typer.Argument(help="File or folder (or URI that the server may read).")],
     project_id: ProjectOption,
     volume_id: Annotated[
         str, typer.Option("--id", help="Id of the volume; from the file's name by default.")
@@ -104,31 +111,59 @@ def import_volume(
     voxel_size: Annotated[
         str, typer.Option(help="z,y,x in nm, or one number; needed when the file does not say.")
     ] = "",
-    upload: Annotated[bool, typer.Option(help="Send the file instead of naming its path.")] = False,
+    axes: AxesOption = "",
+    channel: ChannelOption = None,
+    time_point: TimePointOption = None,
+    dataset: DatasetOption = "",
+    upload: UploadOption = False,
     wait: WaitOption = True,
     json: JsonOption = False,
 ) -> None:
-    """Import a volume. A file that the server may not read by path is uploaded."""
+    """Import a volume: any known format, or a folder of slices. What the server may not read by path is uploaded."""
     size = parse_voxel_size(voxel_size)
     with connect() as client:
         name = project_name(project_id)
-        local = Path(path)
-        sent = ""
-        if not upload:
-            uri = str(local.resolve()) if local.exists() else path
-            try:
-                job = client.jobs.import_volume(name, uri, volume_id=volume_id, voxel_size=size)
-                follow(client, job, json, wait)
-                return
-            except (InvalidArgument, NotFound) as error:
-                if error.reason not in ("PATH_NOT_ALLOWED", "FILE_NOT_FOUND") or not local.is_file():
-                    raise
-                notes.print("the server may not read this path: uploading the file")
-        if not local.is_file():
-            raise InvalidArgument("NO_FILE", f"there is no file {path!r} to upload")
-        sent = _upload(client, name, local)
-        job = client.jobs.import_volume(name, upload=sent, volume_id=volume_id, voxel_size=size)
-        follow(client, job, json, wait)
+
+        def create(**source: str) -> Job:
+            return client.jobs.import_volume(
+                name,
+                volume_id=volume_id,
+                voxel_size=size,
+                axes=axes,
+                channel=channel,
+                time_point=time_point,
+                dataset=dataset,
+                **source,
+            )
+
+        follow(client, import_from(client, name, path, upload, create), json, wait)
+
+
+def import_from(client: Client, project: str, path: str, upload: bool, create: Callable[..., Job]) -> Job:
+    """Begin an import by path, or of an upload where the server may not read the path.
+
+    Args:
+        client: The connection.
+        project: Where uploads go.
+        path: As the user gave it.
+        upload: Do not try the path.
+        create: Begins the job; called with `uri` or `upload`.
+    """
+    local = Path(path)
+    if not upload:
+        try:
+            return create(uri=str(local.resolve()) if local.exists() else path)
+        except (InvalidArgument, NotFound) as error:
+            if error.reason not in ("PATH_NOT_ALLOWED", "FILE_NOT_FOUND") or not local.exists():
+                raise
+            notes.print("the server may not read this path: uploading the file")
+    if local.is_dir():
+        raise InvalidArgument(
+            "IS_A_FOLDER", f"{path!r} is a folder and cannot be uploaded: zip it, and import the zip file"
+        )
+    if not local.is_file():
+        raise InvalidArgument("NO_FILE", f"there is no file {path!r} to upload")
+    return create(upload=_upload(client, project, local))
 
 
 def _upload(client: Client, project: str, path: Path) -> str:

@@ -37,9 +37,12 @@ class Jobs:
         volume_id: str = "",
         display_name: str = "",
         voxel_size: VoxelSize | None = None,
+        axes: str = "",
+        channel: int | None = None,
+        time_point: int | None = None,
         dataset: str = "",
     ) -> Job:
-        """Import a volume.
+        """Import a volume: a file, a folder of slices or an OME-Zarr folder.
 
         Args:
             project: `projects/{p}`.
@@ -48,9 +51,19 @@ class Jobs:
             volume_id: Id of the new volume; made up when empty.
             display_name: For people; the file's name when empty.
             voxel_size: In nm; needed when the file does not say.
+            axes: Order of the file's axes, slowest first, such as `czyx`, when the file does not say or is wrong.
+            channel: Which channel to take, from 0; needed when there are several.
+            time_point: Which time point to take, from 0; needed when there are several.
             dataset: Path inside a container file.
         """
-        spec = pb.ImportVolumeSpec(volume_id=volume_id, display_name=display_name, dataset=dataset)
+        spec = pb.ImportVolumeSpec(
+            volume_id=volume_id,
+            display_name=display_name,
+            axes=axes,
+            channel=channel,
+            time_point=time_point,
+            dataset=dataset,
+        )
         if upload:
             spec.upload = upload
         else:

@@ -512,9 +512,12 @@ class Jobs:
         volume_id: str = "",
         display_name: str = "",
         voxel_size: VoxelSize | None = None,
+        axes: str = "",
+        channel: int | None = None,
+        time_point: int | None = None,
         dataset: str = "",
     ) -> Job:
-        """Import a volume.
+        """Import a volume: a file, a folder of slices or an OME-Zarr folder.
 
         Args:
             project: `projects/{p}`.
@@ -523,6 +526,9 @@ class Jobs:
             volume_id: Id of the new volume; made up when empty.
             display_name: For people; the file's name when empty.
             voxel_size: In nm; needed when the file does not say.
+            axes: Order of the file's axes, slowest first, such as `czyx`, when the file does not say or is wrong.
+            channel: Which channel to take, from 0; needed when there are several.
+            time_point: Which time point to take, from 0; needed when there are several.
             dataset: Path inside a container file.
         """
         return self._loop.run(
@@ -533,6 +539,9 @@ class Jobs:
                 volume_id=volume_id,
                 display_name=display_name,
                 voxel_size=voxel_size,
+                axes=axes,
+                channel=channel,
+                time_point=time_point,
                 dataset=dataset,
             )
         )

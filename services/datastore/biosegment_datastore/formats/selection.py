@@ -84,6 +84,16 @@ def select(name: str, axes: str, shape: Sequence[int], options: SourceOptions) -
     return Selection(tuple(fixed), (z, y, x), Index(shape[z], shape[y], shape[x]))
 
 
+def check_axes(axes: str) -> None:
+    """InvalidArgument BAD_AXES unless these can be the axes of a file that holds a volume."""
+    if len(set(axes)) != len(axes) or not {*"yx"} <= {*axes} <= {*_KNOWN}:
+        raise InvalidArgument(
+            "BAD_AXES",
+            f"`axes` is {axes[:50]!r}: name every axis of the file once, slowest first, with z, y, x, c (channel) and "
+            "t (time), for example 'czyx'",
+        )
+
+
 def _is_depth(axis: str, size: dict[str, int], options: SourceOptions) -> bool:
     if axis not in size:
         return False

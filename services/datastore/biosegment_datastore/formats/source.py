@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -48,6 +48,18 @@ class SourceOptions:
     dataset: str = ""
     accepted: Collection[str] = ACCEPTED
     scratch_dir: Path = Path(tempfile.gettempdir())
+
+    def written(self) -> dict[str, Any]:
+        """As JSON, for the worker process."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "accepted": list(self.accepted), "scratch_dir": str(self.scratch_dir)}
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> SourceOptions:
+        """The inverse of `written`."""
+        return cls(
+            **{**values, "accepted": tuple(values["accepted"]), "scratch_dir": Path(values["scratch_dir"])}
+        )
 
 
 class VolumeSource(Protocol):

@@ -161,6 +161,7 @@ ROWS: Final[list[Row]] = [
         ("DeleteUpload", R.VOLUMES, {"name": "{spare_upload}"}, _OK_OR_GONE),
         ("GetArtifact", R.READ, {"name": "{artifact}"}),
         ("ReadArtifact", R.READ, {"name": "{artifact}"}),
+        ("CollectGarbage", R.ADMIN, {"dryRun": True}),
     ),
     *_service(
         "AnnotationService",

@@ -11,13 +11,13 @@ from biosegment.errors import BiosegmentError, NotFound
 from biosegment.jobs import JobState, SqlJobs
 from biosegment.storage.objects import Objects
 from biosegment_datastore.clock import now_us
+from biosegment_datastore.garbage import made_us
 from biosegment_datastore.page import PageRequest
 from biosegment_datastore.sql_annotation import SqlAnnotations
 from biosegment_datastore.sql_project import SqlProjects
 from biosegment_datastore.sql_transfer import SqlGarbage, SqlTransfers
 
 _log = structlog.get_logger("biosegment_datastore.collector")
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class Collector:
@@ -63,15 +63,21 @@ class Collector:
 
     async def collect(self) -> None:
         """One round."""
-        for owner in await self._garbage.owners():
-            if not await self._is_running(owner):
-                await self._garbage.abandon(owner)
+        for owner in await self._idle_owners():
+            await self._garbage.abandon(owner)
         if dropped := await self._transfers.drop_expired_uploads():
             _log.info("uploads_expired", count=dropped)
         for prefix in await self._garbage.due():
             await self._objects.delete_prefix(f"{prefix}/")
             await self._garbage.removed(prefix)
             _log.info("removed", prefix=prefix)
+
+    async def abandoned(self) -> list[str]:
+        """Prefixes that the next round abandons: nobody works on them any more."""
+        return [prefix for owner in await self._idle_owners() for prefix in await self._garbage.owned(owner)]
+
+    async def _idle_owners(self) -> list[str]:
+        return [owner for owner in await self._garbage.owners() if not await self._is_running(owner)]
 
     async def remove_orphans(self) -> int:
         """Delete label blocks that no record refers to and that are old enough; returns how many."""
@@ -105,13 +111,3 @@ class Collector:
         except BiosegmentError as error:
             # The next round tries again.
             _log.warning("collecting_failed", reason=error.reason, message=error.message)
-
-
-def made_us(new_id: str) -> int:
-    """When an id of `biosegment.ids.new_id` was made, in microseconds since 1970; 0 for other ids."""
-    if len(new_id) != 26 or any(character not in _ALPHABET for character in new_id):
-        return 0
-    value = 0
-    for character in new_id:
-        value = value << 5 | _ALPHABET.index(character)
-    return (value >> 80) * 1000

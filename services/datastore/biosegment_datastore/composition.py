@@ -23,6 +23,7 @@ from biosegment_datastore.collector import Collector
 from biosegment_datastore.datastore_servicer import DATASTORE_SERVICE, DatastoreServicer
 from biosegment_datastore.expiring import CachedMemberships
 from biosegment_datastore.export_job import ExportJob
+from biosegment_datastore.garbage_service import GarbageService
 from biosegment_datastore.import_job import ImportJob
 from biosegment_datastore.layer_service import LayerService
 from biosegment_datastore.project_service import ProjectService
@@ -109,6 +110,16 @@ async def build(settings: DatastoreSettings) -> Datastore:
         projector,
         settings.max_region_bytes,
     )
+    collector = Collector(
+        rows.garbage,
+        rows.transfers,
+        rows.annotations,
+        rows.projects,
+        rows.jobs,
+        objects,
+        settings.collect_every_s,
+        settings.orphan_grace_s,
+    )
     datastore_servicer = DatastoreServicer(
         ProjectService(rows.projects, authorizer, memberships),
         VolumeService(rows.volumes, authorizer, open_arrays, objects, settings.max_region_bytes),
@@ -121,6 +132,7 @@ async def build(settings: DatastoreSettings) -> Datastore:
             settings.max_upload_bytes,
             settings.upload_lifetime_s,
         ),
+        GarbageService(rows.garbage, collector, objects, settings.orphan_grace_s),
         settings.object_store_url,
     )
     annotations = AnnotationService(
@@ -134,16 +146,6 @@ async def build(settings: DatastoreSettings) -> Datastore:
     )
     server.add(
         add_JobServiceServicer_to_server, JobServicer(JobService(rows.jobs, authorizer, kinds)), JOB_SERVICE
-    )
-    collector = Collector(
-        rows.garbage,
-        rows.transfers,
-        rows.annotations,
-        rows.projects,
-        rows.jobs,
-        objects,
-        settings.collect_every_s,
-        settings.orphan_grace_s,
     )
     return Datastore(server, projector, collector, runner, database, objects)
 

@@ -24,6 +24,7 @@ from biosegment_datastore.convert import (
     volume_to_proto,
     volume_update,
 )
+from biosegment_datastore.garbage_service import GarbageService
 from biosegment_datastore.layer_service import LayerService
 from biosegment_datastore.project import ProjectField
 from biosegment_datastore.project_service import ProjectService
@@ -46,6 +47,7 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         volumes: Use cases.
         layers: Use cases.
         transfers: Use cases.
+        garbage: Use cases.
         store_url: Where readers with access to the object storage find the arrays.
     """
 
@@ -55,12 +57,14 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         volumes: VolumeService,
         layers: LayerService,
         transfers: TransferService,
+        garbage: GarbageService,
         store_url: str,
     ) -> None:
         self._projects = projects
         self._volumes = volumes
         self._layers = layers
         self._transfers = transfers
+        self._garbage = garbage
         self._store_url = store_url
 
     async def CreateProject(self, request: pb.CreateProjectRequest, context: Any) -> pb.CreateProjectResponse:
@@ -251,6 +255,14 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         pieces = self._transfers.read_artifact(current_principal(), project_id, artifact_id, request.offset)
         async for offset, data in pieces:
             yield pb.ReadArtifactResponse(offset=offset, data=data)
+
+    async def CollectGarbage(
+        self, request: pb.CollectGarbageRequest, context: Any
+    ) -> pb.CollectGarbageResponse:
+        found = await self._garbage.collect(current_principal(), request.dry_run)
+        return pb.CollectGarbageResponse(
+            objects=found.objects, size_bytes=found.size_bytes, prefixes=found.prefixes
+        )
 
 
 def _layer_ids(name: str) -> tuple[str, str, str]:

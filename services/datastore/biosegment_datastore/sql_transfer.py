@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,8 +13,11 @@ from biosegment.errors import Conflict, NotFound
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql_request import NEVER_US, doom, lock_project, remember, replayed, spare
-from biosegment_datastore.tables import ARTIFACTS, GARBAGE, UPLOADS
+from biosegment_datastore.tables import ARTIFACTS, GARBAGE, METADATA, PROJECTS, UPLOADS
 from biosegment_datastore.transfer import Artifact, Upload
+
+_PLACES: Final = ("key", "storage_key", "prefix")
+"""Columns, of whatever table, that refer to the object storage."""
 
 
 class SqlTransfers:
@@ -118,15 +121,49 @@ class SqlGarbage:
             return (await connection.execute(query)).scalars().all()
 
     async def due(self) -> Sequence[str]:
-        """Prefixes whose time has come."""
-        query = sa.select(GARBAGE.c.prefix).where(GARBAGE.c.due_us <= now_us())
+        """Prefixes whose time has come; none while there is a hold.
+
+        One query for both: what a backup's snapshot refers to is doomed after its hold was made, if at all, so that
+        whoever sees the doom sees the hold.
+        """
+        query = sa.select(GARBAGE.c.prefix).where(GARBAGE.c.due_us <= now_us(), sa.not_(_held()))
         async with self._database.read() as connection:
             return (await connection.execute(query)).scalars().all()
+
+    async def owned(self, owner: str) -> Sequence[str]:
+        """Prefixes that `owner` reserved."""
+        query = sa.select(GARBAGE.c.prefix).where(GARBAGE.c.owner == owner)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).scalars().all()
+
+    async def used(self) -> set[str]:
+        """Every key and prefix that a row refers to, doomed and reserved ones included."""
+        columns = [
+            table.c[name]
+            for table in METADATA.sorted_tables
+            if table is not PROJECTS  # the place of a project is not in use as a whole
+            for name in _PLACES
+            if name in table.c
+        ]
+        used: set[str] = set()
+        async with self._database.read() as connection:
+            for column in columns:
+                used.update((await connection.execute(sa.select(column))).scalars())
+        return used
+
+    async def is_held(self) -> bool:
+        """Whether a backup asks that nothing is removed from the object storage."""
+        async with self._database.read() as connection:
+            return bool((await connection.execute(sa.select(_held()))).scalar_one())
 
     async def removed(self, prefix: str) -> None:
         """A prefix is empty now."""
         async with self._database.write() as connection:
             await spare(connection, prefix)
+
+
+def _held() -> sa.Exists:
+    return sa.exists().where(HOLDS.c.expire_time_us > now_us())
 
 
 async def _load_upload(connection: AsyncConnection, project_id: str, upload_id: str) -> Upload:

@@ -40,6 +40,7 @@ def _options(
 
 app.command("up")(platform.up)
 app.command("status")(platform.status)
+app.command("gc")(platform.collect_garbage)
 app.command("train")(job.train)
 app.command("predict")(job.predict)
 app.command("export")(job.export)

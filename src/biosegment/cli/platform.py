@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from biosegment.auth import SERVICES, generate_key
-from biosegment.cli.output import JsonOption, console, show_list
+from biosegment.cli.output import JsonOption, console, show, show_list
 from biosegment.client import connect, default_data_dir
 from biosegment.client.resources import ServiceStatus
 from biosegment.errors import Unavailable
@@ -85,6 +85,23 @@ def status(data: DataOption = None, json: JsonOption = False) -> None:
         raise Unavailable(
             "NOT_SERVING", f"not serving: {', '.join(wrong)}; their logs are in the data folder"
         )
+
+
+def collect_garbage(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    data: DataOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove objects from the storage that nothing refers to; administrators only."""
+    with connect(data_dir=data) as client:
+        found = client.platform.collect_garbage(dry_run=dry_run)
+    if json:
+        show(found, True)
+        return
+    for prefix in found.prefixes:
+        console.print(prefix, highlight=False)
+    what = "would be removed" if dry_run else "removed"
+    console.print(f"{found.objects} objects, {found.size_bytes / 1e6:.1f} MB {what}", highlight=False)
 
 
 keys = typer.Typer(no_args_is_help=True, help="Signing keys of the services.")

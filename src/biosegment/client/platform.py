@@ -6,11 +6,13 @@ from datetime import datetime
 
 import grpc
 
+from biosegment.api.datastore.v1alpha1 import datastore_pb2
+from biosegment.api.datastore.v1alpha1.datastore_pb2_grpc import DatastoreServiceStub
 from biosegment.api.identity.v1alpha1 import identity_pb2
 from biosegment.api.identity.v1alpha1.identity_pb2_grpc import IdentityServiceStub
 from biosegment.api.platform.v1alpha1 import platform_pb2
 from biosegment.api.platform.v1alpha1.platform_pb2_grpc import PlatformServiceStub
-from biosegment.client.resources import ServiceStatus, Token, User
+from biosegment.client.resources import Garbage, ServiceStatus, Token, User
 
 
 class Platform:
@@ -19,6 +21,7 @@ class Platform:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._platform = PlatformServiceStub(channel)
         self._identity = IdentityServiceStub(channel)
+        self._datastore = DatastoreServiceStub(channel)
 
     async def status(self) -> list[ServiceStatus]:
         """Return health, version and address of every service."""
@@ -70,3 +73,12 @@ class Platform:
     async def revoke_token(self, name: str) -> None:
         """End a token at once."""
         await self._identity.RevokeToken(identity_pb2.RevokeTokenRequest(name=name))
+
+    async def collect_garbage(self, *, dry_run: bool = False) -> Garbage:
+        """Remove objects that nothing refers to; administrators only.
+
+        Args:
+            dry_run: Only tell what they are.
+        """
+        answer = await self._datastore.CollectGarbage(datastore_pb2.CollectGarbageRequest(dry_run=dry_run))
+        return Garbage(answer.objects, answer.size_bytes, tuple(answer.prefixes))

@@ -515,3 +515,12 @@ class Token:
             _time(message.last_use_time),
             secret,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """Objects of the storage that nothing refers to; `prefixes` are the first 1000 of their places."""
+
+    objects: int
+    size_bytes: int
+    prefixes: tuple[str, ...] = ()

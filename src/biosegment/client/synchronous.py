@@ -23,6 +23,7 @@ from biosegment.client.projects import Projects as _AsyncProjects
 from biosegment.client.resources import (
     Annotation,
     Claim,
+    Garbage,
     Job,
     JobLogLine,
     LabelClass,
@@ -82,6 +83,14 @@ class Platform:
     def revoke_token(self, name: str) -> None:
         """End a token at once."""
         self._loop.run(self._group.revoke_token(name))
+
+    def collect_garbage(self, *, dry_run: bool = False) -> Garbage:
+        """Remove objects that nothing refers to; administrators only.
+
+        Args:
+            dry_run: Only tell what they are.
+        """
+        return self._loop.run(self._group.collect_garbage(dry_run=dry_run))
 
 
 class Projects:

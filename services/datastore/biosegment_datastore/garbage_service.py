@@ -1,0 +1,58 @@
+"""What administrators may do with garbage."""
+
+from __future__ import annotations
+
+import asyncio
+
+from biosegment.auth import Principal, require_admin
+from biosegment.errors import NotFound
+from biosegment.storage.objects import Objects
+from biosegment_datastore.clock import now_us
+from biosegment_datastore.collector import Collector
+from biosegment_datastore.garbage import OWN, SHOWN, Garbage, unreferenced
+from biosegment_datastore.sql_transfer import SqlGarbage
+
+
+class GarbageService:
+    """Finds and removes objects that nothing refers to.
+
+    Args:
+        garbage: What is referred to, and what is doomed.
+        collector: Removes what is doomed.
+        objects: The store.
+        grace_s: What is younger and has no row may be about to get one.
+    """
+
+    def __init__(self, garbage: SqlGarbage, collector: Collector, objects: Objects, grace_s: float) -> None:
+        self._garbage = garbage
+        self._collector = collector
+        self._objects = objects
+        self._grace_us = int(grace_s * 1e6)
+
+    async def collect(self, principal: Principal, dry_run: bool) -> Garbage:
+        """Remove everything that nothing refers to, or only tell what that is; administrators only."""
+        require_admin(principal)
+        keys = [key for place in OWN for key in await self._objects.list(place)]
+        due = {*await self._garbage.due(), *await self._collector.abandoned()}
+        used = await self._garbage.used() - due
+        found = await asyncio.to_thread(unreferenced, keys, used, due, now_us() - self._grace_us)
+        garbage = Garbage(
+            sum(map(len, found.values())),
+            await self._size([key for members in found.values() for key in members]),
+            tuple(sorted(found))[:SHOWN],
+        )
+        if not dry_run:
+            await self._collector.collect()
+            for place, members in found.items():
+                if place not in due:
+                    await asyncio.gather(*map(self._objects.delete, members))
+        return garbage
+
+    async def _size(self, keys: list[str]) -> int:
+        return sum(await asyncio.gather(*map(self._size_of, keys)))
+
+    async def _size_of(self, key: str) -> int:
+        try:
+            return await self._objects.size(key)
+        except NotFound:
+            return 0

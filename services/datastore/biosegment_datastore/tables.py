@@ -227,3 +227,12 @@ GARBAGE: Final = sa.Table(
     # Job that is still writing there; '' when the prefix only waits for its time.
     _text("owner", 100),
 )
+
+# While one of these has not expired, nothing is removed from the object storage: a backup is copying what its snapshot
+# of the rows refers to, and prolongs its hold as long as it lives.
+HOLDS: Final = sa.Table(
+    "holds",
+    METADATA,
+    sa.Column("id", sa.String(63), primary_key=True),
+    _time("expire_time_us"),
+)

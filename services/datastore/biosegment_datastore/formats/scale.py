@@ -1,4 +1,4 @@
-"""Voxel sizes in the metadata of TIFF files."""
+"""Voxel sizes in the metadata of files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
-from biosegment.errors import InvalidArgument
 from biosegment.volume import VoxelSize
 
 _MICRO = ("µm", "μm", "um", "micron", "microns", "micrometer", "micrometre", "\\u00b5m", "\\u03bcm")
+
+SMALLEST_NM, LARGEST_NM = 0.01, 1e6
+"""What a file says is believed within these bounds, a tenth of an atom and a millimetre."""
 
 NANOMETRES = {
     **dict.fromkeys(("pm", "picometer", "picometre"), 1e-3),
@@ -36,14 +38,16 @@ def nanometres(value: object, unit: object) -> float | None:
 
 
 def voxel_size_of(z_nm: float | None, y_nm: float | None, x_nm: float | None) -> VoxelSize | None:
-    """A voxel size when all three edges are known and sensible."""
-    if z_nm is None or y_nm is None or x_nm is None:
+    """A voxel size when all three edges are known and such as a microscope has.
+
+    Programs leave defaults of other worlds in files (72 per inch, 1 cm, 1 m): asking is better than believing them.
+    """
+    edges = (z_nm, y_nm, x_nm)
+    known = [edge for edge in edges if edge is not None and SMALLEST_NM <= edge <= LARGEST_NM]
+    if len(known) < len(edges):
         return None
-    try:
-        # Files keep decimal fractions of other units: 0.0046 µm is meant to be 4.6 nm exactly.
-        return VoxelSize(*(float(f"{edge:.9g}") for edge in (z_nm, y_nm, x_nm)))
-    except InvalidArgument:
-        return None
+    # Files keep decimal fractions of other units: 0.0046 µm is meant to be 4.6 nm exactly.
+    return VoxelSize(*(float(f"{edge:.9g}") for edge in known))
 
 
 def ome_voxel_size(xml: str) -> VoxelSize | None:

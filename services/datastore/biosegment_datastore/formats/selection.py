@@ -67,6 +67,12 @@ def select(name: str, axes: str, shape: Sequence[int], options: SourceOptions) -
         if axis in ("y", "x", depth):
             fixed.append(None)
         elif axis in "cs":
+            if axis == "s" and size[axis] > 1 and options.channel is None:
+                raise InvalidArgument(
+                    "CHANNEL_MISSING",
+                    f"{name!r} is in colour, {size[axis]} samples per voxel: convert it to grey values, or say which "
+                    f"sample to take with `channel`, 0 to {size[axis] - 1}",
+                )
             fixed.append(_choose(name, "channel", options.channel, size[axis]))
         elif axis == "t":
             fixed.append(_choose(name, "time_point", options.time_point, size[axis]))

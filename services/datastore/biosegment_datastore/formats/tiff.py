@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,32 +16,70 @@ import numpy as np
 import tifffile
 
 from biosegment.errors import BiosegmentError, InvalidArgument
-from biosegment.volume import Index, VoxelSize
+from biosegment.volume import VoxelSize
 from biosegment_datastore.formats.scale import imagej_voxel_size, ome_voxel_size
-from biosegment_datastore.formats.source import SourceOptions, Voxels, check_image, slab_planes, unreadable
+from biosegment_datastore.formats.selection import Selection, select
+from biosegment_datastore.formats.source import (
+    MAX_PLANE_BYTES,
+    SourceOptions,
+    Voxels,
+    check_image,
+    slab_planes,
+    unreadable,
+)
 
 _THREADS = min(8, os.cpu_count() or 1)
 
-# What a stack's first axis may be called: depth, or nothing in particular. A time axis counts as depth, for
-# ImageJ saves many a stack that way and electron microscopy of volumes has no time.
-_DEPTH_AXES = "ZTIQ"
+
+@dataclass(frozen=True, slots=True)
+class _Planes:
+    """Which page holds which plane, and what of a page is the plane.
+
+    Attributes:
+        pages: The pages, one for each plane; None where planes lie raw, one after the other.
+        numbers: Place of each plane's page among all pages of the series.
+        offset: Of the first raw page in the file, in bytes.
+        page_shape: Shape of a page as it is stored.
+        pick: What to index a page with.
+        is_transposed: Whether a page is stored x before y.
+    """
+
+    pages: Sequence[Any] | None
+    numbers: Sequence[int]
+    offset: int
+    page_shape: tuple[int, ...]
+    pick: tuple[int | slice, ...]
+    is_transposed: bool
+
+    @property
+    def are_whole_pages(self) -> bool:
+        return not self.is_transposed and all(isinstance(part, slice) for part in self.pick)
+
+    def plane(self, page: Voxels) -> Voxels:
+        """The plane (y, x) in a decoded page."""
+        plane = page.reshape(self.page_shape)[self.pick]
+        return plane.T if self.is_transposed else plane
 
 
 class TiffSource:
-    """A `VolumeSource`; made by `open_source`."""
+    """A `VolumeSource`; made by `open_source`. Pages that are not asked for are never decoded."""
 
     def __init__(
-        self, file: tifffile.TiffFile, name: str, shape: Index, pages: Sequence[Any] | None, offset: int
+        self,
+        file: tifffile.TiffFile,
+        path: Path,
+        selection: Selection,
+        stored: np.dtype[Any],
+        planes: _Planes,
     ) -> None:
-        """Read from `pages`, one plane each, or without pages from raw planes that begin at byte `offset`."""
-        self._file, self._name, self._pages, self._offset = file, name, pages, offset
+        self._file, self._name, self._planes = file, path.name, planes
+        self._raw = path.open("rb") if planes.pages is None else None
         self._lock = threading.RLock()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="tiff")
         self.format, self.voxel_size = _format_and_voxel_size(file)
-        self.shape = shape
-        self.slab_planes = slab_planes(shape, np.dtype(file.series[0].dtype), 16)
-        stored = np.dtype(file.series[0].dtype)
+        self.shape = selection.shape
         self.dtype: np.dtype[Any] = stored.newbyteorder("=")
+        self.slab_planes = slab_planes(self.shape, self.dtype, 16)
         self._stored: np.dtype[Any] = stored.newbyteorder(file.byteorder)
 
     def read_slab(self, start: int, stop: int) -> Voxels:
@@ -49,24 +89,40 @@ class TiffSource:
 
     def _read_plane(self, z: int, out: Voxels) -> None:
         try:
-            if self._pages is not None:
-                plane = self._pages[z].asarray(lock=self._lock, maxworkers=1)
+            if self._planes.pages is None:
+                self._read_raw(z, out)
             else:
-                plane = self._raw_plane(z, out.nbytes)
-            out[...] = plane.reshape(out.shape)
+                page = self._planes.pages[z].asarray(lock=self._lock, maxworkers=1)
+                out[...] = self._planes.plane(page)
         except BiosegmentError:
             raise
         except Exception as error:  # decoders raise whatever they like on damaged data
             raise unreadable(self._name, f"slice {z} does not decode ({error})") from error
 
-    def _raw_plane(self, z: int, size: int) -> Voxels:
-        with self._lock:
-            self._file.filehandle.seek(self._offset + z * size)
-            return np.frombuffer(self._file.filehandle.read(size), self._stored)
+    def _read_raw(self, z: int, out: Voxels) -> None:
+        size = math.prod(self._planes.page_shape) * self._stored.itemsize
+        offset = self._planes.offset + self._planes.numbers[z] * size
+        if self._planes.are_whole_pages and self._stored.isnative:
+            self._fill(out.reshape(-1).view(np.uint8), offset)
+            return
+        page = np.empty(size, np.uint8)
+        self._fill(page, offset)
+        out[...] = self._planes.plane(page.view(self._stored))
+
+    def _fill(self, data: Voxels, offset: int) -> None:
+        assert self._raw is not None
+        view, done = data.data, 0
+        while done < len(view):
+            count = os.preadv(self._raw.fileno(), [view[done:]], offset + done)
+            if not count:
+                raise unreadable(self._name, f"it ends at byte {offset + done}")
+            done += count
 
     def close(self) -> None:
         self._pool.shutdown()
         self._file.close()
+        if self._raw is not None:
+            self._raw.close()
 
     def __enter__(self) -> Self:
         return self
@@ -81,12 +137,13 @@ def recognises(path: Path, head: bytes) -> bool:
 
 
 def open_source(path: Path, options: SourceOptions) -> TiffSource:
-    """Open a TIFF file that holds one 3D grey-value image.
+    """Open the first image of a TIFF file: one channel and one time point of it.
 
-    Files that an OME-TIFF refers to are not followed: paths in a file from elsewhere are not trusted.
+    A single 2D image is a volume of one plane when `axes` is `yx`. Files that an OME-TIFF refers to are not followed:
+    paths in a file from elsewhere are not trusted.
 
     Raises:
-        InvalidArgument: TRUNCATED_FILE, UNREADABLE_FILE, NOT_A_VOLUME, BAD_DTYPE or IMAGE_TOO_LARGE.
+        InvalidArgument: TRUNCATED_FILE, UNREADABLE_FILE, BAD_DTYPE, IMAGE_TOO_LARGE, and what `select` raises.
     """
     check_directories(path)
     try:
@@ -94,7 +151,7 @@ def open_source(path: Path, options: SourceOptions) -> TiffSource:
     except Exception as error:  # the parser raises whatever it likes on damaged headers
         raise unreadable(path.name, error) from error
     try:
-        return _open(file, path)
+        return _open(file, path, options)
     except BiosegmentError:
         file.close()
         raise
@@ -103,30 +160,67 @@ def open_source(path: Path, options: SourceOptions) -> TiffSource:
         raise unreadable(path.name, error) from error
 
 
-def _open(file: tifffile.TiffFile, path: Path) -> TiffSource:
+def _open(file: tifffile.TiffFile, path: Path, options: SourceOptions) -> TiffSource:
     series = file.series[0]
-    pages = _stack_of_single_pages(file)
-    if pages is None:
-        _require_volume(path.name, series.axes, series.shape)
-    height, width = series.shape[series.axes.index("Y")], series.shape[series.axes.index("X")]
-    depth = len(pages) if pages is not None else int(np.prod(series.shape)) // max(1, height * width)
+    singles = _stack_of_single_pages(file)
+    axes, shape = series.axes, tuple(map(int, series.shape))
+    if singles is not None:
+        axes, shape = "I" + axes, (len(singles), *shape)
+    elif options.axes == "yx":
+        axes, shape, options = "Z" + axes, (1, *shape), replace(options, axes="zyx")
+    elif options.axes and len(options.axes) != len(shape):
+        axes, shape = series.get_axes(squeeze=False), tuple(map(int, series.get_shape(squeeze=False)))
+    selection = select(path.name, axes, shape, options)
     dtype = np.dtype(series.dtype)
-    shape = Index(depth, height, width)
-    check_image(path.name, shape, dtype)
-    if pages is None and series.dataoffset is not None:
-        # Raw planes one after the other; ImageJ writes stacks beyond 4 GB so, with one directory for all.
-        _require_bytes(path, series.dataoffset + depth * height * width * dtype.itemsize)
-        return TiffSource(file, path.name, shape, None, series.dataoffset)
-    pages = list(series.pages) if pages is None else pages
-    if len(pages) != depth or any(page is None for page in pages):
+    check_image(path.name, selection.shape, dtype, options.accepted)
+    planes = _planes(path.name, series, singles, shape, selection)
+    if math.prod(planes.page_shape) * dtype.itemsize > MAX_PLANE_BYTES:
         raise InvalidArgument(
-            "TRUNCATED_FILE",
-            f"{path.name!r} describes {depth} slices but does not hold them all: import a complete file",
+            "IMAGE_TOO_LARGE",
+            f"{path.name!r} claims pages of the shape {planes.page_shape}: too large to be decoded",
         )
-    for page in pages:
-        ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))
-        _require_bytes(path, max(ends, default=0))
-    return TiffSource(file, path.name, shape, pages, 0)
+    if planes.pages is None:
+        page_bytes = math.prod(planes.page_shape) * dtype.itemsize
+        _require_bytes(path, planes.offset + (max(planes.numbers) + 1) * page_bytes)
+    else:
+        for page in planes.pages:
+            ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))
+            _require_bytes(path, max(ends, default=0))
+    return TiffSource(file, path, selection, dtype, planes)
+
+
+def _planes(
+    name: str, series: Any, singles: list[Any] | None, shape: tuple[int, ...], selection: Selection
+) -> _Planes:
+    """Where the planes of a selection are; pages hold the last axes of the series, two or three of them."""
+    axes_in_page = len(series.keyframe.shape)
+    leading = len(shape) - axes_in_page
+    z, y, x = selection.order
+    if z >= leading or min(y, x) < leading:
+        raise InvalidArgument(
+            "BAD_AXES",
+            f"{name!r} keeps images of the shape {shape[leading:]}: only y, x and a channel can lie within one; write "
+            "the file again with one image per slice",
+        )
+    index = [0 if number is None else number for number in selection.fixed[:leading]]
+    numbers = []
+    for plane in range(selection.shape.z):
+        index[z] = plane
+        numbers.append(int(np.ravel_multi_index(tuple(index), shape[:leading])))
+    pages, offset = None, 0
+    if singles is None and series.dataoffset is not None:
+        # Raw planes one after the other; ImageJ writes stacks beyond 4 GB so, with one directory for all.
+        offset = int(series.dataoffset)
+    else:
+        held = list(series.pages) if singles is None else singles
+        pages = [held[number] if number < len(held) else None for number in numbers]
+        if any(page is None for page in pages):
+            raise InvalidArgument(
+                "TRUNCATED_FILE",
+                f"{name!r} describes {len(numbers)} slices but does not hold them all: import a complete file",
+            )
+    pick = tuple(slice(None) if number is None else number for number in selection.fixed[leading:])
+    return _Planes(pages, numbers, offset, shape[leading:], pick, is_transposed=x < y)
 
 
 def _stack_of_single_pages(file: tifffile.TiffFile) -> list[Any] | None:
@@ -135,25 +229,11 @@ def _stack_of_single_pages(file: tifffile.TiffFile) -> list[Any] | None:
         return None
     first = file.series[0]
     alike = all(
-        one.axes == "YX" and one.shape == first.shape and one.dtype == first.dtype for one in file.series
+        one.axes in ("YX", "YXS", "SYX")
+        and (one.axes, one.shape, one.dtype) == (first.axes, first.shape, first.dtype)
+        for one in file.series
     )
     return [one.pages[0] for one in file.series] if alike else None
-
-
-def _require_volume(name: str, axes: str, shape: tuple[int, ...]) -> None:
-    long = "".join(axis for axis, size in zip(axes, shape, strict=True) if size > 1 or axis in "YX")
-    if "S" in long:
-        why = f"has {shape[axes.index('S')]} samples per pixel (a colour image)"
-    elif long == "YX":
-        why = "is one 2D image"
-    elif len(long) == 3 and long[0] in _DEPTH_AXES and long[1:] == "YX":
-        return
-    else:
-        why = f"has the axes {axes} of shape {tuple(shape)}"
-    raise InvalidArgument(
-        "NOT_A_VOLUME",
-        f"{name!r} {why}: a volume needs grey values in z, y and x, with two slices or more",
-    )
 
 
 def _require_bytes(path: Path, needed: int) -> None:

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from biosegment_datastore.formats.detection import open_source
 from biosegment_datastore.formats.scale import imagej_voxel_size, ome_voxel_size
+from biosegment_datastore.formats.source import ACCEPTED_LABELS, SourceOptions
 
 from biosegment.errors import InvalidArgument, NotFound
 from biosegment.volume import VoxelSize
@@ -20,8 +21,8 @@ def noise(dtype="uint8", shape=SHAPE):
     return values.astype(dtype)
 
 
-def assert_reads(path, expected):
-    with open_source(path) as source:
+def assert_reads(path, expected, **options):
+    with open_source(path, SourceOptions(**options)) as source:
         assert source.shape == expected.shape
         assert source.dtype == expected.dtype
         assert source.dtype.isnative
@@ -31,8 +32,8 @@ def assert_reads(path, expected):
         assert np.array_equal(source.read_slab(depth - 1, depth), expected[-1:])
 
 
-def refused(path):
-    with pytest.raises(InvalidArgument) as error, open_source(path) as source:
+def refused(path, **options):
+    with pytest.raises(InvalidArgument) as error, open_source(path, SourceOptions(**options)) as source:
         source.read_slab(0, source.shape.z)
     assert path.name in error.value.message
     return error.value.reason
@@ -161,9 +162,9 @@ def test_a_file_that_lies_about_its_shape_is_refused_before_anything_is_allocate
     [
         (np.zeros((20, 30), np.uint8), {"photometric": "minisblack"}, "NOT_A_VOLUME"),
         (np.zeros((20, 30, 3), np.uint8), {"photometric": "rgb"}, "NOT_A_VOLUME"),
-        (np.zeros((4, 20, 30, 3), np.uint8), {"photometric": "rgb"}, "NOT_A_VOLUME"),
-        (np.zeros((2, 4, 20, 30), np.uint8), {"ome": True, "metadata": {"axes": "CZYX"}}, "NOT_A_VOLUME"),
-        (np.zeros((2, 4, 20, 30), np.uint8), {"photometric": "minisblack"}, "NOT_A_VOLUME"),
+        (np.zeros((4, 20, 30, 3), np.uint8), {"photometric": "rgb"}, "CHANNEL_MISSING"),
+        (np.zeros((2, 4, 20, 30), np.uint8), {"ome": True, "metadata": {"axes": "CZYX"}}, "CHANNEL_MISSING"),
+        (np.zeros((2, 4, 20, 30), np.uint8), {"photometric": "minisblack"}, "BAD_AXES"),
         (np.zeros((4, 20, 30), np.uint32), {"photometric": "minisblack"}, "BAD_DTYPE"),
         (np.zeros((4, 20, 30), np.float64), {"photometric": "minisblack"}, "BAD_DTYPE"),
         (np.zeros((4, 20, 30), np.complex64), {"photometric": "minisblack"}, "BAD_DTYPE"),
@@ -214,5 +215,79 @@ def test_a_voxel_size_that_is_not_told_along_every_axis_is_unknown(tmp_path):
 
 
 def test_axes_may_have_units_of_their_own():
-    metadata = {"unit": "cm", "yunit": "mm", "zunit": "pm", "spacing": 2.0}
-    assert imagej_voxel_size(metadata, (1, 6), (1, 11)) == VoxelSize(0.002, 6e6, 11e7)
+    metadata = {"unit": "um", "yunit": "mm", "zunit": "pm", "spacing": 30.0}
+    assert imagej_voxel_size(metadata, (100_000, 6), (500, 2)) == VoxelSize(0.03, 60, 4)
+
+
+@pytest.mark.parametrize("spacing_m", [0.11, 1e-12])
+def test_a_voxel_size_that_no_microscope_has_counts_as_not_given(tmp_path, spacing_m):
+    metadata = {"axes": "ZYX", "spacing": spacing_m, "unit": "m"}
+    tifffile.imwrite(tmp_path / "a.tif", noise(), imagej=True, resolution=(1e9, 1e9), metadata=metadata)
+    with open_source(tmp_path / "a.tif") as source:
+        assert source.voxel_size is None
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}], ids=str)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+def test_one_channel_and_time_point_are_taken_from_many(tmp_path, kind, dtype, options):
+    axes = "TZCYX"
+    data = noise(dtype, (3, 7, 2, 21, 33))
+    if kind == "imagej" and options:
+        options = {}  # ImageJ keeps hyperstacks uncompressed
+    tifffile.imwrite(tmp_path / "a.tif", data, **{kind: True}, metadata={"axes": axes}, **options)
+    assert_reads(tmp_path / "a.tif", data[2, :, 1], channel=1, time_point=2)
+    assert refused(tmp_path / "a.tif", channel=1) == "TIME_POINT_MISSING"
+    assert refused(tmp_path / "a.tif", time_point=0) == "CHANNEL_MISSING"
+    assert refused(tmp_path / "a.tif", channel=2, time_point=0) == "BAD_CHANNEL"
+    assert refused(tmp_path / "a.tif", channel=0, time_point=3) == "BAD_TIME_POINT"
+
+
+def test_pages_of_other_channels_are_never_decoded(tmp_path):
+    data = noise(shape=(2, 5, 21, 33))
+    tifffile.imwrite(tmp_path / "a.tif", data, ome=True, compression="zlib", metadata={"axes": "CZYX"})
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        places = [page.dataoffsets[0] for page in file.pages]
+    raw = bytearray((tmp_path / "a.tif").read_bytes())
+    for place in places[5:]:
+        raw[place : place + 40] = bytes(40)
+    (tmp_path / "a.tif").write_bytes(raw)
+    assert_reads(tmp_path / "a.tif", data[0], channel=0)
+    assert refused(tmp_path / "a.tif", channel=1) == "UNREADABLE_FILE"
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}], ids=str)
+def test_a_sample_of_a_colour_stack_is_taken_on_request_only(tmp_path, planar, options):
+    data = noise(shape=(6, 20, 30, 3))
+    stored = data if planar == "contig" else data.transpose(0, 3, 1, 2)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planar, **options)
+    with pytest.raises(InvalidArgument, match="colour") as caught:
+        open_source(tmp_path / "a.tif")
+    assert caught.value.reason == "CHANNEL_MISSING"
+    assert_reads(tmp_path / "a.tif", data[..., 2], channel=2)
+
+
+def test_axes_that_are_said_overrule_the_file(tmp_path):
+    data = noise(shape=(6, 7, 20, 30))
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="minisblack")
+    assert_reads(tmp_path / "a.tif", data[1], axes="czyx", channel=1)
+    assert_reads(tmp_path / "a.tif", data[:, 4], axes="ztyx", time_point=4)
+    assert_reads(tmp_path / "a.tif", data[2].transpose(0, 2, 1), axes="czxy", channel=2)
+    assert refused(tmp_path / "a.tif", axes="zyx") == "BAD_AXES"
+    assert refused(tmp_path / "a.tif", axes="cxyz", channel=0) == "BAD_AXES"
+    tifffile.imwrite(tmp_path / "b.tif", data[0, 0], photometric="minisblack")
+    with open_source(tmp_path / "b.tif", SourceOptions(axes="yx")) as source:
+        assert np.array_equal(source.read_slab(0, 1), data[0, :1])
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "uint32", "int32"])
+def test_labels_of_many_types_are_read_where_labels_are_wanted(tmp_path, dtype):
+    data = noise("uint8").astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="minisblack", compression="zlib")
+    assert_reads(tmp_path / "a.tif", data, accepted=ACCEPTED_LABELS)
+    if dtype not in ("uint8", "uint16"):
+        assert refused(tmp_path / "a.tif") == "BAD_DTYPE"
+    else:
+        tifffile.imwrite(tmp_path / "f.tif", data.astype("float32"), photometric="minisblack")
+        assert refused(tmp_path / "f.tif", accepted=ACCEPTED_LABELS) == "BAD_DTYPE"

@@ -36,7 +36,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -166,7 +166,23 @@ def migrate(url: str, package: str) -> None:
         Unavailable: DATABASE_UNAVAILABLE.
         ResourceExhausted: DISK_FULL.
     """
-    folder = _migrations_folder(package)
+    engine = open_engine(url)
+    try:
+        with begin_writing(engine) as connection:
+            if engine.dialect.name != "sqlite":
+                key = zlib.crc32(b"biosegment.migrate:" + package.encode())
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+            upgrade(connection, package)
+    finally:
+        engine.dispose()
+
+
+def open_engine(url: str) -> Engine:
+    """A blocking engine for tools and migrations; transactions begin and wait as those of `Database` do.
+
+    Args:
+        url: As for `Database.open`; the folder of an SQLite file is made.
+    """
     place = make_url(url)
     is_sqlite = place.get_backend_name() == "sqlite"
     if is_sqlite:
@@ -178,19 +194,41 @@ def migrate(url: str, package: str) -> None:
     )
     if is_sqlite:
         _prepare_sqlite(engine, _BUSY_TIMEOUT_S)
-    try:
-        # Alembic's `op` is one per process.
-        with _translated(), _MIGRATING, engine.connect() as connection:
-            connection.execution_options(**{_WRITING: True})
-            with connection.begin():
-                if not is_sqlite:
-                    key = zlib.crc32(b"biosegment.migrate:" + package.encode())
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
-                _upgrade(connection, folder)
-    finally:
-        engine.dispose()
+    return engine
 
 
+@contextlib.contextmanager
+def begin_writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction of a blocking engine that may write, as `Database.write`."""
+    with _translated(), engine.connect() as connection:
+        connection.execution_options(**{_WRITING: True})
+        with connection.begin():
+            yield connection
+
+
+@contextlib.contextmanager
+def begin_reading(engine: Engine) -> Iterator[Connection]:
+    """One transaction of a blocking engine that sees one state of the database throughout, as it is now."""
+    with _translated(), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        with connection.begin():
+            # The state is that of the first statement, on both databases.
+            connection.execute(text("SELECT count(*) FROM alembic_version"))
+            yield connection
+
+
+def upgrade(connection: Connection, package: str, revision: str = "head") -> None:
+    """Bring a database to a revision of a service's schema, within the transaction of `connection`.
+
+    Raises:
+        FailedPrecondition: NO_MIGRATIONS, or DATABASE_TOO_NEW when this release does not know the revision.
+    """
+    with _MIGRATING:
+        _upgrade(connection, _migrations_folder(package), revision)
+
+
+# Alembic's `op` is one per process.
 _MIGRATING: Final = threading.Lock()
 
 
@@ -204,7 +242,7 @@ def _migrations_folder(package: str) -> Path:
     raise FailedPrecondition("NO_MIGRATIONS", f"package {package} has no folder migrations/versions")
 
 
-def _upgrade(connection: Connection, folder: Path) -> None:
+def _upgrade(connection: Connection, folder: Path, target: str) -> None:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -216,7 +254,7 @@ def _upgrade(connection: Connection, folder: Path) -> None:
     scripts = ScriptDirectory.from_config(config)
 
     def steps(revision: Any, context: Any) -> Any:
-        return scripts._upgrade_revs("head", revision)
+        return scripts._upgrade_revs(target, revision)
 
     try:
         with EnvironmentContext(config, scripts, fn=steps) as environment:

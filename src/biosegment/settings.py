@@ -74,7 +74,7 @@ class ServiceSettings(ObjectStoreSettings):
         own_prefix = f"BIOSEGMENT_{service.upper()}__"
         values: dict[str, Any] = {}
         for name in ServiceSettings.model_fields:
-            _take(environment, f"BIOSEGMENT_{name.upper()}", name, values)
+            take_variable(environment, f"BIOSEGMENT_{name.upper()}", name, values)
         unknown = []
         for variable in environment:
             if variable.startswith(own_prefix):
@@ -83,7 +83,7 @@ class ServiceSettings(ObjectStoreSettings):
                 if field not in cls.model_fields and whole not in cls.model_fields:
                     unknown.append(variable)
         for name in cls.model_fields:
-            _take(environment, own_prefix + name.upper(), name, values)
+            take_variable(environment, own_prefix + name.upper(), name, values)
         if unknown:
             raise InvalidArgument(
                 "BAD_SETTINGS", f"unknown settings of {service}: {', '.join(sorted(unknown))}"
@@ -98,7 +98,12 @@ class ServiceSettings(ObjectStoreSettings):
             raise InvalidArgument("BAD_SETTINGS", f"settings of {service}: {wrong}") from error
 
 
-def _take(environment: Mapping[str, str], variable: str, name: str, values: dict[str, Any]) -> None:
+def take_variable(environment: Mapping[str, str], variable: str, name: str, values: dict[str, Any]) -> None:
+    """Put what `variable`, or the file that `<variable>_FILE` names, says into `values` under `name`.
+
+    Raises:
+        InvalidArgument: BAD_SETTINGS when the file cannot be read.
+    """
     if variable in environment:
         values[name] = environment[variable]
     elif f"{variable}_FILE" in environment:

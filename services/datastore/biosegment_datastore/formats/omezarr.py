@@ -1,158 +1,136 @@
-"""OME-Zarr images on disk, 0.4 (Zarr v2) and 0.5 (Zarr v3), as volume sources."""
+"""OME-Zarr images, 0.4 (Zarr v2) and 0.5 (Zarr v3), in a folder or a zip file, and plain Zarr arrays."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path, PurePosixPath
-from typing import Any, Self
-
-import numpy as np
-import tensorstore as ts
+from dataclasses import dataclass
+from pathlib import Path
 
 from biosegment.errors import BiosegmentError, InvalidArgument
-from biosegment.volume import Index, VoxelSize
-from biosegment_datastore.formats.scale import nanometres, voxel_size_of
-from biosegment_datastore.formats.source import SourceOptions, Voxels, check_image, slab_planes, unreadable
+from biosegment.volume import VoxelSize
+from biosegment_datastore.formats.array import ArraySource
+from biosegment_datastore.formats.chunk_row import chunked_source
+from biosegment_datastore.formats.omezarr_metadata import Multiscale, Node, below, multiscale_of, node_at
+from biosegment_datastore.formats.selection import select
+from biosegment_datastore.formats.source import SourceOptions, unreadable
+from biosegment_datastore.formats.tensors import Container, Folder, Zip, open_tensors
 
-_MAX_JSON_BYTES = 16 << 20
+_NODES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+_SHOWN = 20
+DAMAGED = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError)
+"""What reading metadata of somebody else's may raise."""
 
 
-class OmeZarrSource:
-    """A `VolumeSource`; made by `open_source`."""
+@dataclass(frozen=True, slots=True)
+class FoundArray:
+    """The array that is meant.
 
-    def __init__(self, name: str, version: str, array: Any, voxel_size: VoxelSize | None) -> None:
-        self._name, self._array = name, array
-        self.format = f"OME-Zarr {version}"
-        self.shape = Index(*(int(size) for size in array.shape))
-        self.dtype: np.dtype[Any] = np.dtype(array.dtype.numpy_dtype).newbyteorder("=")
-        self.voxel_size = voxel_size
-        # Whole chunks, so that none is decoded twice.
-        self.slab_planes = slab_planes(
-            self.shape, self.dtype, int(array.chunk_layout.read_chunk.shape[0] or 1)
-        )
+    Attributes:
+        node: Of the array.
+        format: For people.
+        axes: One letter each, or '' when nobody says.
+        voxel_size: None when nobody says.
+    """
 
-    def read_slab(self, start: int, stop: int) -> Voxels:
-        try:
-            slab = self._array[start:stop].read(order="C").result()
-        except ValueError as error:
-            raise unreadable(
-                self._name, f"slices {start} to {stop} do not decode ({_status(error)})"
-            ) from error
-        return np.ascontiguousarray(slab, self.dtype)
-
-    def close(self) -> None:
-        """Nothing is held open between calls."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    node: Node
+    format: str
+    axes: str
+    voxel_size: VoxelSize | None
 
 
 def recognises(path: Path, head: bytes) -> bool:
-    """Whether a folder looks like a Zarr group or array of either version."""
-    return any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray"))
+    """Whether it is a Zarr group or array of either version: a folder, or a zip file of one."""
+    if head:
+        return head.startswith(b"PK\x03\x04") and _is_zipped(path)
+    return any((path / name).is_file() for name in _NODES)
 
 
-def open_source(folder: Path, options: SourceOptions) -> OmeZarrSource:
-    """Open the full resolution of the first image of an OME-Zarr folder.
+def open_source(path: Path, options: SourceOptions) -> ArraySource:
+    """Open one array: the full resolution of the only image, or what `dataset` names.
+
+    `dataset` is the path of a level ('1'), of another image below the root ('labels/cells', '0'), or of any array.
 
     Raises:
-        InvalidArgument: UNREADABLE_FILE, NOT_A_VOLUME, BAD_DTYPE or IMAGE_TOO_LARGE.
+        InvalidArgument: UNREADABLE_FILE, DATASET_MISSING, NO_DATASET, NOT_A_VOLUME, BAD_AXES, BAD_DTYPE,
+            IMAGE_TOO_LARGE, and what is wrong with `channel` and `time_point`.
     """
+    container: Container = Folder(path) if path.is_dir() else Zip(path)
     try:
-        version, multiscale = _multiscale(folder)
-        axes = _axes(multiscale)
-        dataset = multiscale["datasets"][0]
-        path = _inside(folder, str(dataset["path"]))
-        sizes = _voxel_sizes(axes, multiscale, dataset)
+        found = find_array(container, options.dataset.strip("/"))
     except BiosegmentError:
         raise
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise unreadable(folder.name, f"its OME-Zarr metadata is missing or damaged ({error!r})") from error
-    driver = "zarr3" if (path / "zarr.json").is_file() else "zarr"
-    spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{path}/"}}
-    try:
-        array = ts.open(spec, open=True, read=True).result()
-    except ValueError as error:
+    except DAMAGED as error:
         raise unreadable(
-            folder.name, f"array {dataset['path']!r} does not open ({_status(error)})"
+            path.name, f"its OME-Zarr metadata is missing or damaged ({type(error).__name__}: {error})"
         ) from error
-    array = _zyx(folder.name, array, [str(axis["name"]) for axis in axes])
-    kind = np.dtype(array.dtype.numpy_dtype)
-    check_image(folder.name, Index(*(int(size) for size in array.shape)), kind)
-    return OmeZarrSource(folder.name, version, array, sizes)
+    driver = "zarr3" if found.node.zarr_format == 3 else "zarr"
+    tensors = open_tensors(container, found.node.key, driver)
+    if found.axes and len(found.axes) != len(tensors.shape):
+        raise unreadable(path.name, f"it names {len(found.axes)} axes for an array of {len(tensors.shape)}")
+    selection = select(path.name, found.axes, tensors.shape, options)
+    return chunked_source(
+        path.name, found.format, tensors, selection, tensors.chunks, found.voxel_size, options
+    )
 
 
-def _multiscale(folder: Path) -> tuple[str, dict[str, Any]]:
-    if (folder / "zarr.json").is_file():
-        attributes = _json(folder / "zarr.json").get("attributes", {})
-        ome = attributes.get("ome", attributes)
-    else:
-        ome = _json(folder / ".zattrs")
-    multiscale = ome["multiscales"][0]
-    return str(ome.get("version") or multiscale.get("version") or "0.4"), multiscale
+def find_array(container: Container, wanted: str) -> FoundArray:
+    """The array that a path below the root names; '' for the only image or array there is.
 
-
-def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _MAX_JSON_BYTES:
-        raise ValueError(f"{path.name} is larger than {_MAX_JSON_BYTES} bytes")
-    document = json.loads(path.read_bytes())
-    if not isinstance(document, dict):
-        raise ValueError(f"{path.name} is no JSON object")
-    return document
-
-
-def _axes(multiscale: dict[str, Any]) -> list[dict[str, Any]]:
-    """Axes as objects; version 0.3 has names only."""
-    return [{"name": axis} if isinstance(axis, str) else dict(axis) for axis in multiscale["axes"]]
-
-
-def _inside(folder: Path, path: str) -> Path:
-    parts = PurePosixPath(path).parts
-    place = folder.joinpath(*parts).resolve()
-    if path.startswith("/") or ".." in parts or not place.is_relative_to(folder.resolve()):
-        raise InvalidArgument("UNREADABLE_FILE", f"{folder.name!r} refers to {path!r}, outside of itself")
-    return place
-
-
-def _voxel_sizes(
-    axes: list[dict[str, Any]], multiscale: dict[str, Any], dataset: dict[str, Any]
-) -> VoxelSize | None:
-    scale = [1.0] * len(axes)
-    known = False
-    for transformations in (
-        dataset.get("coordinateTransformations", []),
-        multiscale.get("coordinateTransformations", []),
-    ):
-        for transformation in transformations:
-            if transformation.get("type") == "scale":
-                scale = [a * float(b) for a, b in zip(scale, transformation["scale"], strict=True)]
-                known = True
-    edges = {
-        str(axis["name"]): nanometres(size, axis.get("unit")) for axis, size in zip(axes, scale, strict=True)
-    }
-    return voxel_size_of(edges.get("z"), edges.get("y"), edges.get("x")) if known else None
-
-
-def _zyx(name: str, array: Any, axes: list[str]) -> Any:
-    if len(axes) != len(array.shape):
-        raise unreadable(name, f"it names {len(axes)} axes for an array of {len(array.shape)}")
-    extra = [number for number, axis in enumerate(axes) if axis not in "zyx"]
-    if sorted(axis for axis in axes if axis in "zyx") != ["x", "y", "z"] or any(
-        array.shape[n] > 1 for n in extra
-    ):
+    Raises:
+        InvalidArgument: UNREADABLE_FILE, DATASET_MISSING, NO_DATASET.
+        OSError, ValueError, KeyError, IndexError, TypeError, AttributeError: Its metadata are damaged.
+    """
+    node = node_at(container, wanted)
+    if node is None:
         raise InvalidArgument(
-            "NOT_A_VOLUME",
-            f"{name!r} has the axes {', '.join(axes)} of shape {tuple(array.shape)}: a volume needs z, y "
-            "and x, and one channel and one time at most",
+            "NO_DATASET",
+            f"{container.name!r} has no image or array {wanted!r}; it has {_listed(container, '') or 'none'}",
         )
-    picked = array[tuple(0 if number in extra else slice(None) for number in range(len(axes)))]
-    left = [axis for axis in axes if axis in "zyx"]
-    return picked.transpose([left.index(axis) for axis in "zyx"])
+    image = multiscale_of(node)
+    if image is not None:
+        return _level_of(container, image, image.levels[0].path)
+    if node.is_array:
+        owner = _owner(container, wanted)
+        return owner or FoundArray(node, f"Zarr v{node.zarr_format}", node.axes, None)
+    nodes = below(container, wanted)
+    if len(nodes) == 1:
+        return find_array(container, nodes[0].key)
+    if not nodes:
+        raise InvalidArgument("NO_DATASET", f"{container.name!r} holds no image and no array")
+    raise InvalidArgument(
+        "DATASET_MISSING",
+        f"{container.name!r} holds several images: say which with `dataset`; it has {_listed(container, wanted)}",
+    )
 
 
-def _status(error: ValueError) -> str:
-    """The engine's status alone; its message holds paths of the server."""
-    return str(error).partition(":")[0]
+def _level_of(container: Container, image: Multiscale, path: str) -> FoundArray:
+    level = next(level for level in image.levels if level.path == path)
+    key = f"{image.key}/{path}".lstrip("/")
+    node = node_at(container, key)
+    if node is None or not node.is_array:
+        raise unreadable(container.name, f"its array {key!r} is missing")
+    return FoundArray(node, f"OME-Zarr {image.version}", image.axes, image.voxel_size(level))
+
+
+def _owner(container: Container, key: str) -> FoundArray | None:
+    """The array as a level of the image that it belongs to."""
+    parts = key.split("/")
+    for count in range(len(parts) - 1, -1, -1):
+        group = node_at(container, "/".join(parts[:count]))
+        image = multiscale_of(group) if group is not None else None
+        path = "/".join(parts[count:])
+        if image is not None and any(level.path == path for level in image.levels):
+            return _level_of(container, image, path)
+    return None
+
+
+def _listed(container: Container, key: str) -> str:
+    names = [repr(node.key) for node in below(container, key)]
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _is_zipped(path: Path) -> bool:
+    try:
+        archive = Zip(path)
+        return node_at(archive, "") is not None
+    except (BiosegmentError, *DAMAGED):
+        return False

@@ -1,0 +1,219 @@
+"""Folders and zip files of chunks (Zarr, N5, precomputed ...), read through tensorstore and never beyond their root."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+
+from biosegment.errors import InvalidArgument
+from biosegment_datastore.formats.source import Voxels, unreadable
+
+_MAX_JSON_BYTES = 16 << 20
+_MAX_ENTRY_BYTES = 2 << 30
+
+# Nothing is cached: every chunk is read once.
+_CONTEXT = {"cache_pool": {"total_bytes_limit": 0}}
+
+
+class Container(Protocol):
+    """Somebody's tree of metadata and chunks. Keys are relative, with '/' between the parts; '' is the root."""
+
+    @property
+    def name(self) -> str: ...
+
+    def json(self, key: str) -> dict[str, Any] | None:
+        """The JSON object at a key; None when there is none.
+
+        Raises:
+            ValueError: It is no JSON object, or too large.
+            InvalidArgument: UNREADABLE_FILE when the key leads out of the root.
+        """
+
+    def folders(self, key: str) -> Sequence[str]:
+        """Names of the folders in a folder, sorted."""
+
+    def kvstore(self, key: str) -> dict[str, Any]:
+        """Tensorstore's description of the place below a key; errors as of `json`."""
+
+    def require_sound(self, key: str) -> None:
+        """Look at everything below a key.
+
+        Raises:
+            InvalidArgument: UNREADABLE_FILE when something there leads out of the root, or unpacks to too much.
+        """
+
+
+class Folder:
+    """A `Container` on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._root = path.resolve()
+        self.name = path.name
+
+    def place(self, key: str) -> Path:
+        """Where a key is, symbolic links resolved; InvalidArgument UNREADABLE_FILE when that is not below the root."""
+        try:
+            place = self._root.joinpath(*_parts(self.name, key)).resolve()
+        except (OSError, RuntimeError) as error:
+            raise unreadable(self.name, f"{key!r} in it cannot be found") from error
+        if not place.is_relative_to(self._root):
+            raise _leads_out(self.name, key)
+        return place
+
+    def json(self, key: str) -> dict[str, Any] | None:
+        place = self.place(key)
+        if not place.is_file():
+            return None
+        with place.open("rb") as file:
+            return _parsed(key, file.read(_MAX_JSON_BYTES + 1))
+
+    def folders(self, key: str) -> Sequence[str]:
+        place = self.place(key)
+        if not place.is_dir():
+            return ()
+        with os.scandir(place) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+
+    def kvstore(self, key: str) -> dict[str, Any]:
+        return {"driver": "file", "path": f"{self.place(key)}/"}
+
+    def require_sound(self, key: str) -> None:
+        queue = [self.place(key)]
+        while queue:
+            with os.scandir(queue.pop()) as entries:
+                for entry in entries:
+                    if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self._root):
+                        raise _leads_out(self.name, os.path.relpath(entry.path, self._root))
+                    if entry.is_dir(follow_symlinks=False):
+                        queue.append(Path(entry.path))
+
+
+class Zip:
+    """A `Container` in a zip file, which may hold everything in one folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.name = path.resolve(), path.name
+        try:
+            with zipfile.ZipFile(path) as file:
+                self._entries = {entry.filename: entry for entry in file.infolist() if not entry.is_dir()}
+        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise unreadable(path.name, f"its list of files is damaged ({error})") from error
+        tops = {name.partition("/")[0] for name in self._entries if "/" in name}
+        in_folder = len(tops) == 1 and all("/" in name for name in self._entries)
+        self._top = f"{next(iter(tops))}/" if in_folder else ""
+
+    def json(self, key: str) -> dict[str, Any] | None:
+        name = self._top + "/".join(_parts(self.name, key))
+        if name not in self._entries:
+            return None
+        try:
+            with zipfile.ZipFile(self._path) as archive, archive.open(name) as file:
+                return _parsed(key, file.read(_MAX_JSON_BYTES + 1))
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+            raise ValueError(f"{key} does not unpack ({error})") from error
+
+    def folders(self, key: str) -> Sequence[str]:
+        top = "/".join([*_parts(self.name, key), ""]) if key else ""
+        below = (
+            name.removeprefix(self._top + top) for name in self._entries if name.startswith(self._top + top)
+        )
+        return sorted({name.partition("/")[0] for name in below if "/" in name})
+
+    def kvstore(self, key: str) -> dict[str, Any]:
+        path = self._top + "".join(f"{part}/" for part in _parts(self.name, key))
+        return {"driver": "zip", "base": {"driver": "file", "path": str(self._path)}, "path": path}
+
+    def require_sound(self, key: str) -> None:
+        for name, entry in self._entries.items():
+            # Only packed entries can be larger than the file is.
+            if entry.compress_type != zipfile.ZIP_STORED and entry.file_size > _MAX_ENTRY_BYTES:
+                raise unreadable(self.name, f"{name[:200]!r} in it unpacks to {entry.file_size} bytes")
+
+
+class Tensors:
+    """An open array; indexed like NumPy's, gives arrays in native byte order.
+
+    Attributes:
+        shape: Along the axes of the file.
+        chunks: What is decoded at once.
+    """
+
+    def __init__(self, name: str, store: Any, chunks: tuple[int, ...] | None = None) -> None:
+        self._name, self._store = name, store
+        self.dtype: np.dtype[Any] = np.dtype(store.dtype.numpy_dtype).newbyteorder("=")
+        self.shape = tuple(int(size) for size in store.shape)
+        layout = store.chunk_layout.read_chunk.shape
+        self.chunks = chunks or tuple(
+            int(chunk or size) for chunk, size in zip(layout or self.shape, self.shape, strict=True)
+        )
+
+    def __getitem__(self, index: Any) -> Voxels:
+        try:
+            voxels: Voxels = self._store[index].read(order="C").result()
+        except ValueError as error:
+            raise unreadable(self._name, f"voxels {index} do not decode ({status(error)})") from None
+        return voxels
+
+    def part(self, index: tuple[slice, ...]) -> Tensors:
+        """A box of it, whose origin becomes 0."""
+        import tensorstore as ts
+
+        return Tensors(self._name, self._store[index][ts.d[:].translate_to[0]], self.chunks)
+
+
+def open_tensors(
+    container: Container, key: str, driver: str, axes: Sequence[int] | None = None, **spec: Any
+) -> Tensors:
+    """Open an array for reading.
+
+    Args:
+        container: Where it is.
+        key: Of the array, or of what the driver calls its root.
+        driver: Of tensorstore.
+        axes: Order in which the array's axes are wanted; as they are by default. Their origin becomes 0.
+        spec: More for the driver.
+
+    Raises:
+        InvalidArgument: UNREADABLE_FILE.
+    """
+    import tensorstore as ts
+
+    container.require_sound(key)
+    whole = {"driver": driver, "kvstore": container.kvstore(key), "context": _CONTEXT, **spec}
+    try:
+        store = ts.open(whole, open=True, read=True).result()
+    except ValueError as error:
+        raise unreadable(container.name, f"its array {key!r} does not open ({status(error)})") from None
+    store = store[ts.d[:].translate_to[0]]
+    return Tensors(container.name, store if axes is None else store.transpose(list(axes)))
+
+
+def status(error: ValueError) -> str:
+    """The engine's status alone; its message holds paths of the server."""
+    return str(error).partition(":")[0]
+
+
+def _parts(name: str, key: str) -> tuple[str, ...]:
+    parts = PurePosixPath(key).parts
+    if key.startswith("/") or ".." in parts or "\0" in key or "\\" in key or "://" in key:
+        raise _leads_out(name, key)
+    return parts
+
+
+def _leads_out(name: str, key: str) -> InvalidArgument:
+    return InvalidArgument("UNREADABLE_FILE", f"{name!r} refers to {key!r}, outside of itself")
+
+
+def _parsed(key: str, data: bytes) -> dict[str, Any]:
+    if len(data) > _MAX_JSON_BYTES:
+        raise ValueError(f"{key} is larger than {_MAX_JSON_BYTES} bytes")
+    document = json.loads(data)
+    if not isinstance(document, dict):
+        raise ValueError(f"{key} is no JSON object")
+    return document

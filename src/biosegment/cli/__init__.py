@@ -10,7 +10,7 @@ import click
 import typer
 
 import biosegment
-from biosegment.cli import job, platform, project, sample, user
+from biosegment.cli import backup, job, platform, project, sample, user
 from biosegment.cli.output import notes
 from biosegment.errors import BiosegmentError
 
@@ -44,6 +44,7 @@ app.command("gc")(platform.collect_garbage)
 app.command("train")(job.train)
 app.command("predict")(job.predict)
 app.command("export")(job.export)
+app.command("restore")(backup.restore)
 app.add_typer(project.project, name="project")
 app.add_typer(project.volume, name="volume")
 app.add_typer(sample.sample, name="sample")
@@ -53,6 +54,7 @@ app.add_typer(job.job, name="job")
 app.add_typer(user.user, name="user")
 app.add_typer(user.token, name="token")
 app.add_typer(platform.keys, name="keys")
+app.add_typer(backup.backup, name="backup")
 
 
 def main() -> None:

@@ -80,13 +80,27 @@ class Caller:
         request = datastore_pb2.ReadRegionRequest(name=name, level=level)
         if region is not None:
             request.region.CopyFrom(region_to_proto(region))
-        data, header = bytearray(), None
+        names = {
+            1: "uint8",
+            2: "int8",
+            3: "uint16",
+            4: "int16",
+            5: "uint32",
+            6: "uint64",
+            7: "float16",
+            8: "float32",
+        }
+        pieces, header = {}, None
         async for answer in self.datastore.ReadRegion(request):
             header = header or answer.chunk.header
-            assert answer.chunk.offset == len(data)
-            data += answer.chunk.data
+            assert answer.chunk.offset not in pieces
+            pieces[answer.chunk.offset] = answer.chunk.data
         assert header is not None
-        names = {1: "uint8", 3: "uint16", 7: "float16", 8: "float32"}
+        # In any order, but every byte once: put in order there is no gap.
+        data = bytearray()
+        for offset in sorted(pieces):
+            assert offset == len(data)
+            data += pieces[offset]
         shape = (header.shape.z, header.shape.y, header.shape.x)
         return np.frombuffer(bytes(data), names[header.data_type]).reshape(shape)
 
@@ -99,10 +113,16 @@ class Caller:
         request = annotation_pb2.CommitAnnotationRequest(
             parent=volume,
             annotation=annotation_pb2.Annotation(region=region_to_proto(region), **options),
-            labels=np.asarray(labels, np.uint8).tobytes(),
+            labels=_as_sent(labels).tobytes(),
             **outer,
         )
         return (await self.annotations.CommitAnnotation(request)).annotation
+
+
+def _as_sent(labels: Any) -> Any:
+    """Instance ids as they are, everything else as class values."""
+    array = np.asarray(labels)
+    return array if array.dtype == np.uint32 else array.astype(np.uint8)
 
 
 @dataclass

@@ -7,6 +7,7 @@ import hashlib
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +16,25 @@ from biosegment.errors import FailedPrecondition, Internal, InvalidArgument
 from biosegment.volume import BACKGROUND, FIRST_CLASS, NOT_ANNOTATED, Region
 
 Labels = npt.NDArray[np.uint8]
+Ids = npt.NDArray[np.uint32]
+"""Instance ids: 0 leaves a voxel as it is, `NO_INSTANCE` says that no object of the class is there."""
 
+NO_INSTANCE = 0xFFFFFFFF
 MAX_VOXELS = 64 << 20
 MAX_SENT_BYTES = 4 << 20
-_BLOCK_MAGIC = b"BSL1"
+_BLOCK_TYPES = {b"BSL1": np.dtype(np.uint8), b"BSI1": np.dtype("<u4")}
+_BLOCK_MAGICS = {data_type: magic for magic, data_type in _BLOCK_TYPES.items()}
 
 
 class AnnotationKind(enum.StrEnum):
     DENSE = "dense"
     SCRIBBLES = "scribbles"
+    INSTANCES = "instances"
+
+    @property
+    def data_type(self) -> np.dtype[Any]:
+        """Of the labels: uint8 class values, or uint32 ids, little-endian."""
+        return _BLOCK_TYPES[b"BSI1" if self is AnnotationKind.INSTANCES else b"BSL1"]
 
 
 class AnnotationState(enum.StrEnum):
@@ -67,7 +78,7 @@ class Annotation:
         sequence: Place in the project's order of records.
         key: Of its label block in the object storage.
         labels_sha256: Of the decoded labels, hexadecimal.
-        voxel_counts: Voxels by class value, 0 left out.
+        voxel_counts: Voxels by class value, 0 left out; of instances, too, by the class that they are of.
     """
 
     project_id: str
@@ -138,17 +149,30 @@ class Lease:
             )
 
 
-def complete_scope(scope: Collection[int], class_values: Collection[int]) -> tuple[int, ...]:
-    """The classes that were looked for; InvalidArgument UNKNOWN_CLASS when the project lacks one."""
+def complete_scope(
+    scope: Collection[int], class_values: Collection[int], kind: AnnotationKind = AnnotationKind.DENSE
+) -> tuple[int, ...]:
+    """The classes that were looked for.
+
+    Raises:
+        InvalidArgument: UNKNOWN_CLASS when the project lacks one; BAD_SCOPE unless instances are of one class.
+    """
     if unknown := set(scope) - set(class_values):
         raise InvalidArgument(
             "UNKNOWN_CLASS", f"class_scope holds {sorted(unknown)}; the project has {sorted(class_values)}"
         )
-    return tuple(sorted(set(scope))) or tuple(sorted(class_values))
+    complete = tuple(sorted(set(scope))) or tuple(sorted(class_values))
+    if kind is AnnotationKind.INSTANCES and len(complete) != 1:
+        raise InvalidArgument(
+            "BAD_SCOPE", f"instances are of exactly one class; class_scope has {list(complete)}, send one"
+        )
+    return complete
 
 
-def decode_labels(data: bytes, is_zlib: bool, region: Region) -> Labels:
-    """Turn what was sent into an array of the region's shape.
+def decode_labels(
+    data: bytes, is_zlib: bool, region: Region, kind: AnnotationKind = AnnotationKind.DENSE
+) -> Labels | Ids:
+    """Turn what was sent into an array of the region's shape: uint8 class values, or uint32 ids of instances.
 
     Raises:
         InvalidArgument: REGION_TOO_LARGE, LABELS_TOO_LARGE, BAD_LABELS_ENCODING, LABELS_WRONG_SIZE.
@@ -162,14 +186,16 @@ def decode_labels(data: bytes, is_zlib: bool, region: Region) -> Labels:
         raise InvalidArgument(
             "LABELS_TOO_LARGE", f"labels are {len(data)} bytes; compress or split them to {MAX_SENT_BYTES}"
         )
+    size = region.size * kind.data_type.itemsize
     if is_zlib:
-        data = _inflate(data, region.size)
-    if len(data) != region.size:
+        data = _inflate(data, size)
+    if len(data) != size:
         raise InvalidArgument(
             "LABELS_WRONG_SIZE",
-            f"region {region} has {region.size} voxels, the labels {len(data)}; one byte per voxel is needed",
+            f"region {region} has {region.size} voxels of {kind.data_type.itemsize} bytes for kind {kind}; "
+            f"{size} bytes are needed, not {len(data)}",
         )
-    return np.frombuffer(data, np.uint8).reshape(region.shape)
+    return np.frombuffer(data, kind.data_type).reshape(region.shape)
 
 
 def _inflate(data: bytes, size: int) -> bytes:
@@ -186,9 +212,9 @@ def _inflate(data: bytes, size: int) -> bytes:
     return decoded
 
 
-def count_labels(labels: Labels, scope: Collection[int]) -> dict[int, int]:
-    """Voxels by value, 0 left out; InvalidArgument UNKNOWN_CLASS for values outside of the scope."""
-    counts = np.bincount(labels.reshape(-1), minlength=256)
+def count_labels(labels: Labels | Ids, scope: Collection[int]) -> dict[int, int]:
+    """Voxels by class value, 0 left out; InvalidArgument UNKNOWN_CLASS for values outside of the scope."""
+    counts = np.bincount(class_labels(labels, scope).reshape(-1), minlength=256)
     present = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     if unknown := set(present) - {NOT_ANNOTATED, BACKGROUND, *scope}:
         raise InvalidArgument(
@@ -199,10 +225,27 @@ def count_labels(labels: Labels, scope: Collection[int]) -> dict[int, int]:
     return present
 
 
-def encode_block(labels: Labels) -> bytes:
-    """The label block as it is stored: magic, SHA-256 of the decoded labels, zlib stream."""
+def class_labels(labels: Labels | Ids, scope: Collection[int]) -> Labels:
+    """What labels say in class values; instances are of the only class in their scope."""
+    if labels.dtype == np.uint8:
+        return labels.view(np.uint8)
+    (value,) = scope
+    classes = np.full(labels.shape, value, np.uint8)
+    classes[labels == 0] = NOT_ANNOTATED
+    classes[labels == NO_INSTANCE] = BACKGROUND
+    return classes
+
+
+def encode_block(labels: Labels | Ids, stream: bytes = b"") -> bytes:
+    """The label block as it is stored: magic by type, SHA-256 of the decoded labels, zlib stream.
+
+    Args:
+        labels: (z, y, x).
+        stream: The same labels as a zlib stream, when there is one already.
+    """
     raw = np.ascontiguousarray(labels).tobytes()
-    return _BLOCK_MAGIC + hashlib.sha256(raw).digest() + zlib.compress(raw, 6)
+    magic = _BLOCK_MAGICS[labels.dtype]
+    return magic + hashlib.sha256(raw).digest() + (stream or zlib.compress(raw, 6))
 
 
 def block_stream(block: bytes) -> bytes:
@@ -210,33 +253,35 @@ def block_stream(block: bytes) -> bytes:
     return block[36:]
 
 
-def decode_block(block: bytes, annotation: Annotation) -> Labels:
+def decode_block(block: bytes, annotation: Annotation) -> Labels | Ids:
     """Labels of a stored block; Internal ANNOTATION_CORRUPT when it is not what the record says."""
     return decode_labels_block(block, annotation.labels_sha256, annotation.region, annotation.name)
 
 
-def decode_labels_block(block: bytes, sha256: str, region: Region, name: str) -> Labels:
+def decode_labels_block(block: bytes, sha256: str, region: Region, name: str) -> Labels | Ids:
     """Labels of a stored block with this checksum; Internal ANNOTATION_CORRUPT."""
+    data_type = _BLOCK_TYPES.get(block[:4])
     try:
         raw = zlib.decompress(block_stream(block))
     except zlib.error as error:
         raise _corrupt(name) from error
     digest = hashlib.sha256(raw).digest()
-    if block[:4] != _BLOCK_MAGIC or block[4:36] != digest or digest.hex() != sha256:
+    if data_type is None or block[4:36] != digest or digest.hex() != sha256:
         raise _corrupt(name)
-    return np.frombuffer(raw, np.uint8).reshape(region.shape)
+    return np.frombuffer(raw, data_type).reshape(region.shape)
 
 
 def _corrupt(name: str) -> Internal:
     return Internal("ANNOTATION_CORRUPT", f"the label block of {name} is damaged; restore it from a backup")
 
 
-def overlay(below: Labels, labels: Labels, scope: Collection[int]) -> None:
-    """Lay `labels` upon `below`, in place.
+def overlay(below: Labels, labels: Labels | Ids, scope: Collection[int]) -> None:
+    """Lay `labels` upon `below`, in place; those of instances as the class that they are of.
 
     Voxels that were not annotated stay. 'None of the scope's classes' says nothing about a class outside the scope, so
     that such a class stays too. Applying a run of blocks twice gives what applying it once gives.
     """
+    values = class_labels(labels, scope)
     foreign = (below >= FIRST_CLASS) & ~np.isin(below, list(scope))
-    keep = (labels == NOT_ANNOTATED) | ((labels == BACKGROUND) & foreign)
-    np.copyto(below, labels, where=~keep)
+    keep = (values == NOT_ANNOTATED) | ((values == BACKGROUND) & foreign)
+    np.copyto(below, values, where=~keep)

@@ -17,20 +17,26 @@ from biosegment.jobs.servicer import JOB_SERVICE, JobServicer
 from biosegment.rpc.server import RpcServer
 from biosegment.storage.arrays import Arrays
 from biosegment.storage.objects import Objects, open_objects
+from biosegment_datastore.admission import Admission
 from biosegment_datastore.annotation_service import AnnotationService
 from biosegment_datastore.annotation_servicer import ANNOTATION_SERVICE, AnnotationServicer
 from biosegment_datastore.collector import Collector
+from biosegment_datastore.commit_service import CommitService
 from biosegment_datastore.datastore_servicer import DATASTORE_SERVICE, DatastoreServicer
+from biosegment_datastore.draft_service import DraftService
 from biosegment_datastore.expiring import CachedMemberships
 from biosegment_datastore.export_job import ExportJob
 from biosegment_datastore.garbage_service import GarbageService
 from biosegment_datastore.import_job import ImportJob
 from biosegment_datastore.layer_service import LayerService
+from biosegment_datastore.leasing import LeaseVerifier
 from biosegment_datastore.project_service import ProjectService
 from biosegment_datastore.projector import Projector
 from biosegment_datastore.reading import OpenArrays
 from biosegment_datastore.settings import SERVICE, DatastoreSettings
 from biosegment_datastore.sql_annotation import SqlAnnotations
+from biosegment_datastore.sql_commit import SqlCommits
+from biosegment_datastore.sql_draft import SqlDrafts
 from biosegment_datastore.sql_layer import SqlLayers
 from biosegment_datastore.sql_project import SqlProjects
 from biosegment_datastore.sql_projection import SqlProjections
@@ -68,6 +74,8 @@ class _Repositories:
         self.volumes = SqlVolumes(database)
         self.layers = SqlLayers(database)
         self.annotations = SqlAnnotations(database)
+        self.commits = SqlCommits(database)
+        self.drafts = SqlDrafts(database)
         self.projections = SqlProjections(database)
         self.transfers = SqlTransfers(database)
         self.garbage = SqlGarbage(database)
@@ -86,6 +94,7 @@ async def build(settings: DatastoreSettings) -> Datastore:
     database = Database.open(settings.database_url)
     rows, arrays = _Repositories(database), Arrays(settings)
     open_arrays = OpenArrays(arrays)
+    admission = Admission(settings.read_memory_bytes)
     memberships = CachedMemberships(rows.projects)
     authorizer = Authorizer(memberships)
     projector = Projector(
@@ -109,6 +118,7 @@ async def build(settings: DatastoreSettings) -> Datastore:
         open_arrays,
         projector,
         settings.max_region_bytes,
+        admission,
     )
     collector = Collector(
         rows.garbage,
@@ -122,7 +132,7 @@ async def build(settings: DatastoreSettings) -> Datastore:
     )
     datastore_servicer = DatastoreServicer(
         ProjectService(rows.projects, authorizer, memberships),
-        VolumeService(rows.volumes, authorizer, open_arrays, objects, settings.max_region_bytes),
+        VolumeService(rows.volumes, authorizer, open_arrays, objects, settings.max_region_bytes, admission),
         layers,
         TransferService(
             rows.transfers,
@@ -136,13 +146,17 @@ async def build(settings: DatastoreSettings) -> Datastore:
         settings.object_store_url,
     )
     annotations = AnnotationService(
-        rows.annotations, rows.projects, rows.volumes, authorizer, objects, verifier, projector
+        rows.annotations, rows.projects, rows.volumes, authorizer, objects, projector
     )
+    commits = CommitService(rows.commits, authorizer, objects, LeaseVerifier(verifier), projector)
+    drafts = DraftService(rows.drafts, rows.projects, rows.volumes, authorizer, objects, settings.max_drafts)
     kinds, runner = _jobs(settings, rows, objects, projector)
     server = RpcServer(settings.listen, verifier, allow_insecure_listen=settings.allow_insecure_listen)
     server.add(add_DatastoreServiceServicer_to_server, datastore_servicer, DATASTORE_SERVICE)
     server.add(
-        add_AnnotationServiceServicer_to_server, AnnotationServicer(annotations, layers), ANNOTATION_SERVICE
+        add_AnnotationServiceServicer_to_server,
+        AnnotationServicer(annotations, commits, drafts, layers),
+        ANNOTATION_SERVICE,
     )
     server.add(
         add_JobServiceServicer_to_server, JobServicer(JobService(rows.jobs, authorizer, kinds)), JOB_SERVICE

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from biosegment.api.datastore.v1alpha1 import annotation_pb2 as pb
-from biosegment.errors import InvalidArgument, Unimplemented
+from biosegment.errors import InvalidArgument
 from biosegment.rpc.geometry import region_from_proto, region_to_proto
 from biosegment_datastore.annotation import (
     Action,
@@ -17,10 +17,12 @@ from biosegment_datastore.annotation import (
     Record,
 )
 from biosegment_datastore.convert import timestamp
+from biosegment_datastore.draft import Draft
 
 _KINDS: Final = {
     AnnotationKind.DENSE: pb.Annotation.KIND_DENSE,
     AnnotationKind.SCRIBBLES: pb.Annotation.KIND_SCRIBBLES,
+    AnnotationKind.INSTANCES: pb.Annotation.KIND_INSTANCES,
 }
 _STATES: Final = {
     AnnotationState.PENDING: pb.Annotation.STATE_PENDING,
@@ -31,11 +33,7 @@ _STATES: Final = {
 
 
 def new_annotation_from_proto(message: pb.Annotation) -> NewAnnotation:
-    """Raises InvalidArgument BAD_KIND or BAD_REGION, Unimplemented for instances."""
-    if message.kind == pb.Annotation.KIND_INSTANCES:
-        raise Unimplemented(
-            "KIND_INSTANCES", "annotations of instances are not in this release; send class values"
-        )
+    """Raises InvalidArgument BAD_KIND or BAD_REGION."""
     kinds = {number: kind for kind, number in _KINDS.items()}
     if message.kind not in kinds:
         raise InvalidArgument(
@@ -87,6 +85,25 @@ def annotation_to_proto(annotation: Annotation) -> pb.Annotation:
         review_comment=annotation.review_comment,
         voxel_counts=annotation.voxel_counts,
         comment=annotation.comment,
+    )
+
+
+def draft_to_proto(draft: Draft) -> pb.Draft:
+    content = draft.content
+    return pb.Draft(
+        name=draft.name,
+        annotation=pb.Annotation(
+            region=region_to_proto(content.region),
+            kind=_KINDS[content.kind],
+            class_scope=content.class_scope,
+            sample=content.sample,
+            work_time_s=content.work_time_s,
+            comment=content.comment,
+        ),
+        base_sequence=draft.base_sequence,
+        author=draft.author,
+        update_time=timestamp(draft.update_time_us),
+        etag=draft.etag,
     )
 
 

@@ -23,7 +23,7 @@ from biosegment.storage.arrays import Array, Arrays
 from biosegment.storage.layout import ArrayLayout
 from biosegment.storage.objects import Objects
 from biosegment.volume import Index, Region
-from biosegment_datastore.annotation import Action, Annotation, Labels, Record, decode_block, overlay
+from biosegment_datastore.annotation import Action, Annotation, Ids, Labels, Record, decode_block, overlay
 from biosegment_datastore.layer import ANNOTATIONS_LAYER, Layer
 from biosegment_datastore.reading import OpenArrays
 from biosegment_datastore.request import Request
@@ -253,7 +253,7 @@ class Projector:
                 await asyncio.to_thread(_overlay_part, fresh, region, labels, annotation, shared)
         await array.write_async(region, fresh)
 
-    async def _labels(self, annotation: Annotation) -> Labels:
+    async def _labels(self, annotation: Annotation) -> Labels | Ids:
         block = await self._objects.get(annotation.key)
         return await asyncio.to_thread(decode_block, block, annotation)
 
@@ -272,7 +272,7 @@ class Projector:
 
 
 def _overlay_part(
-    fresh: Labels, region: Region, labels: Labels, annotation: Annotation, shared: Region
+    fresh: Labels, region: Region, labels: Labels | Ids, annotation: Annotation, shared: Region
 ) -> None:
     below = fresh[shared.relative_to(region).slices]
     overlay(below, labels[shared.relative_to(annotation.region).slices], annotation.class_scope)

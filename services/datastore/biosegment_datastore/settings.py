@@ -22,6 +22,8 @@ class DatastoreSettings(ServiceSettings):
     max_upload_bytes: int = 1 << 42
     max_region_bytes: int = 1 << 30
     """Largest region of one ReadRegion or WriteRegion."""
+    read_memory_bytes: int = 256 << 20
+    """Voxels that all ReadRegion streams together hold in memory."""
     import_memory_bytes: int = 8 << 30
     """Address space of the process that parses one file; needs about 2 GB beyond the file's slab."""
     import_timeout_s: float = 7 * 24 * 3600.0
@@ -35,6 +37,8 @@ class DatastoreSettings(ServiceSettings):
     """How often records of other instances are looked for."""
     collect_every_s: float = 60.0
     """How often deleted things are removed from the object storage."""
+    max_drafts: int = 100
+    """Drafts that one person may have in one project."""
     orphan_grace_s: float = 3600.0
     """Label blocks without a record are deleted when they are older."""
 

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from biosegment.database import Database
-from biosegment.errors import Conflict, NotFound
-from biosegment.volume import Index, Region
+from biosegment.errors import NotFound
+from biosegment.volume import Region
 from biosegment_datastore.annotation import (
     HOLDING,
     Action,
@@ -20,13 +20,19 @@ from biosegment_datastore.annotation import (
     AnnotationState,
     Record,
 )
-from biosegment_datastore.clock import now_us
+from biosegment_datastore.annotation_row import (
+    OF_RECORD,
+    RECORD_COLUMNS,
+    annotation_of,
+    overlapping,
+    record_of,
+    record_row,
+)
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.request import Request
+from biosegment_datastore.sql_record import advance, record_time_us, want
 from biosegment_datastore.sql_request import lock_project, remember, replayed, require_volume
-from biosegment_datastore.tables import ANNOTATIONS, PROJECTIONS, PROJECTS, RECORDS
-
-_AXES = "zyx"
+from biosegment_datastore.tables import ANNOTATIONS, RECORDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,37 +51,6 @@ class SqlAnnotations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def replayed(self, project_id: str, request: Request) -> Annotation | None:
-        """The annotation of an earlier request with this id; AlreadyExists REQUEST_ID_REUSED."""
-        async with self._database.read() as connection:
-            earlier = await replayed(connection, request)
-            return None if earlier is None else await _load(connection, project_id, earlier)
-
-    async def commit(self, new: Annotation, base_sequence: int | None, request: Request) -> Annotation:
-        """Store an annotation with the next number, or answer as the same request was answered before.
-
-        Raises:
-            Conflict: BASE_OUTDATED when a record after `base_sequence` overlaps it.
-            AlreadyExists: REQUEST_ID_REUSED.
-            NotFound: PROJECT_NOT_FOUND, VOLUME_NOT_FOUND.
-        """
-        async with self._database.write() as connection:
-            await lock_project(connection, new.project_id)
-            earlier = await replayed(connection, request)
-            if earlier is not None:
-                return await _load(connection, new.project_id, earlier)
-            await require_volume(connection, new.project_id, new.volume_id)
-            if base_sequence is not None:
-                await _require_base(connection, new, base_sequence)
-            sequence = await _next_sequence(connection, new.project_id)
-            stored = replace(new, sequence=sequence)
-            await connection.execute(sa.insert(ANNOTATIONS).values(**_row_of(stored)))
-            await _record(
-                connection, sequence, Change(stored, Action.COMMITTED), stored.author, stored.create_time_us
-            )
-            await remember(connection, request, stored.id)
-        return stored
-
     async def change(
         self,
         project_id: str,
@@ -91,14 +66,18 @@ class SqlAnnotations:
             if await replayed(connection, request) is not None:
                 return present
             made = change(present)
-            sequence = await _next_sequence(connection, project_id)
+            sequence = await advance(connection, project_id)
             after = made.annotation
             await connection.execute(
                 sa.update(ANNOTATIONS)
                 .where(ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.id == annotation_id)
                 .values(state=after.state.value, review_comment=after.review_comment)
             )
-            await _record(connection, sequence, made, author, now_us())
+            now = await record_time_us(connection, project_id)
+            row = record_row(after, sequence, made.action, author, now)
+            row |= {"accepted": made.accepted, "comment": made.comment}
+            await connection.execute(sa.insert(RECORDS).values(**row))
+            await want(connection, project_id, after.volume_id, sequence)
             await remember(connection, request, annotation_id)
         return after
 
@@ -126,7 +105,7 @@ class SqlAnnotations:
         if states:
             query = query.where(ANNOTATIONS.c.state.in_([state.value for state in states]))
         if region is not None:
-            query = query.where(*_overlapping(region))
+            query = overlapping(query, region)
         if sample:
             query = query.where(ANNOTATIONS.c.sample == sample)
         if page.after is not None:
@@ -135,44 +114,57 @@ class SqlAnnotations:
         async with self._database.read() as connection:
             if volume_id:
                 await require_volume(connection, project_id, volume_id)
-            found = [_annotation(row) for row in (await connection.execute(query)).all()]
+            found = [annotation_of(row) for row in (await connection.execute(query)).all()]
         items = found[: page.size]
         return Page(items, page.next_token(items[-1].sequence) if len(found) > page.size else "")
 
     async def holding(
-        self, project_id: str, volume_id: str, region: Region | None = None
+        self, project_id: str, volume_id: str, region: Region | None = None, as_of_us: int | None = None
     ) -> Sequence[Annotation]:
-        """The annotations of a volume that hold, in order; only those that overlap `region` when given."""
-        query = (
-            sa.select(ANNOTATIONS)
-            .where(ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.volume_id == volume_id)
-            .where(ANNOTATIONS.c.state.in_(HOLDING))
-            .order_by(ANNOTATIONS.c.sequence)
-        )
-        if region is not None:
-            query = query.where(*_overlapping(region))
-        async with self._database.read() as connection:
-            return [_annotation(row) for row in (await connection.execute(query)).all()]
+        """The annotations of a volume that hold, or held, in the order in which they are laid upon each other.
 
-    async def records(self, project_id: str, after: int, limit: int, volume_id: str = "") -> Sequence[Record]:
-        """At most `limit` records after number `after`, in order; each with its annotation as it is now."""
+        That is: those of class values in the order of their records, then those of instances. What each says is laid
+        by `overlay`, which takes labels of either kind.
+
+        Args:
+            project_id: Of the project.
+            volume_id: Of the volume.
+            region: Only those that share a voxel with it.
+            as_of_us: A moment, microseconds since 1970: what followed from the records made until then, included.
+                None for now. Each annotation has the state and the review that it had at that moment.
+        """
+        async with self._database.read() as connection:
+            if as_of_us is None:
+                query = _of_volume(project_id, volume_id).where(ANNOTATIONS.c.state.in_(HOLDING))
+            else:
+                query = _as_of(project_id, volume_id, await _last_until(connection, project_id, as_of_us))
+            if region is not None:
+                query = overlapping(query, region)
+            rows = (await connection.execute(query)).all()
+        found = map(annotation_of, rows) if as_of_us is None else map(_as_recorded, map(record_of, rows))
+        return sorted(found, key=lambda each: (each.kind is AnnotationKind.INSTANCES, each.sequence))
+
+    async def records(
+        self, project_id: str, after: int, limit: int, volume_id: str = "", region: Region | None = None
+    ) -> Sequence[Record]:
+        """At most `limit` records after number `after`, in order; each with its annotation as it is now.
+
+        With a `region`, which needs `volume_id`, only those of annotations that share a voxel with it.
+        """
         query = (
-            sa.select(RECORDS.c.sequence.label("record_sequence"), *_RECORD_COLUMNS, ANNOTATIONS)
-            .join(
-                ANNOTATIONS,
-                sa.and_(
-                    ANNOTATIONS.c.project_id == RECORDS.c.project_id,
-                    ANNOTATIONS.c.id == RECORDS.c.annotation_id,
-                ),
-            )
+            sa.select(*RECORD_COLUMNS, ANNOTATIONS)
+            .join(ANNOTATIONS, OF_RECORD)
             .where(RECORDS.c.project_id == project_id, RECORDS.c.sequence > after)
             .order_by(RECORDS.c.sequence)
             .limit(limit)
         )
         if volume_id:
             query = query.where(RECORDS.c.volume_id == volume_id)
+        if region is not None:
+            of_volume = (ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.volume_id == volume_id)
+            query = overlapping(query.where(*of_volume), region)
         async with self._database.read() as connection:
-            return [_record_of(row) for row in (await connection.execute(query)).all()]
+            return [record_of(row) for row in (await connection.execute(query)).all()]
 
     async def keys(self, project_id: str) -> frozenset[str]:
         """Keys of all label blocks that a record refers to."""
@@ -181,87 +173,48 @@ class SqlAnnotations:
             return frozenset((await connection.execute(query)).scalars())
 
 
-_RECORD_COLUMNS = [
-    RECORDS.c[name].label(f"record_{name}")
-    for name in ("action", "accepted", "comment", "author", "create_time_us")
-]
-
-
-async def _next_sequence(connection: AsyncConnection, project_id: str) -> int:
-    statement = (
-        sa.update(PROJECTS)
-        .where(PROJECTS.c.id == project_id)
-        .values(last_sequence=PROJECTS.c.last_sequence + 1)
-        .returning(PROJECTS.c.last_sequence)
+def _of_volume(project_id: str, volume_id: str) -> sa.Select[Any]:
+    return sa.select(ANNOTATIONS).where(
+        ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.volume_id == volume_id
     )
-    return int((await connection.execute(statement)).scalar_one())
 
 
-async def _record(
-    connection: AsyncConnection, sequence: int, change: Change, author: str, create_time_us: int
-) -> None:
-    annotation = change.annotation
-    await connection.execute(
-        sa.insert(RECORDS).values(
-            project_id=annotation.project_id,
-            sequence=sequence,
-            volume_id=annotation.volume_id,
-            annotation_id=annotation.id,
-            action=change.action.value,
-            accepted=change.accepted,
-            comment=change.comment,
-            author=author,
-            create_time_us=create_time_us,
-        )
-    )
-    key = (
-        PROJECTIONS.c.project_id == annotation.project_id,
-        PROJECTIONS.c.volume_id == annotation.volume_id,
-    )
-    wanted = await connection.execute(sa.update(PROJECTIONS).where(*key).values(wanted_sequence=sequence))
-    if not wanted.rowcount:
-        await connection.execute(
-            sa.insert(PROJECTIONS).values(
-                project_id=annotation.project_id,
-                volume_id=annotation.volume_id,
-                wanted_sequence=sequence,
-                applied_sequence=0,
-                owner="",
-                lease_us=0,
-            )
-        )
-
-
-async def _require_base(connection: AsyncConnection, new: Annotation, base: int) -> None:
+async def _last_until(connection: AsyncConnection, project_id: str, as_of_us: int) -> int:
+    """Number of the last record that was made until a moment; 0 when there is none."""
     query = (
-        sa.select(RECORDS.c.sequence, ANNOTATIONS.c.id)
-        .join(
-            ANNOTATIONS,
-            sa.and_(
-                ANNOTATIONS.c.project_id == RECORDS.c.project_id, ANNOTATIONS.c.id == RECORDS.c.annotation_id
-            ),
-        )
-        .where(RECORDS.c.project_id == new.project_id, RECORDS.c.volume_id == new.volume_id)
-        .where(RECORDS.c.sequence > base, *_overlapping(new.region))
+        sa.select(RECORDS.c.sequence)
+        .where(RECORDS.c.project_id == project_id, RECORDS.c.create_time_us <= as_of_us)
         .order_by(RECORDS.c.sequence.desc())
         .limit(1)
     )
-    row = (await connection.execute(query)).one_or_none()
-    if row is not None:
-        name = f"projects/{new.project_id}/volumes/{new.volume_id}/annotations/{row.id}"
-        raise Conflict(
-            "BASE_OUTDATED",
-            f"{name} changed this region after record {base}, which you saw last; look at it and commit again",
-            annotation=name,
-            sequence=str(row.sequence),
-        )
+    return int((await connection.execute(query)).scalar() or 0)
 
 
-def _overlapping(region: Region) -> list[sa.ColumnElement[bool]]:
-    conditions: list[sa.ColumnElement[bool]] = []
-    for axis, low, high in zip(_AXES, region.start, region.stop, strict=True):
-        conditions += [ANNOTATIONS.c[f"start_{axis}"] < high, ANNOTATIONS.c[f"stop_{axis}"] > low]
-    return conditions
+def _as_of(project_id: str, volume_id: str, sequence: int) -> sa.Select[Any]:
+    """Annotations that held after record `sequence`, each with the last record about it until then."""
+    last = (
+        sa.select(sa.func.max(RECORDS.c.sequence).label("sequence"))
+        .where(RECORDS.c.project_id == project_id, RECORDS.c.volume_id == volume_id)
+        .where(RECORDS.c.sequence <= sequence)
+        .group_by(RECORDS.c.annotation_id)
+        .subquery()
+    )
+    holds = sa.or_(
+        RECORDS.c.action == Action.COMMITTED.value,
+        sa.and_(RECORDS.c.action == Action.REVIEWED.value, RECORDS.c.accepted),
+    )
+    return (
+        sa.select(*RECORD_COLUMNS, ANNOTATIONS)
+        .join(ANNOTATIONS, OF_RECORD)
+        .join(last, last.c.sequence == RECORDS.c.sequence)
+        .where(RECORDS.c.project_id == project_id, holds)
+        .where(ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.volume_id == volume_id)
+    )
+
+
+def _as_recorded(record: Record) -> Annotation:
+    state = AnnotationState.PENDING if record.action is Action.COMMITTED else AnnotationState.ACCEPTED
+    return replace(record.annotation, state=state, review_comment=record.comment)
 
 
 async def _load(connection: AsyncConnection, project_id: str, annotation_id: str) -> Annotation:
@@ -271,52 +224,10 @@ async def _load(connection: AsyncConnection, project_id: str, annotation_id: str
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise _not_found(project_id, annotation_id)
-    return _annotation(row)
+    return annotation_of(row)
 
 
 def _not_found(project_id: str, annotation_id: str) -> NotFound:
     return NotFound(
         "ANNOTATION_NOT_FOUND", f"project {project_id!r} has no such annotation {annotation_id!r}"
-    )
-
-
-_PLAIN = (
-    "project_id volume_id id sequence author create_time_us sample strategy model work_time_s labels_sha256 comment "
-    "key review_comment"
-).split()
-
-
-def _row_of(annotation: Annotation) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(annotation, name) for name in _PLAIN}
-    for edge in ("start", "stop"):
-        for axis, value in zip(_AXES, getattr(annotation.region, edge), strict=True):
-            row[f"{edge}_{axis}"] = value
-    row["kind"], row["state"] = annotation.kind.value, annotation.state.value
-    row["class_scope"] = list(annotation.class_scope)
-    row["voxel_counts"] = {str(value): count for value, count in annotation.voxel_counts.items()}
-    return row
-
-
-def _annotation(row: Any) -> Annotation:
-    return Annotation(
-        **{name: getattr(row, name) for name in _PLAIN},
-        region=Region(
-            Index(row.start_z, row.start_y, row.start_x), Index(row.stop_z, row.stop_y, row.stop_x)
-        ),
-        kind=AnnotationKind(row.kind),
-        state=AnnotationState(row.state),
-        class_scope=tuple(row.class_scope),
-        voxel_counts={int(value): count for value, count in row.voxel_counts.items()},
-    )
-
-
-def _record_of(row: Any) -> Record:
-    return Record(
-        sequence=row.record_sequence,
-        action=Action(row.record_action),
-        annotation=_annotation(row),
-        accepted=row.record_accepted,
-        comment=row.record_comment,
-        author=row.record_author,
-        create_time_us=row.record_create_time_us,
     )

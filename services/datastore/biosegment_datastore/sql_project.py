@@ -48,7 +48,7 @@ class SqlProjects:
             async with self._database.write() as connection:
                 earlier = await replayed(connection, request)
                 if earlier is not None:
-                    return await _load(connection, earlier)
+                    return await load_project(connection, earlier)
                 if await _was_deleted(connection, project.id):
                     raise _project_exists(project.id)
                 key = f"projects/{project.id}"
@@ -64,14 +64,14 @@ class SqlProjects:
                         )
                     )
                 await remember(connection, request, project.id)
-                return await _load(connection, project.id)
+                return await load_project(connection, project.id)
         except sa.exc.IntegrityError as error:
             raise _project_exists(project.id) from error
 
     async def get(self, project_id: str) -> Project:
         """NotFound PROJECT_NOT_FOUND."""
         async with self._database.read() as connection:
-            return await _load(connection, project_id)
+            return await load_project(connection, project_id)
 
     async def list(self, page: PageRequest, user: str | None) -> Page[Project]:
         """Projects by id; those of a user, or all with None."""
@@ -143,7 +143,7 @@ class SqlProjects:
     async def member(self, project_id: str, user: str) -> Member:
         """One membership; NotFound PROJECT_NOT_FOUND or MEMBER_NOT_FOUND."""
         async with self._database.read() as connection:
-            await _load(connection, project_id)
+            await load_project(connection, project_id)
             return await _load_member(connection, project_id, user)
 
     async def set_member(self, project_id: str, user: str, role: Role) -> Member:
@@ -173,7 +173,8 @@ class SqlProjects:
             )
 
 
-async def _load(connection: AsyncConnection, project_id: str) -> Project:
+async def load_project(connection: AsyncConnection, project_id: str) -> Project:
+    """NotFound PROJECT_NOT_FOUND."""
     row = (await connection.execute(sa.select(PROJECTS).where(PROJECTS.c.id == project_id))).one_or_none()
     if row is None:
         raise project_not_found(project_id)

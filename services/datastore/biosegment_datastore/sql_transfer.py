@@ -13,7 +13,7 @@ from biosegment.errors import Conflict, NotFound
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql_request import NEVER_US, doom, lock_project, remember, replayed, spare
-from biosegment_datastore.tables import ARTIFACTS, GARBAGE, METADATA, PROJECTS, UPLOADS
+from biosegment_datastore.tables import ARTIFACTS, GARBAGE, HOLDS, METADATA, PROJECTS, UPLOADS
 from biosegment_datastore.transfer import Artifact, Upload
 
 _PLACES: Final = ("key", "storage_key", "prefix")

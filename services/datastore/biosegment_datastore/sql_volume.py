@@ -14,7 +14,7 @@ from biosegment.volume import Index, VoxelSize
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.sql_request import doom, lock_project, spare, volume_not_found
-from biosegment_datastore.tables import ANNOTATIONS, LAYERS, VOLUMES
+from biosegment_datastore.tables import ANNOTATIONS, DRAFTS, LAYERS, VOLUMES
 from biosegment_datastore.volume import DisplayWindow, Level, SliceStatistics, Volume
 
 
@@ -87,6 +87,9 @@ class SqlVolumes:
         layers = sa.select(LAYERS.c.storage_key).where(
             LAYERS.c.project_id == project_id, LAYERS.c.volume_id == volume_id
         )
+        drafts = sa.select(DRAFTS.c.key).where(
+            DRAFTS.c.project_id == project_id, DRAFTS.c.volume_id == volume_id
+        )
         async with self._database.write() as connection:
             await lock_project(connection, project_id)
             volume = await load_volume(connection, project_id, volume_id)
@@ -97,7 +100,9 @@ class SqlVolumes:
                     "VOLUME_HAS_ANNOTATIONS",
                     f"{volume.name} has {annotations} annotations; set force to delete them with it",
                 )
-            doomed = [volume.key, *(await connection.execute(layers)).scalars()]
+            doomed = [volume.key]
+            for keys in (layers, drafts):
+                doomed += (await connection.execute(keys)).scalars()
             for key in doomed:
                 await doom(connection, key, now_us())
             # The label blocks are found by their missing rows.

@@ -146,9 +146,13 @@ ANNOTATIONS: Final = sa.Table(
     _text("comment"),
     # Key of the label block in the object storage.
     _text("key", 400),
+    # Where it lies, for queries by region; see `annotation_cell`.
+    sa.Column("cell", sa.BigInteger, nullable=False),
     _of_volume(),
     sa.Index("annotations_by_sequence", "project_id", "sequence", unique=True),
     sa.Index("annotations_by_volume", "project_id", "volume_id", "sequence"),
+    sa.Index("annotations_by_cell", "project_id", "volume_id", "cell"),
+    sa.Index("annotations_by_sample", "project_id", "sample", "sequence"),
 )
 
 RECORDS: Final = sa.Table(
@@ -165,6 +169,36 @@ RECORDS: Final = sa.Table(
     _time("create_time_us"),
     _of_volume(),
     sa.Index("annotation_records_by_volume", "project_id", "volume_id", "sequence"),
+    sa.Index("annotation_records_by_annotation", "project_id", "annotation_id", "sequence"),
+)
+
+# Unfinished work of one person; nobody else reads it.
+DRAFTS: Final = sa.Table(
+    "drafts",
+    METADATA,
+    sa.Column("project_id", sa.String(63), primary_key=True),
+    sa.Column("volume_id", sa.String(63), primary_key=True),
+    sa.Column("author", sa.String(200), primary_key=True),
+    sa.Column("id", sa.String(63), primary_key=True),
+    *(
+        sa.Column(f"{edge}_{axis}", sa.BigInteger, nullable=False)
+        for edge in ("start", "stop")
+        for axis in "zyx"
+    ),
+    _text("kind", 20),
+    _json("class_scope"),
+    _text("sample", 200),
+    sa.Column("work_time_s", sa.Float(53), nullable=False),
+    _text("comment"),
+    sa.Column("base_sequence", sa.BigInteger, nullable=False),
+    _time("update_time_us"),
+    _text("labels_sha256", 64),
+    # Of everything that was saved, so that the same again is no conflict.
+    _text("digest", 64),
+    # Prefix of the one object that holds the labels; its last part is the etag.
+    _text("key", 400),
+    _of_volume(),
+    sa.Index("drafts_by_author", "project_id", "author", "update_time_us"),
 )
 
 PROJECTIONS: Final = sa.Table(

@@ -7,7 +7,8 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +20,7 @@ from biosegment.storage.objects import Buffer
 _INCOMING = ".incoming"
 """Files on their way in and trees on their way out; on the same file system as the rest, never listed."""
 
+_WRITERS = 4
 _STALE_S = 24 * 3600.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
@@ -50,6 +52,26 @@ class FolderObjects:
         target = self._path(key)
         with _mapped(key), self._staged(data) as staged:
             self._into_place(lambda: os.replace(staged, target), target)
+
+    def put_many(self, items: Sequence[tuple[str, Buffer]]) -> None:
+        if len(items) == 1:
+            self.put(*items[0])
+            return
+        folders = {self._path(key).parent for key, _ in items}
+
+        def place(item: tuple[str, Buffer]) -> None:
+            key, data = item
+            target = self._path(key)
+            with _mapped(key), self._staged(data) as staged:
+                self._into_place(lambda: os.replace(staged, target), target, flush=False)
+
+        # The disk takes several files at a time; a name is durable when its folder is, once for all of them.
+        with ThreadPoolExecutor(min(_WRITERS, len(items))) as pool:
+            for _ in pool.map(place, items):
+                pass
+        for folder in folders:
+            with _mapped(folder.name):
+                _flush_folder(folder)
 
     def put_if_absent(self, key: str, data: Buffer) -> bool:
         target = self._path(key)
@@ -140,7 +162,7 @@ class FolderObjects:
         finally:
             path.unlink(missing_ok=True)
 
-    def _into_place(self, step: Callable[[], None], target: Path) -> None:
+    def _into_place(self, step: Callable[[], None], target: Path, flush: bool = True) -> None:
         for attempt in range(3):
             try:
                 _make_folder(target.parent)
@@ -153,7 +175,8 @@ class FolderObjects:
             except (IsADirectoryError, NotADirectoryError) as error:
                 raise _taken(target.relative_to(self._root).as_posix()) from error
             break
-        _flush_folder(target.parent)
+        if flush:
+            _flush_folder(target.parent)
 
     def _sweep(self) -> None:
         oldest = time.time() - _STALE_S

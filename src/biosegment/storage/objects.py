@@ -13,7 +13,7 @@ Errors of every method:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -30,6 +30,9 @@ class BlockingObjects(Protocol):
 
     def put(self, key: str, data: Buffer) -> None:
         """Write an object durably, replacing an older one."""
+
+    def put_many(self, items: Sequence[tuple[str, Buffer]]) -> None:
+        """Write objects durably, sharing what that costs; after an error any of them may have been written."""
 
     def put_if_absent(self, key: str, data: Buffer) -> bool:
         """Write an object unless the key is taken; of several racing writers exactly one gets True."""
@@ -76,6 +79,9 @@ class Objects:
 
     async def put(self, key: str, data: Buffer) -> None:
         await self._run(self.blocking.put, key, data)
+
+    async def put_many(self, items: Sequence[tuple[str, Buffer]]) -> None:
+        await self._run(self.blocking.put_many, items)
 
     async def put_if_absent(self, key: str, data: Buffer) -> bool:
         return await self._run(self.blocking.put_if_absent, key, data)

@@ -7,7 +7,8 @@ import contextlib
 import hashlib
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -29,6 +30,8 @@ _FULL = ("XMinioStorageFull", "InsufficientCapacity", "QuotaExceeded", "XMinioAd
 _OURS = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 30.0
+_WRITERS = 16
+"""As many as there are connections."""
 
 
 class S3Objects:
@@ -68,6 +71,11 @@ class S3Objects:
     def put(self, key: str, data: Buffer) -> None:
         with self._mapped(key):
             self._client.put_object(self._bucket, self._name(key), io.BytesIO(data), len(data))
+
+    def put_many(self, items: Sequence[tuple[str, Buffer]]) -> None:
+        with ThreadPoolExecutor(min(_WRITERS, max(1, len(items)))) as pool:
+            for _ in pool.map(lambda item: self.put(*item), items):
+                pass
 
     def put_if_absent(self, key: str, data: Buffer) -> bool:
         # The client cannot send If-None-Match. A signed link can carry it: only the host header is part of

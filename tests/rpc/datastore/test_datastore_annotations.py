@@ -19,7 +19,6 @@ from biosegment.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
-    Unimplemented,
 )
 from biosegment.rpc.geometry import region_to_proto
 from biosegment.volume import Index, Region
@@ -112,7 +111,9 @@ BOMB = zlib.compress(bytes(50_000_000))
         ({"region": OUTSIDE}, InvalidArgument, "REGION_OUT_OF_BOUNDS"),
         ({"region": HUGE}, InvalidArgument, "LABELS_WRONG_SIZE"),
         ({"kind": pb.Annotation.KIND_UNSPECIFIED}, InvalidArgument, "BAD_KIND"),
-        ({"kind": pb.Annotation.KIND_INSTANCES}, Unimplemented, "KIND_INSTANCES"),
+        ({"kind": pb.Annotation.KIND_INSTANCES}, InvalidArgument, "BAD_SCOPE"),
+        ({"kind": pb.Annotation.KIND_INSTANCES, "class_scope": [2]}, InvalidArgument, "LABELS_WRONG_SIZE"),
+        ({"draft": "projects/em/volumes/other/drafts/mine"}, InvalidArgument, "BAD_DRAFT"),
         ({"request_id": ""}, InvalidArgument, "BAD_REQUEST_ID"),
         ({"work_time_s": -1.0}, InvalidArgument, "BAD_WORK_TIME"),
         ({"parent": "projects/em/volumes/none"}, NotFound, "VOLUME_NOT_FOUND"),

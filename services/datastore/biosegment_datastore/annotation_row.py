@@ -1,0 +1,106 @@
+"""Rows of annotations and records, and the conditions and joins of queries over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from biosegment.volume import Index, Region
+from biosegment_datastore.annotation import Action, Annotation, AnnotationKind, AnnotationState, Record
+from biosegment_datastore.annotation_cell import cell_of, cell_ranges
+from biosegment_datastore.tables import ANNOTATIONS, RECORDS
+
+_AXES = "zyx"
+_PLAIN = (
+    "project_id volume_id id sequence author create_time_us sample strategy model work_time_s labels_sha256 comment "
+    "key review_comment"
+).split()
+
+RECORD_COLUMNS = [
+    RECORDS.c.sequence.label("record_sequence"),
+    *(
+        RECORDS.c[name].label(f"record_{name}")
+        for name in ("action", "accepted", "comment", "author", "create_time_us")
+    ),
+]
+
+OF_RECORD = sa.and_(
+    ANNOTATIONS.c.project_id == RECORDS.c.project_id, ANNOTATIONS.c.id == RECORDS.c.annotation_id
+)
+
+
+def row_of(annotation: Annotation) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(annotation, name) for name in _PLAIN}
+    row.update(region_columns(annotation.region))
+    row["kind"], row["state"] = annotation.kind.value, annotation.state.value
+    row["class_scope"] = list(annotation.class_scope)
+    row["voxel_counts"] = {str(value): count for value, count in annotation.voxel_counts.items()}
+    row["cell"] = cell_of(annotation.region)
+    return row
+
+
+def annotation_of(row: Any) -> Annotation:
+    return Annotation(
+        **{name: getattr(row, name) for name in _PLAIN},
+        region=region_of(row),
+        kind=AnnotationKind(row.kind),
+        state=AnnotationState(row.state),
+        class_scope=tuple(row.class_scope),
+        voxel_counts={int(value): count for value, count in row.voxel_counts.items()},
+    )
+
+
+def record_of(row: Any) -> Record:
+    return Record(
+        sequence=row.record_sequence,
+        action=Action(row.record_action),
+        annotation=annotation_of(row),
+        accepted=row.record_accepted,
+        comment=row.record_comment,
+        author=row.record_author,
+        create_time_us=row.record_create_time_us,
+    )
+
+
+def region_columns(region: Region) -> dict[str, int]:
+    """Columns `start_z` ... `stop_x`."""
+    return {
+        f"{edge}_{axis}": value
+        for edge in ("start", "stop")
+        for axis, value in zip(_AXES, getattr(region, edge), strict=True)
+    }
+
+
+def region_of(row: Any) -> Region:
+    return Region(Index(row.start_z, row.start_y, row.start_x), Index(row.stop_z, row.stop_y, row.stop_x))
+
+
+def record_row(
+    annotation: Annotation, sequence: int, action: Action, author: str, create_time_us: int
+) -> dict[str, Any]:
+    """A record about an annotation; without a verdict."""
+    return {
+        "project_id": annotation.project_id,
+        "sequence": sequence,
+        "volume_id": annotation.volume_id,
+        "annotation_id": annotation.id,
+        "action": action.value,
+        "accepted": False,
+        "comment": "",
+        "author": author,
+        "create_time_us": create_time_us,
+    }
+
+
+def overlapping(query: sa.Select[Any], region: Region) -> sa.Select[Any]:
+    """Only annotations of a query over a volume's annotations that share a voxel with a region."""
+    ranges = cell_ranges(region)
+    if ranges is not None:
+        low, high = sa.column("low", sa.BigInteger), sa.column("high", sa.BigInteger)
+        cells = sa.values(low, high, name="cells").data(list(ranges)).cte("cells")
+        query = query.where(ANNOTATIONS.c.cell.between(cells.c.low, cells.c.high))
+    conditions: list[sa.ColumnElement[bool]] = []
+    for axis, start, stop in zip(_AXES, region.start, region.stop, strict=True):
+        conditions += [ANNOTATIONS.c[f"start_{axis}"] < stop, ANNOTATIONS.c[f"stop_{axis}"] > start]
+    return query.where(*conditions)

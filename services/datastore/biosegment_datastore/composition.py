@@ -27,6 +27,7 @@ from biosegment_datastore.draft_service import DraftService
 from biosegment_datastore.expiring import CachedMemberships
 from biosegment_datastore.export_job import ExportJob
 from biosegment_datastore.garbage_service import GarbageService
+from biosegment_datastore.import_file import ImportFiles
 from biosegment_datastore.import_job import ImportJob
 from biosegment_datastore.layer_service import LayerService
 from biosegment_datastore.leasing import LeaseVerifier
@@ -168,15 +169,9 @@ def _jobs(
     settings: DatastoreSettings, rows: _Repositories, objects: Objects, projector: Projector
 ) -> tuple[dict[str, JobKind], JobRunner]:
     limits = WorkerLimits(settings.import_memory_bytes, settings.import_timeout_s)
+    files = ImportFiles(rows.transfers, objects, settings.roots, settings.scratch_dir)
     imports = ImportJob(
-        volumes=rows.volumes,
-        transfers=rows.transfers,
-        garbage=rows.garbage,
-        objects=objects,
-        store=settings,
-        roots=settings.roots,
-        scratch_dir=settings.scratch_dir,
-        limits=limits,
+        volumes=rows.volumes, garbage=rows.garbage, files=files, store=settings, limits=limits
     )
     exports = ExportJob(
         projects=rows.projects,

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import tempfile
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from biosegment.auth import Principal
-from biosegment.errors import FailedPrecondition, NotFound, ResourceExhausted
+from biosegment.errors import NotFound
 from biosegment.failpoint import failpoint
 from biosegment.ids import new_id
 from biosegment.jobs import JobContext, JobResult, Progress
 from biosegment.settings import ObjectStoreSettings
-from biosegment.storage.objects import Objects
 from biosegment.volume import Index, VoxelSize
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.convert_job import ImportPlan, import_plan
-from biosegment_datastore.import_path import allowed_path
-from biosegment_datastore.parts import Parts
-from biosegment_datastore.sql_transfer import SqlGarbage, SqlTransfers
+from biosegment_datastore.import_file import ImportFiles
+from biosegment_datastore.sql_transfer import SqlGarbage
 from biosegment_datastore.sql_volume import SqlVolumes, volume_exists
-from biosegment_datastore.transfer import Upload
 from biosegment_datastore.volume import DisplayWindow, Level, SliceStatistics, Volume
 from biosegment_datastore.worker_process import WorkerLimits, run_task, store_values
-
-_PIECE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +29,23 @@ class ImportJob:
 
     Attributes:
         volumes: Where the result is entered, when it is complete.
-        transfers: Uploads that are imported.
         garbage: Knows the unfinished results of every attempt.
-        objects: Where uploads are.
+        files: What is read.
         store: Where the voxels go.
-        roots: Folders below which files may be read.
-        scratch_dir: Where uploads become files.
         limits: Of the process that parses a file.
     """
 
     volumes: SqlVolumes
-    transfers: SqlTransfers
     garbage: SqlGarbage
-    objects: Objects
+    files: ImportFiles
     store: ObjectStoreSettings
-    roots: Sequence[Path]
-    scratch_dir: Path
     limits: WorkerLimits
 
     async def prepare(self, principal: Principal, project_id: str, spec: bytes) -> bytes:
         """Check a spec and fill in the volume's id; errors as CreateJob answers them."""
         plan = import_plan(spec)
-        if plan.upload_id:
-            upload = await self.transfers.upload(project_id, plan.require_upload_of(project_id))
-            if upload.creator != principal.user and not principal.is_admin:
-                raise NotFound("UPLOAD_NOT_FOUND", f"there is no upload {upload.name}; it may have expired")
-            _require_complete(upload)
-        else:
-            await asyncio.to_thread(allowed_path, plan.uri, self.roots)
+        upload_id = plan.require_upload_of(project_id) if plan.upload_id else ""
+        await self.files.require(principal, project_id, plan.uri, upload_id)
         if plan.volume_id and await self.volumes.exists(project_id, plan.volume_id):
             raise volume_exists(f"projects/{project_id}/volumes/{plan.volume_id}")
         return plan.completed(plan.volume_id or new_id())
@@ -79,9 +59,7 @@ class ImportJob:
         volume = await self._entered(job.project_id, plan.volume_id, ours)
         if volume is None:
             volume = await self._make(context, plan, f"{ours}{context.attempt}.ome.zarr")
-        if plan.upload_id:
-            with contextlib.suppress(NotFound):
-                await self.transfers.delete_upload(job.project_id, plan.upload_id)
+        await self.files.used(job.project_id, plan.upload_id)
         return JobResult(volume=volume.name)
 
     async def _entered(self, project_id: str, volume_id: str, prefix: str) -> Volume | None:
@@ -95,7 +73,7 @@ class ImportJob:
         job_id = context.job.job_id
         await self.garbage.reserve(prefix, job_id)
         try:
-            async with self._file(context, plan) as (path, file_name):
+            async with self.files.file(context, plan.uri, plan.upload_id) as (path, file_name):
                 made = await self._copy(context, plan, path, file_name, prefix)
             volume = _volume(context, plan, made, prefix, file_name)
             failpoint("datastore.import.before_row")
@@ -119,7 +97,7 @@ class ImportJob:
             "prefix": prefix,
             "name": plan.display_name or file_name,
             "voxel_size_nm": list(plan.voxel_size) if plan.voxel_size else None,
-            "options": replace(plan.options, scratch_dir=self.scratch_dir).written(),
+            "options": replace(plan.options, scratch_dir=self.files.scratch_dir).written(),
         }
         await context.log(f"importing {file_name!r}")
         made = await run_until_cancelled(context, run_task(task, self.limits, report))
@@ -128,42 +106,6 @@ class ImportJob:
             f"{len(made['levels'])} levels"
         )
         return made
-
-    @contextlib.asynccontextmanager
-    async def _file(self, context: JobContext, plan: ImportPlan) -> AsyncIterator[tuple[Path, str]]:
-        if not plan.upload_id:
-            path = await asyncio.to_thread(allowed_path, plan.uri, self.roots)
-            yield path, path.name
-            return
-        upload = await self.transfers.upload(context.job.project_id, plan.upload_id)
-        _require_complete(upload)
-        folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="import-", dir=self.scratch_dir)
-        try:
-            path = Path(folder.name) / upload.file_name
-            await self._assemble(context, upload, path)
-            yield path, upload.file_name
-        finally:
-            await asyncio.to_thread(folder.cleanup)
-
-    async def _assemble(self, context: JobContext, upload: Upload, path: Path) -> None:
-        try:
-            with path.open("xb") as file:
-                async for offset, piece in Parts(self.objects, upload.key, upload.size_bytes).read(
-                    0, _PIECE_BYTES
-                ):
-                    context.raise_if_cancelled()
-                    await asyncio.to_thread(file.write, piece)
-                    done = offset + len(piece)
-                    await context.progress(
-                        Progress(0.0, "unpacking the upload", done, upload.size_bytes, "bytes")
-                    )
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise ResourceExhausted(
-                "DISK_FULL",
-                f"no room for {upload.file_name!r} in the scratch folder; make room and try again",
-            ) from error
 
 
 async def run_until_cancelled(context: JobContext, work: Any) -> dict[str, Any]:
@@ -179,14 +121,6 @@ async def run_until_cancelled(context: JobContext, work: Any) -> dict[str, Any]:
         for each in (task, stop):
             each.cancel()
         await asyncio.gather(task, stop, return_exceptions=True)
-
-
-def _require_complete(upload: Upload) -> None:
-    if not upload.is_complete:
-        raise FailedPrecondition(
-            "UPLOAD_INCOMPLETE",
-            f"{upload.name} has {upload.received_bytes} of {upload.size_bytes} bytes; send the rest first",
-        )
 
 
 def _volume(

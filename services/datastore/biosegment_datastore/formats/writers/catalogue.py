@@ -27,7 +27,6 @@ class FileFormat:
         module: Of this package; its `write` makes the file.
         dtypes: Of the voxels that the file can hold without loss.
         suffix: Of the file's name.
-        labels_suffix: The same for class labels and instances; '' for the same.
         classes_suffix: The same for class labels alone; '' for the same.
         labels_only: The format knows no grey values.
     """
@@ -38,7 +37,6 @@ class FileFormat:
     media_type: str
     suffix: str
     dtypes: tuple[str, ...]
-    labels_suffix: str = ""
     classes_suffix: str = ""
     labels_only: bool = False
 
@@ -46,11 +44,9 @@ class FileFormat:
         """Whether such voxels can be written."""
         return dtype in self.dtypes and (is_labels or not self.labels_only)
 
-    def suffix_of(self, is_labels: bool, has_classes: bool) -> str:
+    def suffix_of(self, has_classes: bool) -> str:
         """Suffix of a file of such voxels."""
-        return (
-            (has_classes and self.classes_suffix) or (is_labels and self.labels_suffix) or self.suffix or ""
-        )
+        return (has_classes and self.classes_suffix) or self.suffix
 
     def require(self, dtype: str, is_labels: bool) -> None:
         """InvalidArgument FORMAT_CANNOT_HOLD, with the names of formats that can hold such voxels."""
@@ -75,7 +71,7 @@ FORMATS: Final = (
     FileFormat("hdf5", "HDF5", "hdf5", "application/x-hdf5", ".h5", _ALL),
     FileFormat("mrc", "MRC", "mrc", "application/octet-stream", ".mrc", _SMALL),
     FileFormat("nrrd", "NRRD", "nrrd", "application/octet-stream", ".nrrd", _ALL, classes_suffix=".seg.nrrd"),
-    FileFormat("nifti", "NIfTI", "nifti", "application/octet-stream", ".nii", _ALL, labels_suffix=".nii.gz"),
+    FileFormat("nifti", "NIfTI", "nifti", "application/gzip", ".nii.gz", _ALL),
     FileFormat(
         "ims", "Imaris", "imaris", "application/x-hdf5", ".ims", ("uint8", "uint16", "uint32", "float32")
     ),

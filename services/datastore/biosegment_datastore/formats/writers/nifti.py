@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 
-from biosegment_datastore.formats.writers.nrrd import LABELS_LEVEL
+from biosegment_datastore.formats.writers.nrrd import gzip_packer
 from biosegment_datastore.formats.writers.target import (
     ExportFrame,
     ExportSource,
@@ -21,11 +20,10 @@ from biosegment_datastore.formats.writers.target import (
 
 _LONGEST = 32767
 _SCANNER, _LABELS, _COMMENT = 1, 1002, 6
-_GZIP = 31
 
 
 def write(path: Path, source: ExportSource, frame: ExportFrame, progress: Progress) -> None:
-    """Write an image, or labels as a gzip stream; lengths in µm, classes as JSON in a comment extension.
+    """Write a gzip stream; lengths in µm, classes as JSON in a comment extension.
 
     The axes x, y, z of the file lie left, posterior, superior, as in our NRRD files, so that both fit in 3D Slicer.
 
@@ -33,15 +31,12 @@ def write(path: Path, source: ExportSource, frame: ExportFrame, progress: Progre
         OSError: The disk is full, among others.
     """
     kind = little_endian(source.dtype)
-    packer = zlib.compressobj(LABELS_LEVEL, wbits=_GZIP) if frame.is_labels else None
+    packer = gzip_packer(frame)
     with path.open("wb") as file:
-        head = _head(kind, frame)
-        file.write(packer.compress(head) if packer else head)
+        file.write(packer.compress(_head(kind, frame)))
         for part in runs(source, frame, progress):
-            data = np.ascontiguousarray(part, kind).data
-            file.write(packer.compress(data) if packer else data)
-        if packer:
-            file.write(packer.flush())
+            file.write(packer.compress(np.ascontiguousarray(part, kind).data))
+        file.write(packer.flush())
 
 
 def _head(kind: np.dtype[Any], frame: ExportFrame) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -27,7 +27,7 @@ _TYPES: Final = {
     "float32": "float",
 }
 
-IMAGE_LEVEL, LABELS_LEVEL = 1, 6
+_IMAGE_LEVEL, _LABELS_LEVEL = 1, 6
 """Of deflate: grey values hardly shrink further, labels do so at no price."""
 
 _GZIP = 31
@@ -41,12 +41,17 @@ def write(path: Path, source: ExportSource, frame: ExportFrame, progress: Progre
         OSError: The disk is full, among others.
     """
     kind = little_endian(source.dtype)
-    packer = zlib.compressobj(LABELS_LEVEL if frame.is_labels else IMAGE_LEVEL, wbits=_GZIP)
+    packer = gzip_packer(frame)
     with path.open("wb") as file:
         file.write("\n".join([*_header(source, frame), *_segments(frame), "", ""]).encode())
         for part in runs(source, frame, progress):
             file.write(packer.compress(np.ascontiguousarray(part, kind).data))
         file.write(packer.flush())
+
+
+def gzip_packer(frame: ExportFrame) -> Any:
+    """A compressor of one gzip stream."""
+    return zlib.compressobj(_LABELS_LEVEL if frame.is_labels else _IMAGE_LEVEL, wbits=_GZIP)
 
 
 def _header(source: ExportSource, frame: ExportFrame) -> Iterator[str]:

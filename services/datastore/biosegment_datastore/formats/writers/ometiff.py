@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,23 @@ from typing import Any
 import tifffile
 
 from biosegment.volume import Index, Region
-from biosegment_datastore.formats.writers.target import ExportFrame, ExportSource, Progress, Voxels, runs
+from biosegment_datastore.formats.writers.target import (
+    ExportFrame,
+    ExportSource,
+    Progress,
+    Voxels,
+    little_endian,
+    runs,
+)
 
 BIG_TIFF_BYTES = 3 << 30
 MAX_PLANE_BYTES = 32 << 20
-"""Larger planes are cut into tiles: nobody should need one as a whole in memory."""
+"""Larger planes are cut into strips: nobody should need one as a whole in memory."""
 
-TILE = 256
+STRIP_ROWS = 128
+"""The edge of a chunk of the store."""
+
+_ZLIB_LEVEL = 6
 
 
 def write(path: Path, source: ExportSource, frame: ExportFrame, progress: Progress) -> None:
@@ -36,24 +47,28 @@ def write(path: Path, source: ExportSource, frame: ExportFrame, progress: Progre
             {"Namespace": "biosegment/colors", **colors},
         ]
     is_big = frame.region.size * source.dtype.itemsize > BIG_TIFF_BYTES
-    with tifffile.TiffWriter(path, bigtiff=is_big, ome=True) as writer:
+    with tifffile.TiffWriter(path, bigtiff=is_big, byteorder="<", ome=True) as writer:
         writer.write(
             compression="zlib",
+            compressionargs={"level": _ZLIB_LEVEL},
             maxworkers=2,
             metadata=metadata,
-            **page_options(source, frame, progress),
+            **page_options(source, frame, progress, is_packed=True),
         )
 
 
-def page_options(source: ExportSource, frame: ExportFrame, progress: Progress) -> dict[str, Any]:
-    """What `TiffWriter.write` is told about the voxels: planes, or tiles where a plane is large."""
+def page_options(
+    source: ExportSource, frame: ExportFrame, progress: Progress, is_packed: bool
+) -> dict[str, Any]:
+    """What `TiffWriter.write` is told about the voxels: planes, or strips where a plane is large."""
     options: dict[str, Any] = {
         "shape": tuple(frame.shape),
         "dtype": source.dtype,
         "photometric": "minisblack",
     }
     if frame.shape.y * frame.shape.x * source.dtype.itemsize > MAX_PLANE_BYTES:
-        return {**options, "data": _tiles(source, frame, progress), "tile": (TILE, TILE)}
+        strips = _strips(source, frame, is_packed, progress)
+        return {**options, "data": strips, "rowsperstrip": STRIP_ROWS}
     return {**options, "data": _planes(source, frame, progress)}
 
 
@@ -63,12 +78,13 @@ def _planes(source: ExportSource, frame: ExportFrame, progress: Progress) -> Ite
         yield from slab
 
 
-def _tiles(source: ExportSource, frame: ExportFrame, progress: Progress) -> Iterator[Voxels]:
+def _strips(source: ExportSource, frame: ExportFrame, is_packed: bool, progress: Progress) -> Iterator[bytes]:
+    """Strips as they are in the file."""
     start, stop = frame.region.start, frame.region.stop
+    kind = little_endian(source.dtype)
     for z in range(start.z, stop.z):
         progress(z + 1 - start.z, frame.shape.z)
-        for y in range(start.y, stop.y, TILE):
-            rows = Region(Index(z, y, start.x), Index(z + 1, min(y + TILE, stop.y), stop.x))
-            strip = source.read(rows)[0]
-            for x in range(0, strip.shape[1], TILE):
-                yield strip[:, x : x + TILE]
+        for y in range(start.y, stop.y, STRIP_ROWS):
+            rows = Region(Index(z, y, start.x), Index(z + 1, min(y + STRIP_ROWS, stop.y), stop.x))
+            data = source.read(rows).astype(kind, copy=False).tobytes()
+            yield zlib.compress(data, _ZLIB_LEVEL) if is_packed else data

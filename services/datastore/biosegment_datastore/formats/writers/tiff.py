@@ -25,7 +25,7 @@ def write(path: Path, source: ExportSource, frame: ExportFrame, progress: Progre
     """
     size_bytes = frame.region.size * source.dtype.itemsize
     plane_bytes = size_bytes // frame.shape.z
-    options = page_options(source, frame, progress)
+    options = page_options(source, frame, progress, is_packed=False)
     if (
         source.dtype.name in _IMAGEJ_DTYPES
         and size_bytes <= BIG_TIFF_BYTES
@@ -37,7 +37,9 @@ def write(path: Path, source: ExportSource, frame: ExportFrame, progress: Progre
     description = (
         f"{frame.name}\n{frame.description}\nvoxel size (zyx): {z_um:.9g} x {y_um:.9g} x {x_um:.9g} um"
     )
-    with tifffile.TiffWriter(path, bigtiff=size_bytes > BIG_TIFF_BYTES, shaped=False) as writer:
+    with tifffile.TiffWriter(
+        path, bigtiff=size_bytes > BIG_TIFF_BYTES, byteorder="<", shaped=False
+    ) as writer:
         writer.write(
             description=description.encode("ascii", "replace").decode(),
             resolution=(1e4 / x_um, 1e4 / y_um),
@@ -63,5 +65,5 @@ def _write_imagej(path: Path, source: ExportSource, frame: ExportFrame, options:
             table[:, each.value] = each.rgb
         metadata["LUTs"] = [table]
         metadata["mode"] = "composite"
-    with tifffile.TiffWriter(path, imagej=True) as writer:
+    with tifffile.TiffWriter(path, byteorder="<", imagej=True) as writer:
         writer.write(resolution=(1 / x_um, 1 / y_um), metadata=metadata, **options)

@@ -1,6 +1,8 @@
-"""Reading a 1 x 768 x 1024 region: through SDK, gateway and datastore, against tensorstore on the same array.
+"""Small regions through the SDK of an embedded platform, against tensorstore on the same array.
 
 usage: python -m benchmarks.region
+
+The SDK's way goes through gateway and datastore, in processes of their own.
 """
 
 from __future__ import annotations
@@ -17,83 +19,107 @@ import tensorstore as ts
 import tifffile
 
 from benchmarks.report import Target, finish, print_header, print_samples
+from benchmarks.stream import texture
 from biosegment.client import AsyncClient, aconnect
 from biosegment.supervisor import Supervisor
-from biosegment.volume import Region, VoxelSize
+from biosegment.volume import Index, Region, VoxelSize
 
-SHAPE = (96, 768, 1024)
-READS = 150
+SHAPE = (128, 1024, 1024)
+KINDS = {
+    "1 x 1024 x 1024 slice": (1, 1024, 1024),
+    "64 x 256 x 256 patch": (64, 256, 256),
+    "1 x 256 x 256 tile": (1, 256, 256),
+}
+READS = 200
 WARM_UP = 20
+TURN = 10
+FACTOR, EXTRA_MS = 1.5, 3.0
 
 
-def _texture(seed: int) -> np.ndarray:
-    """Smooth noise that compresses like an electron micrograph (about 1.4 : 1)."""
-    rng = np.random.default_rng(seed)
-    image = rng.normal(128, 24, SHAPE).astype(np.float32)
-    for axis in (1, 2):
-        image = 0.5 * image + 0.25 * (np.roll(image, 1, axis) + np.roll(image, -1, axis))
-    return np.clip(image, 0, 255).astype(np.uint8)
+def regions(shape: tuple[int, int, int], count: int) -> list[Region]:
+    """Places at random, the same ones in every run."""
+    rng = random.Random(0)
+    starts = (
+        Index(*(rng.randint(0, whole - part) for whole, part in zip(SHAPE, shape, strict=True)))
+        for _ in range(count)
+    )
+    return [Region.of_shape(shape, start) for start in starts]
 
 
-async def _through_platform(client: AsyncClient, volume: str, slices: list[int]) -> list[float]:
+async def through_platform(client: AsyncClient, volume: str, wanted: list[Region]) -> list[float]:
+    """Milliseconds of each read."""
     samples = []
-    for z in slices:
-        region = Region((z, 0, 0), (z + 1, *SHAPE[1:]))  # type: ignore[arg-type]
+    for region in wanted:
         started = time.perf_counter()
         array = await client.volumes.read(volume, region)
         samples.append(1e3 * (time.perf_counter() - started))
-        assert array.shape == (1, *SHAPE[1:])
+        assert array.shape == tuple(region.shape)
     return samples
 
 
-def _direct(path: str, slices: list[int]) -> list[float]:
-    store = ts.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}).result()
+def direct(store: ts.TensorStore, wanted: list[Region]) -> list[float]:
+    """Milliseconds of each read."""
     samples = []
-    for z in slices:
+    for region in wanted:
         started = time.perf_counter()
-        store[z : z + 1].read().result()
+        store[region.slices].read().result()
         samples.append(1e3 * (time.perf_counter() - started))
     return samples
 
 
-async def _measure() -> tuple[float, float]:
+async def measure(folder: Path) -> dict[str, tuple[list[float], list[float]]]:
+    """Samples by kind: platform and tensorstore."""
+    tifffile.imwrite(folder / "raw.tif", texture(SHAPE))
+    supervisor = Supervisor(
+        folder / "data", grpc_port=0, http_port=0, import_roots=[folder], say=lambda _: None
+    )
+    await supervisor.start()
+    samples = {}
+    try:
+        async with aconnect(data_dir=folder / "data") as client:
+            project = await client.projects.create("bench", classes=["thing"])
+            job = await client.jobs.import_volume(
+                project.name, str(folder / "raw.tif"), voxel_size=VoxelSize(5, 5, 5)
+            )
+            volume = await client.volumes.get((await client.jobs.wait(job.name)).volume)
+            path = f"{volume.uri.removeprefix('file://')}/{volume.levels[0].path}"
+            store = ts.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}).result()
+            for kind, shape in KINDS.items():
+                wanted = regions(shape, READS)
+                await through_platform(client, volume.name, wanted[:WARM_UP])
+                direct(store, wanted[:WARM_UP])
+                platform: list[float] = []
+                alone: list[float] = []
+                # In turns, so that other load on the machine meets both alike.
+                for begin in range(0, READS, TURN):
+                    platform += await through_platform(client, volume.name, wanted[begin : begin + TURN])
+                    alone += direct(store, wanted[begin : begin + TURN])
+                samples[kind] = platform, alone
+    finally:
+        await supervisor.stop()
+    return samples
+
+
+def targets() -> list[Target]:
+    """Measure, print the samples and return the rows."""
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        tifffile.imwrite(root / "raw.tif", _texture(0))
-        supervisor = Supervisor(
-            root / "data", grpc_port=0, http_port=0, import_roots=[root], say=lambda _: None
+        samples = asyncio.run(measure(Path(folder)))
+    rows = []
+    for kind, (platform, alone) in samples.items():
+        ours = print_samples(f"{kind}, SDK", platform, "ms")
+        theirs = print_samples(f"{kind}, tensorstore", alone, "ms")
+        bound = round(FACTOR * theirs + EXTRA_MS, 2)
+        print(
+            f"{kind}: p99 {np.percentile(platform, 99):.3g} ms, tensorstore {np.percentile(alone, 99):.3g} ms"
         )
-        await supervisor.start()
-        try:
-            async with aconnect(data_dir=root / "data") as client:
-                project = await client.projects.create("bench", classes=["thing"])
-                job = await client.jobs.import_volume(
-                    project.name, str(root / "raw.tif"), voxel_size=VoxelSize(5, 5, 5)
-                )
-                volume = await client.volumes.get((await client.jobs.wait(job.name)).volume)
-                path = f"{volume.uri.removeprefix('file://')}/{volume.levels[0].path}"
-                rng = random.Random(0)
-                slices = [rng.randrange(SHAPE[0]) for _ in range(READS)]
-                await _through_platform(client, volume.name, slices[:WARM_UP])
-                _direct(path, slices[:WARM_UP])
-                through, direct = [], []
-                # In turns, so that other load on the machine hits both alike.
-                for begin in range(0, READS, 10):
-                    part = slices[begin : begin + 10]
-                    through += await _through_platform(client, volume.name, part)
-                    direct += _direct(path, part)
-        finally:
-            await supervisor.stop()
-    ours = print_samples("SDK, gateway, datastore", through, "ms")
-    theirs = print_samples("tensorstore, same array", direct, "ms")
-    return ours, theirs
+        rows.append(Target(f"{kind}, p50; tensorstore takes {theirs:.3g} ms", ours, "ms", bound))
+    return rows
 
 
 def main() -> int:
     """Measure and print."""
     print_header("region")
-    ours, theirs = asyncio.run(_measure())
-    return finish([Target("1 x 768 x 1024 region, p50, platform / tensorstore", ours / theirs, "times", 3)])
+    return finish(targets())
 
 
 if __name__ == "__main__":

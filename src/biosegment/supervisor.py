@@ -36,7 +36,7 @@ DEFAULT_GRPC_PORT: Final = 7310
 DEFAULT_HTTP_PORT: Final = 7311
 
 _STOP_ORDER: Final = ("gateway", "sampler", "trainer", "datastore")
-_MALLOC: Final = {
+MALLOC: Final = {
     # glibc gives memory of big messages back to the system at once otherwise; streams are three times slower then.
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
@@ -209,7 +209,7 @@ class Supervisor:
         own = {prefix + name: value for name, value in values.items()}
         # Waiting threads of torch must not spin: they would take the cores from the services beside them.
         threads = {"GOMP_SPINCOUNT": "0"} if service == "trainer" else {}
-        return {**inherited, **_MALLOC, **threads, **shared, **own, **self._environment}
+        return {**inherited, **MALLOC, **threads, **shared, **own, **self._environment}
 
     async def _spawn(self, service: str, addresses: Addresses) -> None:
         def die_with_parent() -> None:

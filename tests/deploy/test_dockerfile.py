@@ -66,7 +66,7 @@ def test_memory_is_managed_as_on_the_embedded_platform(text: str) -> None:
     settings = dict(pair.split("=", 1) for value in parse(text)["base"].of("ENV") for pair in value.split())
     assert {
         name: value for name, value in settings.items() if name.startswith("MALLOC_")
-    } == supervisor._MALLOC
+    } == supervisor.MALLOC
 
 
 def test_torch_comes_first_and_only_where_it_is_used(text: str) -> None:

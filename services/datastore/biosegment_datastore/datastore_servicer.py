@@ -201,9 +201,7 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         await self._layers.delete(current_principal(), *_layer_ids(request.name))
         return pb.DeleteLayerResponse()
 
-    async def ReadRegion(
-        self, request: pb.ReadRegionRequest, context: Any
-    ) -> AsyncIterator[pb.ReadRegionResponse]:
+    async def ReadRegion(self, request: pb.ReadRegionRequest, context: Any) -> AsyncIterator[bytes]:
         region = region_from_proto(request.region) if request.HasField("region") else None
         principal = current_principal()
         if request.name.count("/") > 3:

@@ -14,6 +14,7 @@ from biosegment.ids import check_id, new_id
 from biosegment.storage.arrays import Array, Arrays, Voxels
 from biosegment.storage.layout import ArrayLayout
 from biosegment.volume import Index, Region
+from biosegment_datastore.admission import Admission
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.expiring import Expiring
 from biosegment_datastore.layer import (
@@ -49,6 +50,7 @@ class LayerService:
         open_arrays: Where they are read and written.
         projector: Keeps the annotations layers.
         max_region_bytes: Largest region of one read or write.
+        admission: Memory for reads.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class LayerService:
         open_arrays: OpenArrays,
         projector: Projector,
         max_region_bytes: int,
+        admission: Admission,
     ) -> None:
         self._layers = layers
         self._volumes = volumes
@@ -70,6 +73,7 @@ class LayerService:
         self._open_arrays = open_arrays
         self._projector = projector
         self._max_region_bytes = max_region_bytes
+        self._admission = admission
         self._committed: Expiring[tuple[str, str, str], Layer] = Expiring(_KNOWN_S)
 
     async def create(
@@ -236,7 +240,7 @@ class LayerService:
         region.require_within(layer.shape, layer.name)
         require_size(region, np.dtype(layer.data_type).itemsize, self._max_region_bytes)
         immutable = layer.state is LayerState.COMMITTED and layer.kind is not LayerKind.ANNOTATIONS
-        return RegionRead(await self._open_arrays.get(layer.key, immutable), region)
+        return RegionRead(await self._open_arrays.get(layer.key, immutable), region, self._admission)
 
     async def rebuild(self, principal: Principal, project_id: str, volume_id: str) -> Layer:
         """Make the annotations layer of a volume anew from the records."""

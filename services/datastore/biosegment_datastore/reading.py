@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ import numpy.typing as npt
 from biosegment.errors import NotFound, ResourceExhausted
 from biosegment.storage.arrays import Array, Arrays
 from biosegment.volume import Index, Region
+from biosegment_datastore.admission import Admission, Part
 
-PART_BYTES = 32 << 20
+PART_BYTES = 16 << 20
 """What is read at once; two parts of a stream are in memory."""
 
 
@@ -55,10 +56,11 @@ class OpenArrays:
 
 @dataclass(frozen=True, slots=True)
 class RegionRead:
-    """A region of an open array that somebody may read."""
+    """A region of an open array that somebody may read, and whom to ask for memory."""
 
     array: Array
     region: Region
+    admission: Admission
 
     @property
     def shape(self) -> Index:
@@ -68,25 +70,71 @@ class RegionRead:
     def dtype(self) -> np.dtype[Any]:
         return self.array.dtype
 
-    async def parts(self) -> AsyncIterator[npt.NDArray[Any]]:
-        """The region in C order, cut into parts; the next one is read while the caller sends this one.
+    async def pieces(self, piece_bytes: int) -> AsyncGenerator[tuple[int, memoryview], None]:
+        """Each byte of the region once: offsets in its C order, and at most `piece_bytes` that belong there.
+
+        Parts are read in boxes of whole chunks, so that pieces of one slice need not follow one another; the next part
+        is read while the caller sends this one.
 
         Raises:
             Unavailable: OBJECT_STORE_UNAVAILABLE.
         """
-        regions = list(cut(self.region, self.dtype.itemsize, self.array.layout.chunk))
-        if len(regions) == 1:
-            yield await self.array.read_async(self.region)
-            return
-        ahead = asyncio.ensure_future(self.array.read_async(regions[0]))
+        parts = list(boxes(self.region, self.dtype.itemsize, self.array.layout.chunk))
+        ahead = asyncio.ensure_future(self._read(parts[0]))
         try:
-            for following in [*regions[1:], None]:
+            for number, box in enumerate(parts):
                 part = await ahead
-                if following is not None:
-                    ahead = asyncio.ensure_future(self.array.read_async(following))
-                yield part
+                if number + 1 < len(parts):
+                    ahead = asyncio.ensure_future(self._read(parts[number + 1]))
+                try:
+                    for start, stop, offset in _spans(self.region, box, self.dtype.itemsize, piece_bytes):
+                        if part.voxels is None:  # dropped, while the caller took nothing
+                            part = await self._read(box)
+                        assert part.voxels is not None
+                        piece = _bytes_of(part.voxels)[start:stop]
+                        part.touch()
+                        yield offset, piece
+                finally:
+                    part.close()
         finally:
+            # A read that is under way holds its memory until it ends.
+            ahead.add_done_callback(_close_unused)
             ahead.cancel()
+
+    async def _read(self, box: Region) -> Part:
+        part = await self.admission.enter(box.size * self.dtype.itemsize)
+        try:
+            part.fill(_little_endian(await self.array.read_async(box)))
+        except BaseException:
+            part.close()
+            raise
+        return part
+
+
+def _close_unused(ahead: asyncio.Future[Part]) -> None:
+    if not ahead.cancelled() and ahead.exception() is None:
+        ahead.result().close()
+
+
+def _little_endian(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<"))
+
+
+def _bytes_of(voxels: npt.NDArray[Any]) -> memoryview:
+    return voxels.reshape(-1).view(np.uint8).data
+
+
+def _spans(region: Region, box: Region, itemsize: int, piece_bytes: int) -> Iterator[tuple[int, int, int]]:
+    """Start and stop within the bytes of `box`, offset within those of `region`; `box` has the region's full width."""
+    row = region.shape.x * itemsize
+    plane = region.shape.y * row
+    whole_planes = box.shape.y == region.shape.y
+    run = box.size * itemsize if whole_planes else box.shape.y * row
+    corner = (box.start.z - region.start.z) * plane + (box.start.y - region.start.y) * row
+    for number in range(box.size * itemsize // run):
+        for inside in range(0, run, piece_bytes):
+            start = number * run + inside
+            yield start, number * run + min(inside + piece_bytes, run), corner + number * plane + inside
 
 
 def require_size(region: Region, itemsize: int, limit_bytes: int) -> None:
@@ -99,10 +147,31 @@ def require_size(region: Region, itemsize: int, limit_bytes: int) -> None:
         )
 
 
+def boxes(
+    region: Region, itemsize: int, chunk: tuple[int, ...], part_bytes: int = PART_BYTES
+) -> Iterator[Region]:
+    """Cut a region into boxes of its full width, of whole chunks in z and y where `part_bytes` allows.
+
+    A chunk that two boxes share is decoded twice, which is why thin slabs of a wide region are no good parts.
+    """
+    depth, height, width = region.shape
+    row = width * itemsize
+    deep = min(depth, chunk[-3])
+    rows = min(height, max(1, part_bytes // (deep * row)))
+    if rows == height:
+        deep = min(depth, max(deep, part_bytes // (height * row)))
+    for low_z, high_z in _steps(region.start.z, region.stop.z, deep, chunk[-3]):
+        for low, high in _steps(region.start.y, region.stop.y, rows, chunk[-2]):
+            yield Region(Index(low_z, low, region.start.x), Index(high_z, high, region.stop.x))
+
+
 def cut(
     region: Region, itemsize: int, chunk: tuple[int, ...], part_bytes: int = PART_BYTES
 ) -> Iterator[Region]:
-    """Cut a region into boxes that follow one another in its C order, at chunk borders where that is possible."""
+    """Cut a region into boxes that follow one another in its C order, at chunk borders where that is possible.
+
+    For writers that cannot seek; see `boxes` for readers that need not go in order.
+    """
     _, height, width = region.shape
     if region.size * itemsize <= part_bytes:
         yield region

@@ -18,23 +18,21 @@ from biosegment.rpc.geometry import (
     index_to_proto,
     region_from_proto,
 )
-from biosegment.rpc.stream import ArrayAssembler, chunks
+from biosegment.rpc.piece import write_piece
+from biosegment.rpc.stream import CHUNK_BYTES, ArrayAssembler
 from biosegment_datastore.layer_service import LayerService
 from biosegment_datastore.reading import RegionRead
 from biosegment_datastore.transfer_service import Piece
 
 
-async def send_region(read: RegionRead) -> AsyncIterator[pb.ReadRegionResponse]:
-    """The messages that carry a region; the first one has the header and, to save a message, data."""
+async def send_region(read: RegionRead) -> AsyncIterator[bytes]:
+    """The serialised ReadRegionResponses that carry a region; the first one has the header and, to save one, data."""
     header: geometry_pb2.ArrayHeader | None = geometry_pb2.ArrayHeader(
         shape=index_to_proto(read.shape), data_type=data_type_to_proto(read.dtype)
     )
-    offset = 0
-    async for part in read.parts():
-        for data in chunks(part):
-            chunk = geometry_pb2.ArrayChunk(header=header, offset=offset, data=data)
-            yield pb.ReadRegionResponse(chunk=chunk)
-            header, offset = None, offset + len(data)
+    async for offset, data in read.pieces(CHUNK_BYTES):
+        yield write_piece(header, offset, data)
+        header = None
 
 
 async def receive_region(

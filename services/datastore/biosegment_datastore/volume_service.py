@@ -9,6 +9,7 @@ from biosegment.auth import Authorizer, Permission, Principal
 from biosegment.storage import multiscale
 from biosegment.storage.objects import Objects
 from biosegment.volume import Region
+from biosegment_datastore.admission import Admission
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.expiring import Expiring
 from biosegment_datastore.page import Page, PageRequest
@@ -29,6 +30,7 @@ class VolumeService:
         arrays: Where voxels are read.
         objects: Where the metadata of the images is.
         max_region_bytes: Largest region of one read.
+        admission: Memory for reads.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class VolumeService:
         arrays: OpenArrays,
         objects: Objects,
         max_region_bytes: int,
+        admission: Admission,
     ) -> None:
         self._volumes = volumes
         self._authorizer = authorizer
         self._arrays = arrays
         self._objects = objects
         self._max_region_bytes = max_region_bytes
+        self._admission = admission
         self._known: Expiring[tuple[str, str], Volume] = Expiring(_KNOWN_S)
 
     async def get(self, principal: Principal, project_id: str, volume_id: str) -> Volume:
@@ -106,7 +110,7 @@ class VolumeService:
         region.require_within(wanted.shape, f"level {level} of {volume.name}")
         array = await self._arrays.get(f"{volume.key}/{wanted.path}", immutable=True)
         require_size(region, array.dtype.itemsize, self._max_region_bytes)
-        return RegionRead(array, region)
+        return RegionRead(array, region, self._admission)
 
     async def _write_metadata(self, volume: Volume) -> None:
         levels = tuple(

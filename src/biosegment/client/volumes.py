@@ -18,7 +18,7 @@ from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.datastore.v1alpha1 import volume_pb2
 from biosegment.api.datastore.v1alpha1.datastore_pb2_grpc import DatastoreServiceStub
 from biosegment.api.volume.v1alpha1 import geometry_pb2
-from biosegment.client.resources import Layer, Volume
+from biosegment.client.resources import Artifact, Layer, Volume
 from biosegment.errors import Internal, InvalidArgument, Unavailable
 from biosegment.rpc.geometry import (
     data_type_from_proto,
@@ -28,6 +28,7 @@ from biosegment.rpc.geometry import (
     region_to_proto,
     voxel_size_to_proto,
 )
+from biosegment.rpc.piece import read_piece
 from biosegment.rpc.stream import CHUNK_BYTES, ArrayAssembler, chunks
 from biosegment.volume import Region, VoxelSize
 
@@ -39,6 +40,11 @@ class Volumes:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = DatastoreServiceStub(channel)
+        # In bytes: what carries voxels is taken apart without copying them.
+        self._read_region: Any = channel.unary_stream(
+            "/biosegment.api.datastore.v1alpha1.DatastoreService/ReadRegion",
+            request_serializer=pb.ReadRegionRequest.SerializeToString,
+        )
 
     async def get(self, name: str) -> Volume:
         """Return a volume by its name `projects/{p}/volumes/{v}`."""
@@ -125,16 +131,16 @@ class Volumes:
         if region is not None:
             request.region.CopyFrom(region_to_proto(region))
         assembler: ArrayAssembler | None = None
-        async for answer in self._stub.ReadRegion(request):
-            chunk = answer.chunk
+        async for message in self._read_region(request):
+            piece = read_piece(message)
             if assembler is None:
-                if not chunk.HasField("header"):
+                if piece.header is None:
                     raise Internal("BAD_STREAM", f"the stream of {name} began without a header")
-                shape = index_from_proto(chunk.header.shape)
+                shape = index_from_proto(piece.header.shape)
                 assembler = ArrayAssembler(
-                    np.empty(shape, data_type_from_proto(chunk.header.data_type)), Internal
+                    np.empty(shape, data_type_from_proto(piece.header.data_type)), Internal
                 )
-            assembler.append(chunk.data, chunk.offset)
+            assembler.place(piece.data, piece.offset)
         if assembler is None:
             raise Internal("BAD_STREAM", f"the stream of {name} was empty")
         return assembler.finish()
@@ -216,6 +222,11 @@ class Volumes:
                     raise
                 upload = (await self._stub.GetUpload(pb.GetUploadRequest(name=upload.name))).upload
         raise AssertionError("the last attempt returns or raises")
+
+    async def artifact(self, name: str) -> Artifact:
+        """Return what is known of an artifact: file name, size, checksum."""
+        request = pb.GetArtifactRequest(name=name)
+        return Artifact.from_proto((await self._stub.GetArtifact(request)).artifact)
 
     async def download(self, artifact: str, path: Path) -> Path:
         """Fetch an artifact into a file; a partial `.part` file is continued. Returns the path."""

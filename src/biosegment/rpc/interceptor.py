@@ -64,7 +64,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         scope = _Scope(handler_call_details.method, self._authenticate, self._max_unary_s)
         codec = {
             "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
+            "response_serializer": _unless_bytes(handler.response_serializer),
         }
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(scope.streaming(handler.stream_stream), **codec)
@@ -75,6 +75,13 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(scope.streaming(handler.unary_stream), **codec)
         return grpc.unary_unary_rpc_method_handler(scope.single(handler.unary_unary, limited=True), **codec)
+
+
+def _unless_bytes(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+    """A serializer that lets a handler answer with a message that is already serialised."""
+    if serialize is None:
+        return None
+    return lambda message: message if isinstance(message, bytes) else serialize(message)
 
 
 class _Scope:

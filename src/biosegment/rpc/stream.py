@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -32,7 +33,9 @@ def chunks(array: NDArray[Any], size: int = CHUNK_BYTES) -> Iterator[bytes]:
 
 
 class ArrayAssembler:
-    """Fills an array from chunks that arrive in order; nothing is copied twice.
+    """Fills an array from chunks; nothing is copied twice.
+
+    `append` takes chunks that arrive in order, `place` such as arrive in any order, each byte once.
 
     Args:
         array: Preallocated by the caller, who checked its size; C contiguous, little-endian.
@@ -46,6 +49,7 @@ class ArrayAssembler:
         self._view = array.reshape(-1).view(np.uint8).data
         self._error = error
         self._filled = 0
+        self._spans: list[tuple[int, int]] = []
 
     @property
     def filled(self) -> int:
@@ -74,6 +78,36 @@ class ArrayAssembler:
             )
         self._view[self._filled : end] = chunk
         self._filled = end
+
+    def place(self, chunk: bytes | memoryview, offset: int) -> None:
+        """Take a chunk that belongs at `offset`, in bytes.
+
+        Raises:
+            BiosegmentError: CHUNK_OVERLAPS or TOO_MANY_BYTES, of the class given.
+        """
+        end = offset + len(chunk)
+        if not 0 <= offset <= end <= len(self._view):
+            raise self._error(
+                "TOO_MANY_BYTES",
+                f"bytes {offset} to {end} came for an array of {len(self._view)} ({self._what})",
+            )
+        self._enter(offset, end)
+        self._view[offset:end] = chunk
+        self._filled += len(chunk)
+
+    def _enter(self, start: int, stop: int) -> None:
+        # Neighbours are joined, so that few spans are known at any time.
+        spans, number = self._spans, bisect_right(self._spans, (start, stop))
+        before = spans[number - 1] if number else (-1, -1)
+        after = spans[number] if number < len(spans) else (len(self._view) + 1, 0)
+        if before[1] > start or after[0] < stop:
+            raise self._error("CHUNK_OVERLAPS", f"bytes {start} to {stop} came twice ({self._what})")
+        first, last = number, number
+        if before[1] == start:
+            first, start = number - 1, before[0]
+        if after[0] == stop:
+            last, stop = number + 1, after[1]
+        spans[first:last] = [(start, stop)]
 
     def finish(self) -> NDArray[Any]:
         """Return the array; TOO_FEW_BYTES when the stream ended early."""

@@ -14,7 +14,7 @@ HEAD_BYTES = 1024
 #   recognises(path: Path, head: bytes) -> bool    cheap; `head` is the file's beginning, b"" for a folder
 #   open_source(path: Path, options: SourceOptions) -> VolumeSource
 # and imports the library that it needs inside of `open_source`.
-READERS = ("tiff", "hdf5", "webknossos", "omezarr", "n5", "precomputed", "slices")
+READERS = ("tiff", "hdf5", "nrrd", "nifti", "dm", "amira", "webknossos", "omezarr", "n5", "precomputed", "slices", "mrc")
 
 
 def open_source(path: Path, options: SourceOptions | None = None) -> VolumeSource:

@@ -13,6 +13,7 @@ from biosegment.errors import AlreadyExists, FailedPrecondition
 from biosegment.volume import Index, VoxelSize
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.page import Page, PageRequest
+from biosegment_datastore.reference import Reference
 from biosegment_datastore.sql_request import doom, lock_project, spare, volume_not_found
 from biosegment_datastore.tables import ANNOTATIONS, DRAFTS, LAYERS, VOLUMES
 from biosegment_datastore.volume import DisplayWindow, Level, SliceStatistics, Volume
@@ -151,6 +152,7 @@ def _row_of(volume: Volume) -> dict[str, Any]:
         "create_time_us": volume.create_time_us,
         "update_time_us": volume.update_time_us,
         "version": volume.version,
+        "reference": volume.reference.written() if volume.reference is not None else None,
     }
 
 
@@ -170,4 +172,5 @@ def _volume(row: Any) -> Volume:
         create_time_us=row.create_time_us,
         update_time_us=row.update_time_us,
         version=row.version,
+        reference=Reference.read(row.reference) if row.reference else None,
     )

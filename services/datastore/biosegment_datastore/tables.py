@@ -90,6 +90,8 @@ VOLUMES: Final = sa.Table(
     _time("create_time_us"),
     _time("update_time_us"),
     sa.Column("version", sa.Integer, nullable=False),
+    # Where the voxels are when they stay where they were.
+    sa.Column("reference", sa.JSON(none_as_null=True)),
 )
 
 LAYERS: Final = sa.Table(

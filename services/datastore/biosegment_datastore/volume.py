@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from biosegment.errors import InvalidArgument
 from biosegment.volume import Index, Region, VoxelSize
 from biosegment_datastore.project import check_text, make_etag
+from biosegment_datastore.reference import Reference
 
 
 class VolumeField(enum.StrEnum):
@@ -54,6 +55,7 @@ class Volume:
         key: Prefix of its OME-Zarr group in the object storage.
         source: Name of the file it came from.
         creator: User id.
+        reference: Where the voxels are when they are not ours; nothing is below `key` then.
     """
 
     project_id: str
@@ -70,6 +72,7 @@ class Volume:
     create_time_us: int
     update_time_us: int
     version: int = 1
+    reference: Reference | None = None
 
     @property
     def name(self) -> str:

@@ -23,6 +23,10 @@ from biosegment_datastore.formats.source import SourceOptions, Voxels, unreadabl
 # A block of at most so many bytes is read at once, even if only a part of it is wanted.
 _BLOCK_BYTES: Final = 32 << 20
 
+# Unless it is less than this share of blocks that are worth a read of their own.
+_LEAST_SHARE: Final = 0.25
+_PART_BYTES: Final = 64 << 10
+
 _MAX_TEXT_BYTES: Final = 16 << 20
 
 
@@ -65,7 +69,11 @@ class RawArray:
             raise truncated(name, f"it ends after {size} of {needed} bytes")
 
     def __getitem__(self, key: tuple[int | slice, ...]) -> Voxels:
-        voxels = self._part(tuple(key), 0, self._offset)
+        exact = tuple(
+            slice(*one.indices(size)) if isinstance(one, slice) else one
+            for one, size in zip(key, self.shape, strict=True)
+        )
+        voxels = self._part(exact, 0, self._offset)
         return self._convert(voxels) if self._convert else voxels
 
     def _part(self, key: tuple[int | slice, ...], axis: int, offset: int) -> Voxels:
@@ -76,13 +84,19 @@ class RawArray:
         stride = math.prod(inner) * self._stored.itemsize
         if not isinstance(chosen, slice):
             return self._part(key, axis + 1, offset + chosen * stride)
-        start, stop, _ = chosen.indices(self.shape[axis])
-        count, whole = stop - start, all(one == slice(None) for one in key[axis + 1 :])
-        if whole or count * stride <= _BLOCK_BYTES:
-            block = self._contiguous(offset + start * stride, (count, *inner))
-            return block if whole else block[(slice(None), *key[axis + 1 :])]
-        parts = [self._part(key, axis + 1, offset + place * stride) for place in range(start, stop)]
+        count, share = chosen.stop - chosen.start, self._share(key, axis + 1)
+        wasteful = share < _LEAST_SHARE and stride >= _PART_BYTES
+        if share == 1 or (count * stride <= _BLOCK_BYTES and not wasteful):
+            block = self._contiguous(offset + chosen.start * stride, (count, *inner))
+            return block[(slice(None), *key[axis + 1 :])]
+        places = range(chosen.start, chosen.stop)
+        parts = [self._part(key, axis + 1, offset + place * stride) for place in places]
         return np.stack(parts, dtype=self._stored)
+
+    def _share(self, key: tuple[int | slice, ...], axis: int) -> float:
+        """How much of the axes from `axis` on is wanted."""
+        wanted = [one.stop - one.start if isinstance(one, slice) else 1 for one in key[axis:]]
+        return math.prod(wanted) / math.prod(self.shape[axis:])
 
     def _contiguous(self, offset: int, shape: tuple[int, ...]) -> Voxels:
         voxels = np.empty(shape, self._stored)

@@ -39,6 +39,7 @@ def test_every_part_is_what_numpy_gives(tmp_path_factory, case, block_bytes):
     path.write_bytes(b"x" * offset + data.tobytes())
     with path.open("rb") as file, pytest.MonkeyPatch.context() as patch:
         patch.setattr(raw, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(raw, "_PART_BYTES", block_bytes // 2)
         part = RawArray("a.raw", file, offset, shape, np.dtype(dtype))[key]
     assert part.dtype == dtype
     assert np.array_equal(part, data[key])

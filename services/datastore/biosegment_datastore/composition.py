@@ -34,6 +34,7 @@ from biosegment_datastore.leasing import LeaseVerifier
 from biosegment_datastore.project_service import ProjectService
 from biosegment_datastore.projector import Projector
 from biosegment_datastore.reading import OpenArrays
+from biosegment_datastore.reference_array import ReferenceArrays
 from biosegment_datastore.settings import SERVICE, DatastoreSettings
 from biosegment_datastore.sql_annotation import SqlAnnotations
 from biosegment_datastore.sql_commit import SqlCommits
@@ -133,7 +134,15 @@ async def build(settings: DatastoreSettings) -> Datastore:
     )
     datastore_servicer = DatastoreServicer(
         ProjectService(rows.projects, authorizer, memberships),
-        VolumeService(rows.volumes, authorizer, open_arrays, objects, settings.max_region_bytes, admission),
+        VolumeService(
+            rows.volumes,
+            authorizer,
+            open_arrays,
+            ReferenceArrays(settings.roots),
+            objects,
+            settings.max_region_bytes,
+            admission,
+        ),
         layers,
         TransferService(
             rows.transfers,

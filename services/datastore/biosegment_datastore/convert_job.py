@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from biosegment.api.job.v1alpha1 import job_pb2
-from biosegment.errors import InvalidArgument, Unimplemented
+from biosegment.errors import InvalidArgument
 from biosegment.ids import check_id, parse_name
 from biosegment.jobs.convert import spec_bytes, spec_of
 from biosegment.rpc.geometry import region_from_proto, voxel_size_from_proto
@@ -25,6 +25,7 @@ class ImportPlan:
         upload_id: '' with a path.
         voxel_size: None: as the file says.
         options: What else is said about the file.
+        reference: Whether the voxels stay where they are.
     """
 
     spec: job_pb2.ImportVolumeSpec
@@ -35,6 +36,7 @@ class ImportPlan:
     upload_id: str
     voxel_size: VoxelSize | None
     options: SourceOptions
+    reference: bool
 
     def require_upload_of(self, project_id: str) -> str:
         """Id of the upload; InvalidArgument OTHER_PROJECT when it belongs to another project."""
@@ -85,21 +87,19 @@ def import_plan(data: bytes) -> ImportPlan:
 
     Raises:
         InvalidArgument: SOURCE_MISSING, BAD_ID, BAD_NAME, BAD_TEXT, BAD_VOXEL_SIZE, BAD_AXES, BAD_CHANNEL,
-            BAD_TIME_POINT.
-        Unimplemented: REFERENCE_IMPORT.
+            BAD_TIME_POINT, NOT_REFERABLE.
     """
     spec = spec_of(data).import_volume
-    if spec.reference:
-        raise Unimplemented(
-            "REFERENCE_IMPORT",
-            "importing by reference is not in this release; leave `reference` unset to copy",
-        )
     if spec.volume_id:
         check_id(spec.volume_id, "volume")
     check_text("display_name", spec.display_name, 0, 200)
     source = spec.WhichOneof("source")
     if source is None or not getattr(spec, source):
         raise InvalidArgument("SOURCE_MISSING", "an import needs a `uri` or an `upload`")
+    if spec.reference and source == "upload":
+        raise InvalidArgument(
+            "NOT_REFERABLE", "an upload is gone when it was imported: `reference` needs a `uri` on the server"
+        )
     names = parse_name(spec.upload, "projects/*/uploads/*") if source == "upload" else ("", "")
     return ImportPlan(
         spec=spec,
@@ -110,6 +110,7 @@ def import_plan(data: bytes) -> ImportPlan:
         upload_id=names[1],
         voxel_size=voxel_size_from_proto(spec.voxel_size) if spec.HasField("voxel_size") else None,
         options=source_options(spec),
+        reference=spec.reference,
     )
 
 

@@ -17,6 +17,7 @@ from biosegment.volume import Index, VoxelSize
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.convert_job import ImportPlan, import_plan
 from biosegment_datastore.import_file import ImportFiles
+from biosegment_datastore.reference import Reference
 from biosegment_datastore.sql_transfer import SqlGarbage
 from biosegment_datastore.sql_volume import SqlVolumes, volume_exists
 from biosegment_datastore.volume import DisplayWindow, Level, SliceStatistics, Volume
@@ -98,6 +99,7 @@ class ImportJob:
             "name": plan.display_name or file_name,
             "voxel_size_nm": list(plan.voxel_size) if plan.voxel_size else None,
             "options": replace(plan.options, scratch_dir=self.files.scratch_dir).written(),
+            "reference": plan.reference,
         }
         await context.log(f"importing {file_name!r}")
         made = await run_until_cancelled(context, run_task(task, self.limits, report))
@@ -126,7 +128,7 @@ async def run_until_cancelled(context: JobContext, work: Any) -> dict[str, Any]:
 def _volume(
     context: JobContext, plan: ImportPlan, made: dict[str, Any], prefix: str, file_name: str
 ) -> Volume:
-    low, high = made["minimum"], made["maximum"]
+    low, high = made.get("display_window") or (made["minimum"], made["maximum"])
     now = now_us()
     return Volume(
         project_id=context.job.project_id,
@@ -145,4 +147,5 @@ def _volume(
         creator=context.job.owner,
         create_time_us=now,
         update_time_us=now,
+        reference=Reference.read(made["reference"]) if "reference" in made else None,
     )

@@ -15,14 +15,15 @@ from biosegment.volume import VoxelSize
 from biosegment_datastore.formats.detection import open_source
 from biosegment_datastore.formats.source import SourceOptions
 from biosegment_datastore.importing import import_volume
+from biosegment_datastore.reference_task import run_reference
 
 
 def run_import(task: dict[str, Any], progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Copy a file into the object storage.
+    """Copy a file into the object storage, or only look at it when the volume is to be a reference.
 
     Args:
         task: `store` (object store settings), `path`, `prefix`, `name`, `voxel_size_nm` (zyx or None), `options` (of
-            the source).
+            the source), `reference`.
         progress: Called with slices done and slices in all.
 
     Returns:
@@ -32,6 +33,8 @@ def run_import(task: dict[str, Any], progress: Callable[[int, int], None]) -> di
         InvalidArgument: VOXEL_SIZE_MISSING, or what is wrong with the file.
         ResourceExhausted: DISK_FULL.
     """
+    if task["reference"]:
+        return run_reference(task, progress)
     store = ObjectStoreSettings.model_validate(task["store"])
     given = VoxelSize(*task["voxel_size_nm"]) if task["voxel_size_nm"] else None
     with open_source(Path(task["path"]), SourceOptions.read(task["options"])) as source:

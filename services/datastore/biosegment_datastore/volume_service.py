@@ -15,6 +15,7 @@ from biosegment_datastore.expiring import Expiring
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.project_service import require_etag
 from biosegment_datastore.reading import OpenArrays, RegionRead, require_size
+from biosegment_datastore.reference_array import ReferenceArrays
 from biosegment_datastore.sql_volume import SqlVolumes
 from biosegment_datastore.volume import SliceStatistics, Volume, VolumeField
 
@@ -28,6 +29,7 @@ class VolumeService:
         volumes: The rows.
         authorizer: Decides who may do what.
         arrays: Where voxels are read.
+        references: Where those of others are read.
         objects: Where the metadata of the images is.
         max_region_bytes: Largest region of one read.
         admission: Memory for reads.
@@ -38,6 +40,7 @@ class VolumeService:
         volumes: SqlVolumes,
         authorizer: Authorizer,
         arrays: OpenArrays,
+        references: ReferenceArrays,
         objects: Objects,
         max_region_bytes: int,
         admission: Admission,
@@ -45,6 +48,7 @@ class VolumeService:
         self._volumes = volumes
         self._authorizer = authorizer
         self._arrays = arrays
+        self._references = references
         self._objects = objects
         self._max_region_bytes = max_region_bytes
         self._admission = admission
@@ -82,7 +86,7 @@ class VolumeService:
 
         changed = await self._volumes.update(project_id, volume_id, change)
         self._known.forget()
-        if VolumeField.VOXEL_SIZE in fields:
+        if VolumeField.VOXEL_SIZE in fields and changed.reference is None:
             await self._write_metadata(changed)
         return changed
 
@@ -108,7 +112,10 @@ class VolumeService:
         wanted = volume.level(level)
         region = region or Region.of_shape(wanted.shape)
         region.require_within(wanted.shape, f"level {level} of {volume.name}")
-        array = await self._arrays.get(f"{volume.key}/{wanted.path}", immutable=True)
+        if volume.reference is not None:
+            array = await self._references.get(volume, wanted)
+        else:
+            array = await self._arrays.get(f"{volume.key}/{wanted.path}", immutable=True)
         require_size(region, array.dtype.itemsize, self._max_region_bytes)
         return RegionRead(array, region, self._admission)
 

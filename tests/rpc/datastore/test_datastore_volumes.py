@@ -19,7 +19,6 @@ from biosegment.errors import (
     InvalidArgument,
     NotFound,
     ResourceExhausted,
-    Unimplemented,
 )
 from biosegment.volume import Index, Region
 from tests.rpc.datastore_server import Caller, RunningDatastore, running_datastore
@@ -237,7 +236,7 @@ async def test_only_files_below_the_import_roots_are_read(
         ({"uri": "/x", "axes": "zzyx"}, InvalidArgument, "BAD_AXES"),
         ({"uri": "/x", "channel": -1}, InvalidArgument, "BAD_CHANNEL"),
         ({"uri": "/x", "time_point": -1}, InvalidArgument, "BAD_TIME_POINT"),
-        ({"uri": "/x", "reference": True}, Unimplemented, "REFERENCE_IMPORT"),
+        ({"upload": "projects/em/uploads/none", "reference": True}, InvalidArgument, "NOT_REFERABLE"),
         ({"uri": "/x", "voxel_size": geometry_pb2.VoxelSize()}, InvalidArgument, "BAD_VOXEL_SIZE"),
         ({"upload": "projects/em/uploads/none"}, NotFound, "UPLOAD_NOT_FOUND"),
         ({"upload": "projects/other/uploads/none"}, InvalidArgument, "OTHER_PROJECT"),

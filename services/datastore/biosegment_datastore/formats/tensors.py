@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
 
 from biosegment.errors import InvalidArgument
+from biosegment_datastore.formats.selection import Selection
 from biosegment_datastore.formats.source import Voxels, unreadable
 
 _MAX_JSON_BYTES = 16 << 20
@@ -182,16 +183,29 @@ def open_tensors(
     Raises:
         InvalidArgument: UNREADABLE_FILE.
     """
+    container.require_sound(key)
+    store = _opened(container, key, driver, spec)
+    return Tensors(container.name, store if axes is None else store.transpose(list(axes)))
+
+
+def open_view(container: Container, key: str, driver: str, selection: Selection) -> Any:
+    """Tensorstore's view of the zyx part of an array, its chunks not looked at; errors as of `open_tensors`."""
+    store = _opened(container, key, driver, {})
+    if len(store.shape) != len(selection.fixed):
+        raise unreadable(container.name, f"its array {key!r} has {len(store.shape)} axes")
+    picked = store[tuple(slice(None) if number is None else number for number in selection.fixed)]
+    return picked.transpose(list(selection.transposition))
+
+
+def _opened(container: Container, key: str, driver: str, spec: Mapping[str, Any]) -> Any:
     import tensorstore as ts
 
-    container.require_sound(key)
     whole = {"driver": driver, "kvstore": container.kvstore(key), "context": _CONTEXT, **spec}
     try:
         store = ts.open(whole, open=True, read=True).result()
     except ValueError as error:
         raise unreadable(container.name, f"its array {key!r} does not open ({status(error)})") from None
-    store = store[ts.d[:].translate_to[0]]
-    return Tensors(container.name, store if axes is None else store.transpose(list(axes)))
+    return store[ts.d[:].translate_to[0]]
 
 
 def status(error: ValueError) -> str:

@@ -44,6 +44,7 @@ from biosegment_datastore.sql_project import SqlProjects
 from biosegment_datastore.sql_projection import SqlProjections
 from biosegment_datastore.sql_transfer import SqlGarbage, SqlTransfers
 from biosegment_datastore.sql_volume import SqlVolumes
+from biosegment_datastore.transfer import UploadLimits
 from biosegment_datastore.transfer_service import TransferService
 from biosegment_datastore.volume_service import VolumeService
 from biosegment_datastore.worker_process import WorkerLimits
@@ -149,8 +150,12 @@ async def build(settings: DatastoreSettings) -> Datastore:
             rows.projects,
             authorizer,
             objects,
-            settings.max_upload_bytes,
-            settings.upload_lifetime_s,
+            UploadLimits(
+                settings.max_upload_bytes,
+                settings.max_project_upload_bytes,
+                settings.max_project_uploads,
+                settings.upload_lifetime_s,
+            ),
         ),
         GarbageService(rows.garbage, collector, objects, settings.orphan_grace_s),
         settings.object_store_url,

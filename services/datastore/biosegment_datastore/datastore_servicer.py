@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import google_crc32c
+
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.datastore.v1alpha1 import datastore_pb2_grpc, volume_pb2
 from biosegment.ids import parse_name
@@ -201,7 +203,7 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         await self._layers.delete(current_principal(), *_layer_ids(request.name))
         return pb.DeleteLayerResponse()
 
-    async def ReadRegion(self, request: pb.ReadRegionRequest, context: Any) -> AsyncIterator[bytes]:
+    async def ReadRegion(self, request: pb.ReadRegionRequest, context: Any) -> AsyncIterator[Any]:
         region = region_from_proto(request.region) if request.HasField("region") else None
         principal = current_principal()
         if request.name.count("/") > 3:
@@ -252,7 +254,7 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         project_id, artifact_id = parse_name(request.name, _ARTIFACT)
         pieces = self._transfers.read_artifact(current_principal(), project_id, artifact_id, request.offset)
         async for offset, data in pieces:
-            yield pb.ReadArtifactResponse(offset=offset, data=data)
+            yield pb.ReadArtifactResponse(offset=offset, data=data, crc32c=google_crc32c.value(data))
 
     async def CollectGarbage(
         self, request: pb.CollectGarbageRequest, context: Any

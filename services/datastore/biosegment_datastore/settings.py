@@ -20,6 +20,11 @@ class DatastoreSettings(ServiceSettings):
     scratch_dir: Path = Path(tempfile.gettempdir())
     """Local folder for uploads that are being imported and files that are being exported."""
     max_upload_bytes: int = 1 << 42
+    """Largest file of one upload."""
+    max_project_upload_bytes: int = 1 << 43
+    """All uploads of a project that are not imported yet, together, as announced."""
+    max_project_uploads: int = 64
+    """How many of these there may be."""
     max_region_bytes: int = 1 << 30
     """Largest region of one ReadRegion or WriteRegion."""
     read_memory_bytes: int = 256 << 20

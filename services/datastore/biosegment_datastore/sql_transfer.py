@@ -14,7 +14,7 @@ from biosegment_datastore.clock import now_us
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql_request import NEVER_US, doom, lock_project, remember, replayed, spare
 from biosegment_datastore.tables import ARTIFACTS, GARBAGE, HOLDS, METADATA, PROJECTS, UPLOADS
-from biosegment_datastore.transfer import Artifact, Upload
+from biosegment_datastore.transfer import Artifact, Upload, UploadLimits
 
 _PLACES: Final = ("key", "storage_key", "prefix")
 """Columns, of whatever table, that refer to the object storage."""
@@ -26,13 +26,23 @@ class SqlTransfers:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create_upload(self, upload: Upload, request: Request) -> Upload:
-        """Store a new upload, or answer with the one that the same request made; AlreadyExists REQUEST_ID_REUSED."""
+    async def create_upload(self, upload: Upload, request: Request, limits: UploadLimits) -> Upload:
+        """Store a new upload, or answer with the one that the same request made.
+
+        Raises:
+            AlreadyExists: REQUEST_ID_REUSED.
+            ResourceExhausted: TOO_MANY_UPLOADS.
+        """
         async with self._database.write() as connection:
             await lock_project(connection, upload.project_id)
             earlier = await replayed(connection, request)
             if earlier is not None:
                 return await _load_upload(connection, upload.project_id, earlier)
+            query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(UPLOADS.c.size_bytes), 0)).where(
+                UPLOADS.c.project_id == upload.project_id
+            )
+            count, announced_bytes = (await connection.execute(query)).one()
+            limits.require_room(upload, count, int(announced_bytes))
             await connection.execute(sa.insert(UPLOADS).values(**_row_of(upload)))
             await remember(connection, request, upload.id)
         return upload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from biosegment.errors import InvalidArgument
+from biosegment.errors import InvalidArgument, ResourceExhausted
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,44 @@ class Upload:
     @property
     def is_complete(self) -> bool:
         return self.received_bytes == self.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """What uploads may take.
+
+    Attributes:
+        file_bytes: Of one file.
+        project_bytes: Of all uploads of a project that are not imported yet, as announced.
+        project_uploads: How many of these there may be.
+        lifetime_s: They are dropped so long after the last byte.
+    """
+
+    file_bytes: int
+    project_bytes: int
+    project_uploads: int
+    lifetime_s: float
+
+    def require_size(self, file_name: str, size_bytes: int) -> None:
+        """Raise InvalidArgument BAD_SIZE or ResourceExhausted UPLOAD_TOO_LARGE."""
+        if size_bytes < 1:
+            raise InvalidArgument(
+                "BAD_SIZE", f"size_bytes {size_bytes} must be the size of the file, at least 1"
+            )
+        if size_bytes > self.file_bytes:
+            raise ResourceExhausted(
+                "UPLOAD_TOO_LARGE",
+                f"{file_name!r} has {size_bytes} bytes; at most {self.file_bytes} may come: import a path",
+            )
+
+    def require_room(self, upload: Upload, count: int, announced_bytes: int) -> None:
+        """Raise ResourceExhausted TOO_MANY_UPLOADS when a project has `count` others of `announced_bytes`."""
+        if count >= self.project_uploads or announced_bytes + upload.size_bytes > self.project_bytes:
+            raise ResourceExhausted(
+                "TOO_MANY_UPLOADS",
+                f"project {upload.project_id!r} has {count} uploads of {announced_bytes} bytes that wait for import; "
+                f"at most {self.project_uploads} of {self.project_bytes} bytes may be: import or delete some first",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import google_crc32c
 
 from biosegment.auth import Authorizer, Permission, Principal
-from biosegment.errors import InvalidArgument, NotFound, ResourceExhausted
+from biosegment.errors import InvalidArgument, NotFound
 from biosegment.ids import new_id
 from biosegment.storage.objects import Objects
 from biosegment_datastore.clock import now_us
@@ -17,7 +17,7 @@ from biosegment_datastore.parts import PART_BYTES, Parts, part_key
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql_project import SqlProjects
 from biosegment_datastore.sql_transfer import SqlTransfers, offset_mismatch
-from biosegment_datastore.transfer import Artifact, Upload, check_file_name
+from biosegment_datastore.transfer import Artifact, Upload, UploadLimits, check_file_name
 
 _PIECE_BYTES = 1 << 20
 
@@ -39,8 +39,7 @@ class TransferService:
         projects: The rows of projects.
         authorizer: Decides who may do what.
         objects: Where the bytes are.
-        max_upload_bytes: Largest file.
-        upload_lifetime_s: Uploads are dropped so long after the last byte.
+        limits: Of uploads.
     """
 
     def __init__(
@@ -49,33 +48,24 @@ class TransferService:
         projects: SqlProjects,
         authorizer: Authorizer,
         objects: Objects,
-        max_upload_bytes: int,
-        upload_lifetime_s: float,
+        limits: UploadLimits,
     ) -> None:
         self._transfers = transfers
         self._projects = projects
         self._authorizer = authorizer
         self._objects = objects
-        self._max_upload_bytes = max_upload_bytes
+        self._limits = limits
         self._storing = asyncio.Lock()
-        self._lifetime_us = int(upload_lifetime_s * 1e6)
+        self._lifetime_us = int(limits.lifetime_s * 1e6)
 
     async def create_upload(
         self, principal: Principal, project_id: str, file_name: str, size_bytes: int, request_id: str
     ) -> Upload:
-        """Begin an upload; ResourceExhausted UPLOAD_TOO_LARGE."""
+        """Begin an upload; ResourceExhausted UPLOAD_TOO_LARGE or TOO_MANY_UPLOADS."""
         await self._authorizer.authorize(principal, Permission.VOLUME_WRITE, project_id)
         request = Request.of(project_id, request_id, "upload", principal.user, file_name, str(size_bytes))
         check_file_name(file_name)
-        if size_bytes < 1:
-            raise InvalidArgument(
-                "BAD_SIZE", f"size_bytes {size_bytes} must be the size of the file, at least 1"
-            )
-        if size_bytes > self._max_upload_bytes:
-            raise ResourceExhausted(
-                "UPLOAD_TOO_LARGE",
-                f"{file_name!r} has {size_bytes} bytes; at most {self._max_upload_bytes} may come: import a path",
-            )
+        self._limits.require_size(file_name, size_bytes)
         project = await self._projects.get(project_id)
         upload_id = new_id()
         upload = Upload(
@@ -88,7 +78,7 @@ class TransferService:
             key=f"{project.storage_key}/uploads/{upload_id}",
             creator=principal.user,
         )
-        return await self._transfers.create_upload(upload, request)
+        return await self._transfers.create_upload(upload, request, self._limits)
 
     async def upload(self, principal: Principal, project_id: str, upload_id: str) -> Upload:
         """One upload, as its sender sees it; for others it does not exist."""

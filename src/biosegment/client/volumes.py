@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import grpc
 import numpy as np
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -19,7 +18,8 @@ from biosegment.api.datastore.v1alpha1 import volume_pb2
 from biosegment.api.datastore.v1alpha1.datastore_pb2_grpc import DatastoreServiceStub
 from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.client.resources import Artifact, Layer, Volume
-from biosegment.errors import Internal, InvalidArgument, Unavailable
+from biosegment.client.transfer import fetch_file, send_file
+from biosegment.errors import Internal, InvalidArgument
 from biosegment.rpc.geometry import (
     data_type_from_proto,
     data_type_to_proto,
@@ -29,10 +29,8 @@ from biosegment.rpc.geometry import (
     voxel_size_to_proto,
 )
 from biosegment.rpc.piece import read_piece
-from biosegment.rpc.stream import CHUNK_BYTES, ArrayAssembler, chunks
+from biosegment.rpc.stream import ArrayAssembler, chunks
 from biosegment.volume import Region, VoxelSize
-
-_UPLOAD_ATTEMPTS = 5
 
 
 class Volumes:
@@ -195,33 +193,30 @@ class Volumes:
         return Layer.from_proto((await self._stub.CommitLayer(commit)).layer)
 
     async def upload(
-        self, project: str, path: Path, *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        project: str,
+        path: Path,
+        *,
+        name: str = "",
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> str:
         """Send a file for import and return the upload's name; goes on where it was after a break.
+
+        An upload that another process began with the same unchanged file is continued, and so is the one that `name`
+        says. Every piece carries its CRC-32C.
 
         Args:
             project: `projects/{p}`.
             path: The file.
+            name: Upload to continue.
             on_progress: Called with the bytes received and the bytes of the file.
+
+        Raises:
+            FailedPrecondition: OTHER_FILE when the upload `name` is for another file.
+            ResourceExhausted: UPLOAD_TOO_LARGE, TOO_MANY_UPLOADS.
+            Unavailable: The platform was away for too long; call again to go on.
         """
-        size = path.stat().st_size  # noqa: ASYNC240 (one system call)
-        create = pb.CreateUploadRequest(
-            parent=project,
-            upload=volume_pb2.Upload(file_name=path.name, size_bytes=size),
-            request_id=str(uuid.uuid4()),
-        )
-        upload = (await self._stub.CreateUpload(create)).upload
-        for attempt in range(_UPLOAD_ATTEMPTS):
-            try:
-                await self._stub.WriteUpload(
-                    _pieces(upload.name, path, upload.received_bytes, size, on_progress)
-                )
-                return upload.name
-            except Unavailable:
-                if attempt == _UPLOAD_ATTEMPTS - 1:
-                    raise
-                upload = (await self._stub.GetUpload(pb.GetUploadRequest(name=upload.name))).upload
-        raise AssertionError("the last attempt returns or raises")
+        return await send_file(self._stub, project, path, name, on_progress)
 
     async def artifact(self, name: str) -> Artifact:
         """Return what is known of an artifact: file name, size, checksum."""
@@ -229,14 +224,15 @@ class Volumes:
         return Artifact.from_proto((await self._stub.GetArtifact(request)).artifact)
 
     async def download(self, artifact: str, path: Path) -> Path:
-        """Fetch an artifact into a file; a partial `.part` file is continued. Returns the path."""
-        part = path.with_name(path.name + ".part")
-        offset = part.stat().st_size if part.exists() else 0
-        with part.open("ab") as file:
-            async for answer in self._stub.ReadArtifact(pb.ReadArtifactRequest(name=artifact, offset=offset)):
-                file.write(answer.data)
-        part.replace(path)
-        return path
+        """Fetch an artifact into a file and return its path.
+
+        A `.part` file that an earlier call left is continued. Every piece is checked by its CRC-32C, the whole file by
+        its SHA-256.
+
+        Raises:
+            Unavailable: DOWNLOAD_DAMAGED, or the platform was away for too long; call again to go on.
+        """
+        return await fetch_file(self._stub, artifact, path)
 
 
 def _kind(kind: str) -> str:
@@ -245,16 +241,3 @@ def _kind(kind: str) -> str:
         known = "annotations, probabilities, labels, instances, score_map"
         raise InvalidArgument("UNKNOWN_LAYER_KIND", f"layer kind {kind!r} is none of {known}")
     return key
-
-
-async def _pieces(
-    name: str, path: Path, offset: int, size: int, on_progress: Callable[[int, int], None] | None
-) -> AsyncIterator[pb.WriteUploadRequest]:
-    yield pb.WriteUploadRequest(name=name, offset=offset)
-    with path.open("rb") as file:
-        file.seek(offset)
-        while data := file.read(CHUNK_BYTES):
-            yield pb.WriteUploadRequest(offset=offset, data=data, crc32c=google_crc32c.value(data))
-            offset += len(data)
-            if on_progress is not None:
-                on_progress(offset, size)

@@ -344,7 +344,7 @@ class DatastoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateUpload(self, request, context):
-        """Begins an upload. Errors: RESOURCE_EXHAUSTED UPLOAD_TOO_LARGE.
+        """Begins an upload. Errors: RESOURCE_EXHAUSTED UPLOAD_TOO_LARGE, TOO_MANY_UPLOADS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -83,7 +83,7 @@ class DatastoreServiceStub:
     REGION_TOO_LARGE (the limit is in the message; read in parts).
     """
     CreateUpload: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.CreateUploadRequest, _datastore_pb2.CreateUploadResponse]
-    """Begins an upload. Errors: RESOURCE_EXHAUSTED UPLOAD_TOO_LARGE."""
+    """Begins an upload. Errors: RESOURCE_EXHAUSTED UPLOAD_TOO_LARGE, TOO_MANY_UPLOADS."""
     GetUpload: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.GetUploadRequest, _datastore_pb2.GetUploadResponse]
     """Returns an upload, with the offset to resume from."""
     WriteUpload: _grpc.StreamUnaryMultiCallable[_datastore_pb2.WriteUploadRequest, _datastore_pb2.WriteUploadResponse]
@@ -156,7 +156,7 @@ class DatastoreServiceAsyncStub(DatastoreServiceStub):
     REGION_TOO_LARGE (the limit is in the message; read in parts).
     """
     CreateUpload: _aio.UnaryUnaryMultiCallable[_datastore_pb2.CreateUploadRequest, _datastore_pb2.CreateUploadResponse]  # type: ignore[assignment]
-    """Begins an upload. Errors: RESOURCE_EXHAUSTED UPLOAD_TOO_LARGE."""
+    """Begins an upload. Errors: RESOURCE_EXHAUSTED UPLOAD_TOO_LARGE, TOO_MANY_UPLOADS."""
     GetUpload: _aio.UnaryUnaryMultiCallable[_datastore_pb2.GetUploadRequest, _datastore_pb2.GetUploadResponse]  # type: ignore[assignment]
     """Returns an upload, with the offset to resume from."""
     WriteUpload: _aio.StreamUnaryMultiCallable[_datastore_pb2.WriteUploadRequest, _datastore_pb2.WriteUploadResponse]  # type: ignore[assignment]
@@ -364,7 +364,7 @@ class DatastoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datastore_pb2.CreateUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datastore_pb2.CreateUploadResponse, _abc.Awaitable[_datastore_pb2.CreateUploadResponse]]:
-        """Begins an upload. Errors: RESOURCE_EXHAUSTED UPLOAD_TOO_LARGE."""
+        """Begins an upload. Errors: RESOURCE_EXHAUSTED UPLOAD_TOO_LARGE, TOO_MANY_UPLOADS."""
 
     @_abc_1.abstractmethod
     def GetUpload(

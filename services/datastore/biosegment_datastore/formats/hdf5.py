@@ -62,7 +62,7 @@ def _open(file: Hdf5File, options: SourceOptions) -> ArraySource:
     found = file.dataset(path)
     assert found is not None, path
     tags = _axis_tags(found)
-    axes = "".join(tag.key for tag in tags) or _labels(found) or _guess(found.shape)
+    axes = "".join(tag.key for tag in tags) or _labels(found) or _matlab(found) or _guess(found.shape)
     selection = select(file.name, axes, found.shape, options)
     chunks = found.chunks or (1, *found.shape[1:])
     voxel_size = _voxel_size(found, tags)
@@ -119,6 +119,11 @@ def _labels(dataset: h5py.Dataset) -> str:
         len(label) == 1 and label in "zyxct" for label in labels
     )
     return "".join(labels) if known else ""
+
+
+def _matlab(dataset: h5py.Dataset) -> str:
+    """MATLAB's images are (y, x, z), and its axes are turned around in HDF5."""
+    return "zxy" if "MATLAB_class" in dataset.attrs and len(dataset.shape) == 3 else ""
 
 
 def _guess(shape: Sequence[int]) -> str:

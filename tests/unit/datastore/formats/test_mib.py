@@ -74,6 +74,17 @@ def test_a_model_without_its_array_is_refused(tmp_path):
     assert error.value.reason == "UNREADABLE_FILE"
 
 
+def test_another_file_of_matlab_has_the_same_order_of_axes(tmp_path):
+    data = np.random.default_rng(0).integers(0, 255, SHAPE).astype(np.uint8)
+    path = write(tmp_path / "a.mat", data.transpose(1, 2, 0))
+    with h5py.File(path, "r+") as file:
+        del file["modelVariable"]
+        file.move("mibModel", "img")
+    with open_source(path) as source:
+        assert source.voxel_size is None
+        assert np.array_equal(source.read_slab(0, 7), data)
+
+
 def test_an_image_that_was_saved_as_hdf5_is_read(tmp_path):
     # MATLAB's [height, width, colours, depth, time], with ilastik's tags in the order of HDF5.
     data = np.random.default_rng(0).integers(0, 255, (1, *SHAPE[:1], 2, SHAPE[2], SHAPE[1])).astype(np.uint8)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from biosegment.errors import BiosegmentError, NotFound
-from biosegment.jobs import JobState, SqlJobs
+from biosegment.jobs import SqlJobs
 from biosegment.storage.objects import Objects
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.garbage import made_us
@@ -77,11 +77,17 @@ class Collector:
         return [prefix for owner in await self._idle_owners() for prefix in await self._garbage.owned(owner)]
 
     async def _idle_owners(self) -> list[str]:
-        return [owner for owner in await self._garbage.owners() if not await self._is_running(owner)]
+        return [owner for owner in await self._garbage.owners() if not await self._goes_on(owner)]
 
     async def remove_orphans(self) -> int:
         """Delete label blocks that no record refers to and that are old enough; returns how many."""
         removed, token = 0, ""
+        # Before the blocks are listed: what is reserved later is younger than the grace.
+        reserved = [
+            f"{prefix}/"
+            for owner in await self._garbage.owners()
+            for prefix in await self._garbage.owned(owner)
+        ]
         while True:
             page = await self._projects.list(PageRequest.of(500, token, "orphans"), None)
             for project in page.items:
@@ -89,6 +95,8 @@ class Collector:
                 # Listed before the rows are read: what was committed in between is in use.
                 used = await self._annotations.keys(project.id)
                 for key in blocks:
+                    if key.startswith(tuple(reserved)):
+                        continue  # of an import of labels, whose records come all at once at its end
                     if key not in used and made_us(key.rpartition("/")[2]) < now_us() - self._grace_us:
                         await self._objects.delete(key)
                         removed += 1
@@ -99,9 +107,10 @@ class Collector:
             _log.info("orphans_removed", count=removed)
         return removed
 
-    async def _is_running(self, job_id: str) -> bool:
+    async def _goes_on(self, owner: str) -> bool:
+        """Whether the job that reserved something runs or will: what a killed attempt left is of use to the next."""
         try:
-            return (await self._jobs.get(job_id)).state is JobState.RUNNING
+            return not (await self._jobs.get(owner.partition("/")[0])).state.is_final
         except NotFound:
             return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from biosegment.auth import Principal, require_admin
-from biosegment.errors import NotFound
+from biosegment.errors import FailedPrecondition, NotFound
 from biosegment.storage.objects import Objects
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.collector import Collector
@@ -30,8 +30,16 @@ class GarbageService:
         self._grace_us = int(grace_s * 1e6)
 
     async def collect(self, principal: Principal, dry_run: bool) -> Garbage:
-        """Remove everything that nothing refers to, or only tell what that is; administrators only."""
+        """Remove everything that nothing refers to, or only tell what that is; administrators only.
+
+        Raises:
+            FailedPrecondition: BACKUP_RUNNING: nothing may be removed while a backup copies what it has listed.
+        """
         require_admin(principal)
+        if not dry_run and await self._garbage.is_held():
+            raise FailedPrecondition(
+                "BACKUP_RUNNING", "a backup is being made: collect garbage when it has ended"
+            )
         keys = [key for place in OWN for key in await self._objects.list(place)]
         due = {*await self._garbage.due(), *await self._collector.abandoned()}
         used = await self._garbage.used() - due

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from biosegment.auth import Principal
-from biosegment.errors import NotFound
+from biosegment.errors import BiosegmentError, NotFound
 from biosegment.failpoint import failpoint
 from biosegment.ids import new_id
 from biosegment.jobs import JobContext, JobResult, Progress
+from biosegment.jobs.runner import AWAY
 from biosegment.settings import ObjectStoreSettings
 from biosegment.volume import Index, VoxelSize
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.convert_job import ImportPlan, import_plan
 from biosegment_datastore.import_file import ImportFiles
+from biosegment_datastore.import_progress import progress_key
 from biosegment_datastore.reference import Reference
 from biosegment_datastore.sql_transfer import SqlGarbage
 from biosegment_datastore.sql_volume import SqlVolumes, volume_exists
@@ -52,7 +54,7 @@ class ImportJob:
         return plan.completed(plan.volume_id or new_id())
 
     async def run(self, context: JobContext) -> JobResult:
-        """One attempt. What it leaves unfinished is garbage, whatever ends it."""
+        """One attempt. What it leaves unfinished is for the next one, and garbage when there is none."""
         job = context.job
         plan = import_plan(job.spec)
         # The key tells whose volume it is: an attempt that died after it had entered one has done the work.
@@ -60,6 +62,7 @@ class ImportJob:
         volume = await self._entered(job.project_id, plan.volume_id, ours)
         if volume is None:
             volume = await self._make(context, plan, f"{ours}{context.attempt}.ome.zarr")
+        await self.files.objects.delete(progress_key(volume.key))
         await self.files.used(job.project_id, plan.upload_id)
         return JobResult(volume=volume.name)
 
@@ -70,9 +73,9 @@ class ImportJob:
             return None
         return found if found.key.startswith(prefix) else None
 
-    async def _make(self, context: JobContext, plan: ImportPlan, prefix: str) -> Volume:
-        job_id = context.job.job_id
-        await self.garbage.reserve(prefix, job_id)
+    async def _make(self, context: JobContext, plan: ImportPlan, fresh: str) -> Volume:
+        job_id, attempt = context.job.job_id, context.attempt
+        prefix = await self.garbage.take_over(job_id, attempt, fresh)
         try:
             async with self.files.file(context, plan.uri, plan.upload_id) as (path, file_name):
                 made = await self._copy(context, plan, path, file_name, prefix)
@@ -80,8 +83,11 @@ class ImportJob:
             failpoint("datastore.import.before_row")
             statistics = SliceStatistics(tuple(made["mean"]), tuple(made["std"]))
             await self.volumes.create(volume, statistics)
-        finally:
-            await asyncio.shield(self.garbage.abandon(job_id))
+        except Exception as error:
+            # Otherwise the job goes on in another attempt, from where this one ended.
+            if not (isinstance(error, BiosegmentError) and error.reason in AWAY):
+                await asyncio.shield(self.garbage.abandon(f"{job_id}/{attempt}"))
+            raise
         return volume
 
     async def _copy(
@@ -89,6 +95,7 @@ class ImportJob:
     ) -> dict[str, Any]:
         async def report(done: int, total: int) -> None:
             failpoint("datastore.import.slab_written")
+            failpoint(f"datastore.import.slice_{done}")
             await context.progress(Progress(done / max(total, 1) * 0.99, "importing", done, total, "slices"))
 
         task = {
@@ -100,9 +107,10 @@ class ImportJob:
             "voxel_size_nm": list(plan.voxel_size) if plan.voxel_size else None,
             "options": replace(plan.options, scratch_dir=self.files.scratch_dir).written(),
             "reference": plan.reference,
+            "upload": plan.upload_id,
         }
         await context.log(f"importing {file_name!r}")
-        made = await run_until_cancelled(context, run_task(task, self.limits, report))
+        made = await run_until_cancelled(context, run_task(task, self.limits, report, context.log))
         await context.log(
             f"{made['format']}, shape {tuple(made['shape'])}, {made['data_type']}, voxels {made['voxel_size_nm']} nm, "
             f"{len(made['levels'])} levels"

@@ -24,6 +24,11 @@ _ISOTROPIC = 2**0.5
 # Sums of eight voxels must fit; the means of what is stored as it is (floats) are made in its own type.
 _SUM_DTYPE = {"uint8": "uint16", "int8": "int16", "uint16": "uint32", "int16": "int32", "float32": "float32"}
 
+_PAIR = ("uint8", "int8", "uint16", "int16")
+
+_BLOCK = 1 << 17
+"""Voxels of a plane that are worked on at a time."""
+
 
 def plan_levels(shape: Index, voxel_size: VoxelSize, smallest: int = SMALLEST) -> tuple[Level, ...]:
     """Levels of an image, the full one first; in-plane first while voxels are longer in z.
@@ -74,11 +79,49 @@ def downsample(array: Voxels, factor: Index, method: Method = "mean") -> Voxels:
     size = tuple(-(-length // step) for length, step in zip(array.shape, factor, strict=True))
     result = np.empty(size, array.dtype)
     combine = _mean if method == "mean" else _mode
-    # Plane by plane: what is added stays in the processor's cache, three times as fast as whole arrays.
+    if method == "mean" and factor.x == 2 and array.dtype.name in _PAIR:
+        combine = _integer_mean
+    # Some rows at a time: what is added stays in the processor's cache, three times as fast as whole arrays.
+    rows = max(1, _BLOCK // max(1, array.shape[2]))
     for z in range(size[0]):
         planes = array[z * factor.z : (z + 1) * factor.z]
-        combine(planes, factor, result[z])
+        for y in range(0, size[1], rows):
+            combine(planes[:, y * factor.y : (y + rows) * factor.y], factor, result[z, y : y + rows])
     return result
+
+
+def _integer_mean(planes: Voxels, factor: Index, out: Voxels) -> None:
+    """Like `_mean`, three times as fast: two neighbours are read as one number of twice the width."""
+    narrow, wide = np.dtype(f"u{planes.dtype.itemsize}"), np.dtype(f"u{2 * planes.dtype.itemsize}")
+    bits = 8 * narrow.itemsize
+    # A signed number with its highest bit flipped is the unsigned one that is larger by half the range.
+    flip = narrow.type(1 << bits - 1) if planes.dtype.kind == "i" else None
+    total: Voxels | None = None
+    for plane in planes:
+        pairs = _even(plane.view(narrow), flip).view(wide)
+        sums = np.bitwise_and(pairs, wide.type((1 << bits) - 1))
+        pairs = np.right_shift(pairs, wide.type(bits))
+        sums += pairs
+        total = sums if total is None else np.add(total, sums, out=total)
+    assert total is not None
+    count = 2 * len(planes) * factor.y
+    if factor.y == 2:
+        total = _pairs(total, 0, wide)
+    total += wide.type(count // 2)
+    total >>= wide.type(count.bit_length() - 1)
+    out.view(narrow)[...] = total
+    if flip is not None:
+        np.bitwise_xor(out.view(narrow), flip, out=out.view(narrow))
+
+
+def _even(plane: Voxels, flip: Any) -> Voxels:
+    """The plane in one piece, with its last column twice when their number is odd, and flipped."""
+    if plane.shape[1] % 2:
+        wider = np.empty((plane.shape[0], plane.shape[1] + 1), plane.dtype)
+        wider[:, :-1], wider[:, -1] = plane, plane[:, -1]
+        plane = wider
+    plane = np.ascontiguousarray(plane)
+    return plane if flip is None else np.bitwise_xor(plane, flip)
 
 
 def _mean(planes: Voxels, factor: Index, out: Voxels) -> None:

@@ -117,6 +117,20 @@ class SqlGarbage:
             )
             await doom(connection, prefix, NEVER_US, owner)
 
+    async def take_over(self, job_id: str, attempt: int, fresh: str) -> str:
+        """Enter the prefix that an attempt of a job is about to write to, and return it.
+
+        That is where the attempt before it left off, or `fresh`. What the earlier attempt may still `abandon` is its
+        own, not this one's.
+        """
+        mine = sa.or_(GARBAGE.c.owner == job_id, GARBAGE.c.owner.startswith(f"{job_id}/", autoescape=True))
+        query = sa.select(GARBAGE.c.prefix).where(mine).order_by(GARBAGE.c.prefix.desc())
+        async with self._database.write() as connection:
+            prefix = (await connection.execute(query)).scalars().first() or fresh
+            await connection.execute(sa.update(GARBAGE).where(mine).values(owner="", due_us=now_us()))
+            await doom(connection, prefix, NEVER_US, f"{job_id}/{attempt}")
+        return prefix
+
     async def abandon(self, owner: str) -> None:
         """Everything that `owner` reserved and did not finish is due now."""
         async with self._database.write() as connection:

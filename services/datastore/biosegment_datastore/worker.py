@@ -65,7 +65,11 @@ def _run(task: dict[str, Any], answers: TextIO) -> dict[str, Any]:
     if task["kind"] == "import":
         from biosegment_datastore.import_task import run_import
 
-        return run_import(task, progress)
+        return run_import(task, progress, lambda line: _answer(answers, {"log": line}))
+    if task["kind"] == "import_labels":
+        from biosegment_datastore.label_task import run_label_import
+
+        return run_label_import(task, progress)
     from biosegment_datastore.export_task import run_export
 
     return run_export(task, progress)

@@ -30,6 +30,7 @@ _LINE_BYTES: Final = 256 << 20
 _STDERR_BYTES: Final = 4000
 
 Progress = Callable[[int, int], Awaitable[None]]
+Log = Callable[[str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,16 @@ def store_values(store: ObjectStoreSettings) -> dict[str, Any]:
     return values
 
 
-async def run_task(task: dict[str, Any], limits: WorkerLimits, progress: Progress) -> dict[str, Any]:
+async def run_task(
+    task: dict[str, Any], limits: WorkerLimits, progress: Progress, log: Log | None = None
+) -> dict[str, Any]:
     """Run a task in a process of its own and return its answer.
 
     Args:
         task: JSON; `kind` and what `import_task` or `export_task` want.
         limits: Of the process.
         progress: Called with done and total; what it raises ends the process.
+        log: Called with lines for people.
 
     Raises:
         BiosegmentError: What the task raised.
@@ -80,7 +84,7 @@ async def run_task(task: dict[str, Any], limits: WorkerLimits, progress: Progres
             process.stdin.write(json.dumps({**task, "memory_bytes": limits.memory_bytes}).encode() + b"\n")
             with contextlib.suppress(ConnectionError):
                 await process.stdin.drain()
-            return await _follow(process, errors, progress, limits)
+            return await _follow(process, errors, progress, log, limits)
     except TimeoutError as error:
         raise DeadlineExceeded("TOO_SLOW", f"the file took longer than {limits.time_s:g} s") from error
     finally:
@@ -99,13 +103,20 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 async def _follow(
-    process: asyncio.subprocess.Process, errors: asyncio.Task[str], progress: Progress, limits: WorkerLimits
+    process: asyncio.subprocess.Process,
+    errors: asyncio.Task[str],
+    progress: Progress,
+    log: Log | None,
+    limits: WorkerLimits,
 ) -> dict[str, Any]:
     assert process.stdout is not None
     while line := await process.stdout.readline():
         answer = json.loads(line)
         if "progress" in answer:
             await progress(*answer["progress"])
+        elif "log" in answer:
+            if log is not None:
+                await log(answer["log"])
         elif "error" in answer:
             raise _rebuilt(*answer["error"])
         else:

@@ -19,7 +19,7 @@ from biosegment.jobs.signal import wait
 from biosegment.jobs.sql import SqlJobs
 
 _REPORT_EVERY_S: Final = 0.3
-_AWAY: Final = ("DATABASE_UNAVAILABLE", "SERVICE_UNAVAILABLE")
+AWAY: Final = ("DATABASE_UNAVAILABLE", "SERVICE_UNAVAILABLE")
 """Reasons for which nobody is to blame: something is being restarted, and another attempt waits for it."""
 _log = structlog.get_logger("biosegment.jobs")
 
@@ -247,7 +247,7 @@ class JobRunner:
         except BiosegmentError as error:
             if error.reason == "ATTEMPT_OUTDATED":
                 raise
-            if error.reason in _AWAY:
+            if error.reason in AWAY:
                 await asyncio.sleep(self._limits.poll_s)
                 raise _ServiceLost(error.message) from error
             if error.reason == "RAY_UNAVAILABLE":

@@ -10,10 +10,13 @@ Errors:
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import weakref
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -62,15 +65,19 @@ class Pending(Protocol):
 
     def result(self) -> None: ...
 
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+
     def __await__(self) -> Any: ...
 
 
 class Array:
     """An open array; safe to use from several threads."""
 
-    def __init__(self, name: str, store: Any, keep: object = None) -> None:
+    def __init__(self, name: str, store: Any, keep: object = None, root: Path | None = None) -> None:
         self.name = name
         self._store = store
+        self._root = root  # of a store in a folder
         self._keep = keep  # what the store needs to stay open as long as it
 
     @property
@@ -111,6 +118,30 @@ class Array:
     def start_write(self, region: Region | tuple[slice, ...], data: Voxels) -> Pending:
         """Begin a write and return at once; `data` is used in place: leave it unchanged until the result."""
         return _MappedWrite(self, self._writing(region, data, borrow=True))
+
+    def make_durable(self, rows: slice) -> None:
+        """Flush to the disk what was written to all shards of `rows` (of the first axis); blocks.
+
+        Only needed with `Arrays(..., sync=False)`; nothing to do on S3.
+        """
+        if self._root is None:
+            return
+        folder = self._root / self.name
+        depth = self.layout.shard[0]
+        paths = {folder / "zarr.json"}
+        for row in range(rows.start // depth, -(-rows.stop // depth)):
+            paths.update(path for path in (folder / "c" / str(row)).rglob("*") if path.is_file())
+        folders = {parent for path in paths for parent in path.parents if parent.is_relative_to(self._root)}
+        try:
+            with ThreadPoolExecutor(4, thread_name_prefix="flush") as pool:
+                list(pool.map(_flush, paths))
+                list(pool.map(_flush, folders))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _disk_full(self.name) from error
+            raise Unavailable(
+                "OBJECT_STORE_UNAVAILABLE", f"array {self.name!r} cannot be flushed: {error.strerror}"
+            ) from error
 
     def _writing(self, region: Region | tuple[slice, ...], data: Voxels, borrow: bool) -> Any:
         view = self._at(region)
@@ -160,6 +191,9 @@ class _MappedWrite:
     def result(self) -> None:
         self._array._wait(self._future)
 
+    def done(self) -> bool:
+        return bool(self._future.done())
+
     def __await__(self) -> Any:
         return self._array._wait_async(self._future).__await__()
 
@@ -170,9 +204,12 @@ class Arrays:
     Args:
         settings: Where the store is, and the credentials.
         cache_bytes: Memory for chunks and shard indexes; by default none on a folder: the page cache serves.
+        sync: Whether a write is durable when it has ended; otherwise `Array.make_durable` makes it so, many at a time.
     """
 
-    def __init__(self, settings: ObjectStoreSettings, cache_bytes: int | None = None) -> None:
+    def __init__(
+        self, settings: ObjectStoreSettings, cache_bytes: int | None = None, *, sync: bool = True
+    ) -> None:
         self._settings = settings
         self._remote = settings.object_store_url.startswith("s3://")
         if cache_bytes is None:
@@ -181,6 +218,7 @@ class Arrays:
         self._context = ts.Context(
             {
                 "cache_pool": {"total_bytes_limit": cache_bytes},
+                "file_io_sync": sync,
                 "s3_request_concurrency": {"limit": 32},
                 # An outage has to reach the caller within seconds.
                 "s3_request_retries": {"max_retries": 4, "initial_delay": "100ms", "max_delay": "1s"},
@@ -262,6 +300,7 @@ class Arrays:
                 key,
                 ts.open(whole, context=self._context, create=create, open=not create).result(),
                 self._credentials,
+                None if self._remote else folder_of_url(self._settings.object_store_url),
             )
         except ValueError as error:
             raise _mapped(key, error) from None
@@ -305,14 +344,26 @@ def _mapped(name: str, error: ValueError) -> BiosegmentError:
         case "ALREADY_EXISTS":
             return AlreadyExists("ARRAY_EXISTS", f"there is already an array at {name!r}")
         case "RESOURCE_EXHAUSTED":
-            return ResourceExhausted(
-                "DISK_FULL", f"no space left while writing array {name!r}: free space, try again"
-            )
+            return _disk_full(name)
         case "DATA_LOSS" | "FAILED_PRECONDITION" | "INVALID_ARGUMENT":
             return Internal(
                 "ARRAY_CORRUPT", f"array {name!r} cannot be decoded: its objects are damaged ({status})"
             )
     return Unavailable("OBJECT_STORE_UNAVAILABLE", f"object storage failed at array {name!r} ({status})")
+
+
+def _disk_full(name: str) -> ResourceExhausted:
+    return ResourceExhausted(
+        "DISK_FULL", f"no space left while writing array {name!r}: free space, try again"
+    )
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _CredentialsFile:

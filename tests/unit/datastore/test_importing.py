@@ -9,7 +9,9 @@ import pytest
 import tifffile
 import zarr
 from biosegment_datastore.formats.detection import open_source
-from biosegment_datastore.importing import import_layout, import_volume
+from biosegment_datastore.import_layout import import_layout
+from biosegment_datastore.import_target import ImportTarget
+from biosegment_datastore.importing import import_volume
 from biosegment_datastore.pyramid import downsample
 from ome_zarr_models.v05 import Image
 
@@ -32,7 +34,9 @@ def stack(path, shape=(37, 301, 290), dtype="uint8", **options):
 
 def run(path, arrays, objects, voxel_size=NANOMETRES, **options):
     with open_source(path) as source:
-        return import_volume(source, voxel_size, arrays, objects, "volumes/v.ome.zarr", **options)
+        inside = {name: options.pop(name) for name in ("name", "levels") if name in options}
+        target = ImportTarget(arrays, objects, "volumes/v.ome.zarr", **options)
+        return import_volume(source, voxel_size, target, **inside)
 
 
 def level(arrays, number):
@@ -103,7 +107,7 @@ def test_an_imported_image_can_be_imported_again(tmp_path, arrays, objects):
     run(tmp_path / "a.tif", arrays, objects)
     with open_source(tmp_path / "store" / "volumes" / "v.ome.zarr") as source:
         assert source.voxel_size == NANOMETRES
-        import_volume(source, None, arrays, objects, "volumes/again.ome.zarr")
+        import_volume(source, None, ImportTarget(arrays, objects, "volumes/again.ome.zarr"))
     array = arrays.open("volumes/again.ome.zarr/0")
     assert np.array_equal(array.read(Region.of_shape(array.shape)), data)
 
@@ -182,7 +186,8 @@ def test_wide_volumes_get_flatter_shards_so_that_a_row_of_them_fits_into_memory(
         assert layout.shard[0] * shape.y * shape.x <= 192 << 20 or layout.shard[0] == 16
         assert layout.shard[0] % 2 == 0
         assert np.prod(layout.shard) <= 2 * 256**3
-    assert import_layout(Index(4000, 20000, 20000), 1).shard == (16, 1024, 1024)
+    assert import_layout(Index(4000, 4500, 4500), 1).shard == (16, 1024, 1024)
+    assert import_layout(Index(4000, 30000, 30000), 1).shard == (16, 256, 4096)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from biosegment.errors import BiosegmentError
-from biosegment.volume import VoxelSize
+from biosegment.volume import Index, Region, VoxelSize
 from biosegment_datastore.formats.selection import Selection
 from biosegment_datastore.formats.source import SourceOptions, Voxels, check_image, slab_planes, unreadable
 
@@ -48,15 +48,28 @@ class ArraySource:
         self.slab_planes = slab_planes(self.shape, self.dtype, planes)
 
     def read_slab(self, start: int, stop: int) -> Voxels:
+        return self._read(Region(Index(start, 0, 0), Index(stop, self.shape.y, self.shape.x)))
+
+    @property
+    def region_rows(self) -> int:
+        return 1
+
+    def read_into(self, region: Region, out: Voxels) -> None:
+        out[...] = self._read(region)
+
+    def _read(self, region: Region) -> Voxels:
         try:
-            part = np.asarray(self._array[self._selection.index(start, stop)])
+            part = np.asarray(self._array[self._selection.index_of(region)])
             if part.dtype.byteorder not in "=|":
                 part = part.astype(self.dtype)
             return np.ascontiguousarray(part.transpose(self._selection.transposition), self.dtype)
         except (BiosegmentError, MemoryError):
             raise
         except Exception as error:  # decoders raise whatever they like on damaged data
-            raise unreadable(self._name, f"slices {start} to {stop} do not decode ({error})") from error
+            planes = region.slices[0]
+            raise unreadable(
+                self._name, f"slices {planes.start} to {planes.stop} do not decode ({error})"
+            ) from error
 
     def close(self) -> None:
         if self._close is not None:

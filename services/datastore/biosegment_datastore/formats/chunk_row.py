@@ -66,8 +66,10 @@ class ChunkRows:
         return self.chunk.z * self.shape.y * self.shape.x * self.dtype.itemsize
 
     def __getitem__(self, index: tuple[slice, ...]) -> Voxels:
-        """Planes `index[0]`, whole ones."""
+        """Planes `index[0]`; of parts of planes no row is kept, for they are too large then."""
         start, stop = index[0].start, index[0].stop
+        if any(part.stop - part.start < size for part, size in zip(index[1:], self.shape[1:], strict=True)):
+            return self._read((index[0], index[1], index[2]))
         if self.row_bytes <= SLAB_BYTES:
             return self._read((slice(start, stop), slice(0, self.shape.y), slice(0, self.shape.x)))
         parts = []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from biosegment.errors import InvalidArgument
-from biosegment.volume import Index
+from biosegment.volume import Index, Region
 from biosegment_datastore.formats.source import SourceOptions
 
 _KNOWN = "zyxctsqi"
@@ -35,6 +35,13 @@ class Selection:
             (slice(start, stop) if axis == self.order[0] else slice(None)) if number is None else number
             for axis, number in enumerate(self.fixed)
         )
+
+    def index_of(self, region: Region) -> tuple[int | slice, ...]:
+        """What to index the file's array with for a region of the volume."""
+        index: list[int | slice] = [0 if number is None else number for number in self.fixed]
+        for axis, part in zip(self.order, region.slices, strict=True):
+            index[axis] = part
+        return tuple(index)
 
     @property
     def transposition(self) -> tuple[int, int, int]:

@@ -6,13 +6,13 @@ import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from biosegment.errors import InvalidArgument
-from biosegment.volume import Index, VoxelSize
+from biosegment.volume import Index, Region, VoxelSize
 
 Voxels = npt.NDArray[Any]
 
@@ -96,6 +96,31 @@ class VolumeSource(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: object) -> None: ...
+
+
+@runtime_checkable
+class RegionSource(VolumeSource, Protocol):
+    """A source that can read a part of a plane, and into memory that is there already."""
+
+    @property
+    def region_rows(self) -> int:
+        """Rows that are decoded together; the height of a plane when only whole planes can be decoded."""
+
+    def read_into(self, region: Region, out: Voxels) -> None:
+        """Read a region into `out`, an array of its shape and of the source's dtype.
+
+        Raises:
+            InvalidArgument: UNREADABLE_FILE when the data cannot be decoded.
+        """
+
+
+def read_into(source: VolumeSource, region: Region, out: Voxels) -> None:
+    """Read a region of any source; one that is not a `RegionSource` decodes whole planes for it."""
+    if isinstance(source, RegionSource):
+        source.read_into(region, out)
+        return
+    planes, *rest = region.slices
+    out[...] = source.read_slab(planes.start, planes.stop)[:, *rest]
 
 
 def check_image(name: str, shape: Index, dtype: np.dtype[Any], accepted: Collection[str] = ACCEPTED) -> None:

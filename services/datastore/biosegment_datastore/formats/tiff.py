@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 
 from biosegment.errors import BiosegmentError, InvalidArgument
-from biosegment.volume import VoxelSize
+from biosegment.volume import Index, Region, VoxelSize
 from biosegment_datastore.formats.scale import imagej_voxel_size, ome_voxel_size
 from biosegment_datastore.formats.selection import Selection, select
 from biosegment_datastore.formats.source import (
@@ -52,8 +52,14 @@ class _Planes:
     is_transposed: bool
 
     @property
-    def are_whole_pages(self) -> bool:
-        return not self.is_transposed and all(isinstance(part, slice) for part in self.pick)
+    def are_simple(self) -> bool:
+        """Whether every page is one grey plane, stored as it is read."""
+        return (
+            not self.is_transposed
+            and len(self.page_shape) == 2
+            and all(isinstance(part, slice) for part in self.pick)
+            and (self.pages is None or self.pages[0].keyframe.imagedepth == 1)
+        )
 
     def plane(self, page: Voxels) -> Voxels:
         """The plane (y, x) in a decoded page."""
@@ -73,7 +79,7 @@ class TiffSource:
         planes: _Planes,
     ) -> None:
         self._file, self._name, self._planes = file, path.name, planes
-        self._raw = path.open("rb") if planes.pages is None else None
+        self._raw = path.open("rb")
         self._lock = threading.RLock()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="tiff")
         self.format, self.voxel_size = _format_and_voxel_size(file)
@@ -82,36 +88,90 @@ class TiffSource:
         self.slab_planes = slab_planes(self.shape, self.dtype, 16)
         self._stored: np.dtype[Any] = stored.newbyteorder(file.byteorder)
 
+    @property
+    def region_rows(self) -> int:
+        if self._planes.pages is None:
+            return 1
+        page = self._planes.pages[0].keyframe
+        return int(page.tilelength if page.is_tiled else page.rowsperstrip)
+
     def read_slab(self, start: int, stop: int) -> Voxels:
         slab = np.empty((stop - start, self.shape.y, self.shape.x), self.dtype)
-        list(self._pool.map(lambda z: self._read_plane(z, slab[z - start]), range(start, stop)))
+        self.read_into(Region(Index(start, 0, 0), Index(stop, self.shape.y, self.shape.x)), slab)
         return slab
 
-    def _read_plane(self, z: int, out: Voxels) -> None:
+    def read_into(self, region: Region, out: Voxels) -> None:
+        planes, rows, columns = region.slices
+        list(
+            self._pool.map(
+                lambda z: self._read_plane(z, rows, columns, out[z - planes.start]),
+                range(planes.start, planes.stop),
+            )
+        )
+
+    def _read_plane(self, z: int, rows: slice, columns: slice, out: Voxels) -> None:
         try:
-            if self._planes.pages is None:
-                self._read_raw(z, out)
+            if not self._planes.are_simple:
+                out[...] = self._whole_plane(z)[rows, columns]
+            elif self._planes.pages is None:
+                self._read_raw(z, rows, columns, out)
             else:
-                page = self._planes.pages[z].asarray(lock=self._lock, maxworkers=1)
-                out[...] = self._planes.plane(page)
+                self._decode(self._planes.pages[z], rows, columns, out)
         except BiosegmentError:
             raise
         except Exception as error:  # decoders raise whatever they like on damaged data
             raise unreadable(self._name, f"slice {z} does not decode ({error})") from error
 
-    def _read_raw(self, z: int, out: Voxels) -> None:
-        size = math.prod(self._planes.page_shape) * self._stored.itemsize
-        offset = self._planes.offset + self._planes.numbers[z] * size
-        if self._planes.are_whole_pages and self._stored.isnative:
-            self._fill(out.reshape(-1).view(np.uint8), offset)
+    def _whole_plane(self, z: int) -> Voxels:
+        if self._planes.pages is not None:
+            return self._planes.plane(self._planes.pages[z].asarray(lock=self._lock, maxworkers=1))
+        page = np.empty(math.prod(self._planes.page_shape), self._stored)
+        self._fill(page, self._raw_offset(z))
+        return self._planes.plane(page)
+
+    def _read_raw(self, z: int, rows: slice, columns: slice, out: Voxels) -> None:
+        offset = self._raw_offset(z) + rows.start * self.shape.x * self._stored.itemsize
+        wide = (rows.stop - rows.start, self.shape.x)
+        if out.shape == wide and out.flags.c_contiguous and self._stored.isnative:
+            self._fill(out, offset)
             return
-        page = np.empty(size, np.uint8)
-        self._fill(page, offset)
-        out[...] = self._planes.plane(page.view(self._stored))
+        stored = np.empty(wide, self._stored)
+        self._fill(stored, offset)
+        out[...] = stored[:, columns]
+
+    def _raw_offset(self, z: int) -> int:
+        size = math.prod(self._planes.page_shape) * self._stored.itemsize
+        return self._planes.offset + self._planes.numbers[z] * size
+
+    def _decode(self, page: Any, rows: slice, columns: slice, out: Voxels) -> None:
+        """Decode the strips or tiles of a page that hold a part of it."""
+        first = page.keyframe
+        with self._lock:  # the first use builds the decoder
+            decode = page.decode
+        height = first.tilelength if first.is_tiled else first.rowsperstrip
+        width = first.tilewidth if first.is_tiled else self.shape.x
+        across = -(-self.shape.x // width)
+        for row in range(rows.start // height, -(-rows.stop // height)):
+            for column in range(columns.start // width, -(-columns.stop // width)):
+                number = row * across + column
+                stored = os.pread(self._raw.fileno(), page.databytecounts[number], page.dataoffsets[number])
+                segment = decode(
+                    stored or None, number, jpegtables=page.jpegtables, jpegheader=first.jpegheader
+                )[0]
+                top, left = row * height, column * width
+                y = slice(max(rows.start, top), min(rows.stop, top + height))
+                x = slice(max(columns.start, left), min(columns.stop, left + width))
+                target = out[
+                    y.start - rows.start : y.stop - rows.start,
+                    x.start - columns.start : x.stop - columns.start,
+                ]
+                if segment is None:  # a segment that was left out
+                    target[...] = first.nodata
+                else:
+                    target[...] = segment[0, y.start - top : y.stop - top, x.start - left : x.stop - left, 0]
 
     def _fill(self, data: Voxels, offset: int) -> None:
-        assert self._raw is not None
-        view, done = data.data, 0
+        view, done = data.reshape(-1).view(np.uint8).data, 0
         while done < len(view):
             count = os.preadv(self._raw.fileno(), [view[done:]], offset + done)
             if not count:
@@ -121,8 +181,7 @@ class TiffSource:
     def close(self) -> None:
         self._pool.shutdown()
         self._file.close()
-        if self._raw is not None:
-            self._raw.close()
+        self._raw.close()
 
     def __enter__(self) -> Self:
         return self

@@ -8,23 +8,25 @@ between applies some records again, which changes nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
+from typing import cast
 
-import numpy as np
 import structlog
 
 from biosegment.errors import AlreadyExists, BiosegmentError, NotFound, Unavailable
 from biosegment.failpoint import failpoint
 from biosegment.ids import new_id
-from biosegment.storage.arrays import Array, Arrays
+from biosegment.storage.arrays import Arrays
 from biosegment.storage.layout import ArrayLayout
 from biosegment.storage.objects import Objects
-from biosegment.volume import Index, Region
-from biosegment_datastore.annotation import Action, Annotation, Ids, Labels, Record, decode_block, overlay
+from biosegment.volume import Index
 from biosegment_datastore.layer import ANNOTATIONS_LAYER, Layer
+from biosegment_datastore.laying import Laying
 from biosegment_datastore.reading import OpenArrays
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql_annotation import SqlAnnotations
@@ -33,7 +35,10 @@ from biosegment_datastore.sql_project import SqlProjects
 from biosegment_datastore.sql_projection import SqlProjections
 from biosegment_datastore.sql_volume import SqlVolumes
 
-_BATCH = 64
+_BATCH = 1000
+_PAUSE_S = 0.2
+_GATHER_S = 3.0
+"""Records gather until there is a pause, for so long at most; who reads the layer does not wait for that."""
 _WAIT_FOR_OTHERS_S = 0.1
 _log = structlog.get_logger("biosegment_datastore.projector")
 
@@ -76,6 +81,7 @@ class Projector:
         self._arrays = arrays
         self._open_arrays = open_arrays
         self._objects = objects
+        self._laying = Laying(annotations, objects)
         self._lease_s = lease_s
         self._poll_s = poll_s
         self._news = asyncio.Event()
@@ -100,8 +106,18 @@ class Projector:
                         await self._news.wait()
                 except TimeoutError:
                     continue
+                await self._gather()
         finally:
             await asyncio.shield(self._projections.release_all(self.instance))
+
+    async def _gather(self) -> None:
+        # Neighbouring annotations are in the same shards, and a shard is written as a whole.
+        deadline = time.monotonic() + _GATHER_S
+        with contextlib.suppress(TimeoutError):
+            while time.monotonic() < deadline:
+                self._news.clear()
+                async with asyncio.timeout(_PAUSE_S):
+                    await self._news.wait()
 
     async def catch_up(self, project_id: str, volume_id: str, timeout_s: float) -> None:
         """Return when the layer holds every record made until now.
@@ -163,10 +179,9 @@ class Projector:
                 self._open_arrays.drop(fresh.key)
             await self._make_array(fresh)
             array = await self._open_arrays.get(fresh.key, immutable=False)
-            for annotation in await self._annotations.holding(project_id, volume_id):
-                await self._lay(array, annotation)
-                if await self._projections.claim(project_id, volume_id, self.instance, self._lease_s) is None:
-                    raise _busy(volume_id)
+            holding = await self._annotations.holding(project_id, volume_id)
+            if not await self._follow(project_id, volume_id, self._laying.lay(array, holding)):
+                raise _busy(volume_id)
             sequence = claim.wanted_sequence
             args = (project_id, volume_id, self.instance, layer.storage_key, fresh.attempt, sequence)
             if not await self._projections.replace(*args):
@@ -201,7 +216,7 @@ class Projector:
                     project_id, claim.applied_sequence, _BATCH, volume_id
                 )
                 after = None
-                if await self._apply(array, records, project_id, volume_id):
+                if await self._follow(project_id, volume_id, self._laying.apply(array, records)):
                     failpoint("datastore.projection.applied")
                     sequence = records[-1].sequence if records else claim.wanted_sequence
                     after = await self._projections.applied(
@@ -216,46 +231,19 @@ class Projector:
             await self._projections.release(project_id, volume_id, self.instance)
         return True
 
-    async def _apply(self, array: Array, records: Sequence[Record], project_id: str, volume_id: str) -> bool:
+    async def _follow(self, project_id: str, volume_id: str, steps: AsyncIterator[None]) -> bool:
+        """Take steps and keep the claim meanwhile; False when it was lost."""
         claimed_s = time.monotonic()
-        for record in records:
-            await self._apply_one(array, record)
-            if time.monotonic() - claimed_s > self._lease_s / 3:
-                if await self._projections.claim(project_id, volume_id, self.instance, self._lease_s) is None:
-                    return False
-                claimed_s = time.monotonic()
+        async with aclosing(cast(AsyncGenerator[None], steps)) as following:
+            async for _ in following:
+                if time.monotonic() - claimed_s > self._lease_s / 3:
+                    if (
+                        await self._projections.claim(project_id, volume_id, self.instance, self._lease_s)
+                        is None
+                    ):
+                        return False
+                    claimed_s = time.monotonic()
         return True
-
-    async def _apply_one(self, array: Array, record: Record) -> None:
-        # The states are those of now, so that a record may find its annotation already taken back by a later one. In
-        # the end the layer is what the annotations that hold make, in order; `overlay` says why repeating is harmless.
-        if record.action is Action.COMMITTED:
-            if record.annotation.state.holds:
-                await self._lay(array, record.annotation)
-        else:
-            await self._recompute(array, record.annotation)
-
-    async def _lay(self, array: Array, annotation: Annotation) -> None:
-        labels = await self._labels(annotation)
-        below: Labels = await array.read_async(annotation.region)
-        if not below.flags.writeable:
-            below = below.copy()
-        await asyncio.to_thread(overlay, below, labels, annotation.class_scope)
-        await array.write_async(annotation.region, below)
-
-    async def _recompute(self, array: Array, changed: Annotation) -> None:
-        region = changed.region
-        fresh = np.zeros(region.shape, np.uint8)
-        for annotation in await self._annotations.holding(changed.project_id, changed.volume_id, region):
-            shared = annotation.region.intersection(region)
-            if shared is not None:
-                labels = await self._labels(annotation)
-                await asyncio.to_thread(_overlay_part, fresh, region, labels, annotation, shared)
-        await array.write_async(region, fresh)
-
-    async def _labels(self, annotation: Annotation) -> Labels | Ids:
-        block = await self._objects.get(annotation.key)
-        return await asyncio.to_thread(decode_block, block, annotation)
 
     async def _make_array(self, layer: Layer) -> None:
         layout = ArrayLayout(tuple(layer.shard), tuple(layer.chunk))
@@ -269,13 +257,6 @@ class Projector:
         while len(self._locks) > 1024 and not next(iter(self._locks.values())).locked():
             self._locks.popitem(last=False)
         return lock
-
-
-def _overlay_part(
-    fresh: Labels, region: Region, labels: Labels | Ids, annotation: Annotation, shared: Region
-) -> None:
-    below = fresh[shared.relative_to(region).slices]
-    overlay(below, labels[shared.relative_to(annotation.region).slices], annotation.class_scope)
 
 
 def _busy(volume_id: str) -> Unavailable:

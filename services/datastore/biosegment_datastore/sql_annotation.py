@@ -27,6 +27,7 @@ from biosegment_datastore.annotation_row import (
     overlapping,
     record_of,
     record_row,
+    region_of,
 )
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.request import Request
@@ -66,18 +67,18 @@ class SqlAnnotations:
             if await replayed(connection, request) is not None:
                 return present
             made = change(present)
-            sequence = await advance(connection, project_id)
+            sequence = await connection.run_sync(advance, project_id)
             after = made.annotation
             await connection.execute(
                 sa.update(ANNOTATIONS)
                 .where(ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.id == annotation_id)
                 .values(state=after.state.value, review_comment=after.review_comment)
             )
-            now = await record_time_us(connection, project_id)
+            now = await connection.run_sync(record_time_us, project_id)
             row = record_row(after, sequence, made.action, author, now)
             row |= {"accepted": made.accepted, "comment": made.comment}
             await connection.execute(sa.insert(RECORDS).values(**row))
-            await want(connection, project_id, after.volume_id, sequence)
+            await connection.run_sync(want, project_id, after.volume_id, sequence)
             await remember(connection, request, annotation_id)
         return after
 
@@ -143,6 +144,15 @@ class SqlAnnotations:
             rows = (await connection.execute(query)).all()
         found = map(annotation_of, rows) if as_of_us is None else map(_as_recorded, map(record_of, rows))
         return sorted(found, key=lambda each: (each.kind is AnnotationKind.INSTANCES, each.sequence))
+
+    async def holding_instances(self, project_id: str, volume_id: str, region: Region) -> Sequence[Region]:
+        """Where annotations of instances hold that share a voxel with a region."""
+        query = _of_volume(project_id, volume_id).where(
+            ANNOTATIONS.c.state.in_(HOLDING), ANNOTATIONS.c.kind == AnnotationKind.INSTANCES.value
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(overlapping(query, region))).all()
+        return [region_of(row) for row in rows]
 
     async def records(
         self, project_id: str, after: int, limit: int, volume_id: str = "", region: Region | None = None

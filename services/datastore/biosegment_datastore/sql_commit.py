@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from biosegment.database import Database
 from biosegment.errors import BiosegmentError, Conflict
@@ -22,11 +21,11 @@ from biosegment_datastore.annotation_row import (
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.project import Project
 from biosegment_datastore.request import Request
-from biosegment_datastore.sql_project import load_project
+from biosegment_datastore.sql_project import project_of
 from biosegment_datastore.sql_record import advance, record_time_us, want
-from biosegment_datastore.sql_request import doom, lock_project, volume_not_found
-from biosegment_datastore.sql_volume import load_volume
-from biosegment_datastore.tables import ANNOTATIONS, DRAFTS, RECORDS, REQUESTS, VOLUMES
+from biosegment_datastore.sql_request import project_not_found, volume_not_found
+from biosegment_datastore.sql_volume import volume_of, volume_query
+from biosegment_datastore.tables import ANNOTATIONS, DRAFTS, GARBAGE, PROJECTS, RECORDS, REQUESTS, VOLUMES
 from biosegment_datastore.volume import Volume
 
 
@@ -75,15 +74,7 @@ class SqlCommits:
         """What commits need to know first; NotFound PROJECT_NOT_FOUND or VOLUME_NOT_FOUND, AlreadyExists
         REQUEST_ID_REUSED for each that has it.
         """
-        found: list[Ground | Exception] = []
-        async with self._database.read() as connection:
-            lookup = _Lookup(connection)
-            for place in places:
-                try:
-                    found.append(await lookup.ground(place, places))
-                except BiosegmentError as error:
-                    found.append(error)
-        return found
+        return await self._database.read_at_once(lambda connection: _look(connection, places))
 
     async def commit_many(self, commits: Sequence[Commit]) -> Sequence[Annotation | Exception]:
         """Store annotations in one transaction; all that are answered with an annotation are durable then.
@@ -93,47 +84,59 @@ class SqlCommits:
             Conflict BASE_OUTDATED when a later record overlaps it, AlreadyExists REQUEST_ID_REUSED,
             NotFound PROJECT_NOT_FOUND or VOLUME_NOT_FOUND.
         """
-        outcomes: dict[int, Annotation | Exception] = {}
-        async with self._database.write() as connection:
-            # In one order in every instance, so that no two wait for each other.
-            for project_id in sorted({each.annotation.project_id for each in commits}):
-                mine = {n: each for n, each in enumerate(commits) if each.annotation.project_id == project_id}
-                outcomes.update(await _commit_to_project(connection, project_id, mine))
-        return [outcomes[number] for number in range(len(commits))]
+        return await self._database.write_at_once(lambda connection: _commit_all(connection, commits))
 
 
-async def _commit_to_project(
-    connection: AsyncConnection, project_id: str, commits: dict[int, Commit]
+def _look(connection: sa.Connection, places: Sequence[Place]) -> Sequence[Ground | Exception]:
+    lookup = _Lookup(connection)
+    found: list[Ground | Exception] = []
+    for place in places:
+        try:
+            found.append(lookup.ground(place, places))
+        except BiosegmentError as error:
+            found.append(error)
+    return found
+
+
+def _commit_all(connection: sa.Connection, commits: Sequence[Commit]) -> Sequence[Annotation | Exception]:
+    outcomes: dict[int, Annotation | Exception] = {}
+    # In one order in every instance, so that no two wait for each other.
+    for project_id in sorted({each.annotation.project_id for each in commits}):
+        mine = {n: each for n, each in enumerate(commits) if each.annotation.project_id == project_id}
+        outcomes.update(_commit_to_project(connection, project_id, mine))
+    return [outcomes[number] for number in range(len(commits))]
+
+
+def _commit_to_project(
+    connection: sa.Connection, project_id: str, commits: dict[int, Commit]
 ) -> dict[int, Annotation | Exception]:
     try:
-        await lock_project(connection, project_id)
+        _lock_project(connection, project_id)
     except BiosegmentError as error:
         return dict.fromkeys(commits, error)
-    earlier = await _earlier(connection, [each.request for each in commits.values()])
-    volumes = await _volume_ids(
-        connection, project_id, {each.annotation.volume_id for each in commits.values()}
-    )
+    earlier = _earlier(connection, [each.request for each in commits.values()])
+    volumes = _volume_ids(connection, project_id, {each.annotation.volume_id for each in commits.values()})
     outcomes: dict[int, Annotation | Exception] = {}
     accepted: dict[int, Commit] = {}
     firsts: dict[str, int] = {}
     for number, each in commits.items():
         try:
             if (known := earlier.get((each.request.scope, each.request.id))) is not None:
-                outcomes[number] = await _load(connection, project_id, each.request.check_same(*known))
+                outcomes[number] = _load(connection, project_id, each.request.check_same(*known))
                 continue
             if each.request.id in firsts:  # the same request twice in one batch
                 each.request.check_same(commits[firsts[each.request.id]].request.digest, "an annotation")
                 continue
             if each.annotation.volume_id not in volumes:
                 raise volume_not_found(project_id, each.annotation.volume_id)
-            await _require_base(connection, each, accepted.values())
+            _require_base(connection, each, accepted.values())
         except BiosegmentError as error:
             outcomes[number] = error
             continue
         accepted[number] = each
         if each.request.id:
             firsts[each.request.id] = number
-    outcomes.update(await _store(connection, project_id, accepted))
+    outcomes.update(_store(connection, project_id, accepted))
     repeated = {
         number: outcomes[firsts[each.request.id]]
         for number, each in commits.items()
@@ -142,25 +145,25 @@ async def _commit_to_project(
     return {**outcomes, **repeated}
 
 
-async def _store(
-    connection: AsyncConnection, project_id: str, commits: dict[int, Commit]
+def _store(
+    connection: sa.Connection, project_id: str, commits: dict[int, Commit]
 ) -> dict[int, Annotation | Exception]:
     if not commits:
         return {}
-    last = await advance(connection, project_id, len(commits))
-    now = await record_time_us(connection, project_id)
+    last = advance(connection, project_id, len(commits))
+    now = record_time_us(connection, project_id)
     stored = {
         number: replace(each.annotation, sequence=sequence, create_time_us=now)
         for sequence, (number, each) in enumerate(commits.items(), last - len(commits) + 1)
     }
-    await connection.execute(sa.insert(ANNOTATIONS), [row_of(each) for each in stored.values()])
+    connection.execute(sa.insert(ANNOTATIONS), [row_of(each) for each in stored.values()])
     records = [
         record_row(each, each.sequence, Action.COMMITTED, each.author, now) for each in stored.values()
     ]
-    await connection.execute(sa.insert(RECORDS), records)
+    connection.execute(sa.insert(RECORDS), records)
     wanted = {each.volume_id: each.sequence for each in stored.values()}
     for volume_id, sequence in wanted.items():
-        await want(connection, project_id, volume_id, sequence)
+        want(connection, project_id, volume_id, sequence)
     requests = [
         {
             "scope": each.request.scope,
@@ -172,14 +175,14 @@ async def _store(
         if each.request.id
     ]
     if requests:
-        await connection.execute(sa.insert(REQUESTS), requests)
+        connection.execute(sa.insert(REQUESTS), requests)
     for each in commits.values():
         if each.draft_id:
-            await _finish_draft(connection, each)
+            _finish_draft(connection, each)
     return dict(stored)
 
 
-async def _finish_draft(connection: AsyncConnection, commit: Commit) -> None:
+def _finish_draft(connection: sa.Connection, commit: Commit) -> None:
     statement = (
         sa.delete(DRAFTS)
         .where(
@@ -190,13 +193,15 @@ async def _finish_draft(connection: AsyncConnection, commit: Commit) -> None:
         )
         .returning(DRAFTS.c.key)
     )
-    key = (await connection.execute(statement)).scalar_one_or_none()
+    key = (connection.execute(statement)).scalar_one_or_none()
     if key is not None:
-        await doom(connection, key, now_us())
+        # Its key is its own: nothing is doomed there yet.
+        row = {"prefix": key, "due_us": now_us(), "owner": ""}
+        connection.execute(sa.insert(GARBAGE).values(**row))
 
 
-async def _earlier(
-    connection: AsyncConnection, requests: Sequence[Request]
+def _earlier(
+    connection: sa.Connection, requests: Sequence[Request]
 ) -> dict[tuple[str, str], tuple[str, str]]:
     """Digest and resource of requests that were carried out, by scope and id."""
     keys = {(each.scope, each.id) for each in requests if each.id}
@@ -206,23 +211,23 @@ async def _earlier(
         REQUESTS.c.scope.in_({scope for scope, _ in keys}),
         REQUESTS.c.request_id.in_({key for _, key in keys}),
     )
-    rows = (await connection.execute(query)).all()
+    rows = (connection.execute(query)).all()
     return {(row.scope, row.request_id): (row.digest, row.resource) for row in rows}
 
 
-async def _volume_ids(connection: AsyncConnection, project_id: str, wanted: set[str]) -> set[str]:
+def _volume_ids(connection: sa.Connection, project_id: str, wanted: set[str]) -> set[str]:
     query = sa.select(VOLUMES.c.id).where(VOLUMES.c.project_id == project_id, VOLUMES.c.id.in_(wanted))
-    return set((await connection.execute(query)).scalars())
+    return set((connection.execute(query)).scalars())
 
 
-async def _load(connection: AsyncConnection, project_id: str, annotation_id: str) -> Annotation:
+def _load(connection: sa.Connection, project_id: str, annotation_id: str) -> Annotation:
     query = sa.select(ANNOTATIONS).where(
         ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.id == annotation_id
     )
-    return annotation_of((await connection.execute(query)).one())
+    return annotation_of((connection.execute(query)).one())
 
 
-async def _require_base(connection: AsyncConnection, commit: Commit, before: Any) -> None:
+def _require_base(connection: sa.Connection, commit: Commit, before: Any) -> None:
     """Conflict BASE_OUTDATED when a later record, or a commit `before` in the same batch, overlaps it."""
     new, base = commit.annotation, commit.base_sequence
     if base is None:
@@ -238,7 +243,7 @@ async def _require_base(connection: AsyncConnection, commit: Commit, before: Any
         .order_by(RECORDS.c.sequence.desc())
         .limit(1)
     )
-    row = (await connection.execute(overlapping(query, new.region))).one_or_none()
+    row = (connection.execute(overlapping(query, new.region))).one_or_none()
     if row is not None:
         name = f"projects/{new.project_id}/volumes/{new.volume_id}/annotations/{row.id}"
         raise outdated(name, base, str(row.sequence))
@@ -253,31 +258,44 @@ def outdated(newer: str, base: int, sequence: str) -> Conflict:
     )
 
 
+def _lock_project(connection: sa.Connection, project_id: str) -> None:
+    query = sa.select(PROJECTS.c.id).where(PROJECTS.c.id == project_id).with_for_update()
+    if connection.execute(query).one_or_none() is None:
+        raise project_not_found(project_id)
+
+
 class _Lookup:
     """Reads each project, volume and request of a batch once."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
         self._projects: dict[str, Project] = {}
         self._volumes: dict[tuple[str, str], Volume] = {}
         self._earlier: dict[tuple[str, str], tuple[str, str]] | None = None
 
-    async def ground(self, place: Place, places: Sequence[Place]) -> Ground:
+    def ground(self, place: Place, places: Sequence[Place]) -> Ground:
         if self._earlier is None:
-            self._earlier = await _earlier(self._connection, [each.request for each in places])
+            self._earlier = _earlier(self._connection, [each.request for each in places])
         known = self._earlier.get((place.request.scope, place.request.id))
         earlier = None
         if known is not None:
-            earlier = await _load(self._connection, place.project_id, place.request.check_same(*known))
-        return Ground(await self._project(place.project_id), await self._volume(place), earlier)
+            earlier = _load(self._connection, place.project_id, place.request.check_same(*known))
+        return Ground(self._project(place.project_id), self._volume(place), earlier)
 
-    async def _project(self, project_id: str) -> Project:
+    def _project(self, project_id: str) -> Project:
         if project_id not in self._projects:
-            self._projects[project_id] = await load_project(self._connection, project_id)
+            query = sa.select(PROJECTS).where(PROJECTS.c.id == project_id)
+            row = self._connection.execute(query).one_or_none()
+            if row is None:
+                raise project_not_found(project_id)
+            self._projects[project_id] = project_of(row)
         return self._projects[project_id]
 
-    async def _volume(self, place: Place) -> Volume:
+    def _volume(self, place: Place) -> Volume:
         key = (place.project_id, place.volume_id)
         if key not in self._volumes:
-            self._volumes[key] = await load_volume(self._connection, *key)
+            row = self._connection.execute(volume_query(*key)).one_or_none()
+            if row is None:
+                raise volume_not_found(*key)
+            self._volumes[key] = volume_of(row)
         return self._volumes[key]

@@ -82,14 +82,14 @@ class SqlProjects:
             mine = sa.select(MEMBERS.c.project_id).where(MEMBERS.c.user_id == user)
             query = query.where(PROJECTS.c.id.in_(mine))
         async with self._database.read() as connection:
-            found = [_project(row) for row in (await connection.execute(query)).all()]
+            found = [project_of(row) for row in (await connection.execute(query)).all()]
         items = found[: page.size]
         return Page(items, page.next_token(items[-1].id) if len(found) > page.size else "")
 
     async def update(self, project_id: str, change: Callable[[Project, frozenset[int]], Project]) -> Project:
         """Change a project; `change` gets it and the class values in use, and returns the new one or raises."""
         async with self._database.write() as connection:
-            before = _project(await lock_project(connection, project_id))
+            before = project_of(await lock_project(connection, project_id))
             after = change(before, await _used_values(connection, project_id))
             await connection.execute(
                 sa.update(PROJECTS).where(PROJECTS.c.id == project_id).values(**_project_row(after))
@@ -178,7 +178,7 @@ async def load_project(connection: AsyncConnection, project_id: str) -> Project:
     row = (await connection.execute(sa.select(PROJECTS).where(PROJECTS.c.id == project_id))).one_or_none()
     if row is None:
         raise project_not_found(project_id)
-    return _project(row)
+    return project_of(row)
 
 
 async def _load_member(connection: AsyncConnection, project_id: str, user: str) -> Member:
@@ -242,7 +242,8 @@ def _project_row(project: Project) -> dict[str, Any]:
     }
 
 
-def _project(row: Any) -> Project:
+def project_of(row: Any) -> Project:
+    """The project that a row says."""
     return Project(
         id=row.id,
         display_name=row.display_name,

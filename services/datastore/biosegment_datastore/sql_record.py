@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.tables import PROJECTIONS, PROJECTS, RECORDS
 
 
-async def advance(connection: AsyncConnection, project_id: str, count: int = 1) -> int:
+def advance(connection: sa.Connection, project_id: str, count: int = 1) -> int:
     """Take the next `count` numbers of a project; returns the last of them."""
     statement = (
         sa.update(PROJECTS)
@@ -17,10 +16,10 @@ async def advance(connection: AsyncConnection, project_id: str, count: int = 1) 
         .values(last_sequence=PROJECTS.c.last_sequence + count)
         .returning(PROJECTS.c.last_sequence)
     )
-    return int((await connection.execute(statement)).scalar_one())
+    return int((connection.execute(statement)).scalar_one())
 
 
-async def record_time_us(connection: AsyncConnection, project_id: str) -> int:
+def record_time_us(connection: sa.Connection, project_id: str) -> int:
     """The time of the next record: now, but after that of the last record, whatever the clocks of instances say.
 
     So what held at a moment is what follows from the records up to one number.
@@ -31,16 +30,16 @@ async def record_time_us(connection: AsyncConnection, project_id: str) -> int:
         .order_by(RECORDS.c.sequence.desc())
         .limit(1)
     )
-    last = (await connection.execute(query)).scalar_one_or_none()
+    last = (connection.execute(query)).scalar_one_or_none()
     return now_us() if last is None else max(now_us(), last + 1)
 
 
-async def want(connection: AsyncConnection, project_id: str, volume_id: str, sequence: int) -> None:
+def want(connection: sa.Connection, project_id: str, volume_id: str, sequence: int) -> None:
     """Have the records of a volume up to a number applied to its annotations layer."""
     key = (PROJECTIONS.c.project_id == project_id, PROJECTIONS.c.volume_id == volume_id)
-    wanted = await connection.execute(sa.update(PROJECTIONS).where(*key).values(wanted_sequence=sequence))
+    wanted = connection.execute(sa.update(PROJECTIONS).where(*key).values(wanted_sequence=sequence))
     if not wanted.rowcount:
-        await connection.execute(
+        connection.execute(
             sa.insert(PROJECTIONS).values(
                 project_id=project_id,
                 volume_id=volume_id,

@@ -68,7 +68,7 @@ class SqlVolumes:
         if page.after is not None:
             query = query.where(VOLUMES.c.id > str(page.after))
         async with self._database.read() as connection:
-            found = [_volume(row) for row in (await connection.execute(query.limit(page.size + 1))).all()]
+            found = [volume_of(row) for row in (await connection.execute(query.limit(page.size + 1))).all()]
         items = found[: page.size]
         return Page(items, page.next_token(items[-1].id) if len(found) > page.size else "")
 
@@ -115,7 +115,7 @@ async def load_volume(connection: AsyncConnection, project_id: str, volume_id: s
     row = await _find(connection, project_id, volume_id)
     if row is None:
         raise volume_not_found(project_id, volume_id)
-    return _volume(row)
+    return volume_of(row)
 
 
 def volume_exists(name: str) -> AlreadyExists:
@@ -156,7 +156,13 @@ def _row_of(volume: Volume) -> dict[str, Any]:
     }
 
 
-def _volume(row: Any) -> Volume:
+def volume_query(project_id: str, volume_id: str) -> sa.Select[Any]:
+    """What `volume_of` needs."""
+    return _select().where(*_key(project_id, volume_id))
+
+
+def volume_of(row: Any) -> Volume:
+    """The volume that a row says."""
     return Volume(
         project_id=row.project_id,
         id=row.id,

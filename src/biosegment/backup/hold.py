@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -76,8 +78,8 @@ class TargetLock:
     def take(self, lifetime_s: float) -> None:
         """Raises FailedPrecondition TARGET_BUSY."""
         while not self._target.put_if_absent(_LOCK, self._content(lifetime_s)):
-            owner, expires_s = self._owner()
-            if expires_s > time.time():
+            owner, expires_s, process = self._owner()
+            if expires_s > time.time() and not _has_died(process):
                 raise FailedPrecondition(
                     "TARGET_BUSY",
                     "another backup writes to this place, or died a moment ago: wait for it, at most "
@@ -97,16 +99,17 @@ class TargetLock:
             self._target.delete(_LOCK)
 
     def _content(self, lifetime_s: float) -> bytes:
-        return json.dumps({"owner": self._id, "expires_s": time.time() + lifetime_s}).encode()
+        content = {"owner": self._id, "expires_s": time.time() + lifetime_s, "process": _this_process()}
+        return json.dumps(content).encode()
 
-    def _owner(self) -> tuple[str, float]:
+    def _owner(self) -> tuple[str, float, str]:
         try:
             content = json.loads(self._target.get(_LOCK))
-            return str(content["owner"]), float(content["expires_s"])
+            return str(content["owner"]), float(content["expires_s"]), str(content["process"])
         except NotFound:
-            return "", 0.0
+            return "", 0.0, ""
         except (ValueError, KeyError, TypeError):
-            return "unknown", 0.0
+            return "unknown", 0.0, ""
 
 
 class Keeper:
@@ -168,6 +171,24 @@ def kept(holds: Sequence[Hold], lifetime_s: float = LIFETIME_S) -> Iterator[Keep
 def _released(hold: Hold) -> None:
     with contextlib.suppress(BiosegmentError):
         hold.release()
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+def _has_died(process: str) -> bool:
+    """Whether it was a process of this machine, and is no more."""
+    host, _, number = process.rpartition("/")
+    if host != socket.gethostname() or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def _now_us() -> int:

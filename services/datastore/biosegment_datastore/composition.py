@@ -29,6 +29,7 @@ from biosegment_datastore.export_job import ExportJob
 from biosegment_datastore.garbage_service import GarbageService
 from biosegment_datastore.import_file import ImportFiles
 from biosegment_datastore.import_job import ImportJob
+from biosegment_datastore.label_job import LabelJob
 from biosegment_datastore.layer_service import LayerService
 from biosegment_datastore.leasing import LeaseVerifier
 from biosegment_datastore.project_service import ProjectService
@@ -39,6 +40,7 @@ from biosegment_datastore.settings import SERVICE, DatastoreSettings
 from biosegment_datastore.sql_annotation import SqlAnnotations
 from biosegment_datastore.sql_commit import SqlCommits
 from biosegment_datastore.sql_draft import SqlDrafts
+from biosegment_datastore.sql_label import SqlLabelImports
 from biosegment_datastore.sql_layer import SqlLayers
 from biosegment_datastore.sql_project import SqlProjects
 from biosegment_datastore.sql_projection import SqlProjections
@@ -76,6 +78,7 @@ class _Repositories:
         self.projects = SqlProjects(database)
         self.volumes = SqlVolumes(database)
         self.layers = SqlLayers(database)
+        self.label_imports = SqlLabelImports(database)
         self.annotations = SqlAnnotations(database)
         self.commits = SqlCommits(database)
         self.drafts = SqlDrafts(database)
@@ -165,7 +168,7 @@ async def build(settings: DatastoreSettings) -> Datastore:
     )
     commits = CommitService(rows.commits, authorizer, objects, LeaseVerifier(verifier), projector)
     drafts = DraftService(rows.drafts, rows.projects, rows.volumes, authorizer, objects, settings.max_drafts)
-    kinds, runner = _jobs(settings, rows, objects, projector)
+    kinds, runner = _jobs(settings, rows, objects, projector, authorizer)
     server = RpcServer(settings.listen, verifier, allow_insecure_listen=settings.allow_insecure_listen)
     server.add(add_DatastoreServiceServicer_to_server, datastore_servicer, DATASTORE_SERVICE)
     server.add(
@@ -180,12 +183,28 @@ async def build(settings: DatastoreSettings) -> Datastore:
 
 
 def _jobs(
-    settings: DatastoreSettings, rows: _Repositories, objects: Objects, projector: Projector
+    settings: DatastoreSettings,
+    rows: _Repositories,
+    objects: Objects,
+    projector: Projector,
+    authorizer: Authorizer,
 ) -> tuple[dict[str, JobKind], JobRunner]:
     limits = WorkerLimits(settings.import_memory_bytes, settings.import_timeout_s)
     files = ImportFiles(rows.transfers, objects, settings.roots, settings.scratch_dir)
     imports = ImportJob(
         volumes=rows.volumes, garbage=rows.garbage, files=files, store=settings, limits=limits
+    )
+    labels = LabelJob(
+        projects=rows.projects,
+        volumes=rows.volumes,
+        layers=rows.layers,
+        imports=rows.label_imports,
+        garbage=rows.garbage,
+        files=files,
+        projector=projector,
+        authorizer=authorizer,
+        store=settings,
+        limits=limits,
     )
     exports = ExportJob(
         projects=rows.projects,
@@ -201,11 +220,12 @@ def _jobs(
     )
     kinds = {
         "import_volume": JobKind(Permission.VOLUME_WRITE, imports.prepare),
+        "import_labels": JobKind(Permission.VOLUME_WRITE, labels.prepare),
         "export": JobKind(Permission.EXPORT, exports.prepare),
     }
     runner = JobRunner(
         rows.jobs,
-        {"import_volume": imports.run, "export": exports.run},
+        {"import_volume": imports.run, "import_labels": labels.run, "export": exports.run},
         RunnerLimits(concurrent=settings.concurrent_jobs),
         # An SQLite file has one datastore; on PostgreSQL several may share the jobs.
         exclusive=settings.database_url.startswith("sqlite"),

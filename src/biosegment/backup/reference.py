@@ -58,6 +58,9 @@ def references(
     keys = [name for name in columns if name == "key" or name.endswith("_key")]
     if not keys:
         return None
+    if table == "volumes" and "reference" in columns:
+        # A volume's voxels may have stayed where they were: they are somebody else's, and nothing is below its key.
+        return lambda row: [] if _is_set(row["reference"]) else [Reference(row["key"], "folder", True)]
     kind = "folder" if table in _VOXELS else "any"
     return lambda row: [Reference(row[name], kind, table in _VOXELS) for name in keys if _is_ours(row[name])]
 
@@ -91,6 +94,10 @@ def _model(row: Mapping[str, Any]) -> Sequence[Reference]:
     prefix = model_prefix(row["model_id"])
     weights = Reference(f"{prefix}/{_WEIGHTS}", "object", True, "sha256", row["weights_sha256"])
     return [weights, Reference(prefix, "folder", True)]
+
+
+def _is_set(json_text: str | None) -> bool:
+    return json_text not in (None, "null")
 
 
 def _is_ours(key: Any) -> bool:

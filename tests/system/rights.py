@@ -182,7 +182,23 @@ ROWS: Final[list[Row]] = [
         ("RevertAnnotation", R.REVIEW, {"name": "{spare_annotation}"}, _OK_OR_REFUSED),
         ("ReviewAnnotation", R.REVIEW, {"name": "{annotation}", "accepted": True}),
         ("ListAnnotationRecords", R.READ, _IN_PROJECT),
+        ("ListAnnotationRecords", R.READ, {**_IN_PROJECT, "volume": "{volume}", "region": _VOXEL}),
         ("RebuildAnnotationsLayer", R.LAYERS, _IN_VOLUME),
+        (
+            "SaveDraft",
+            R.ANNOTATE,
+            {
+                "draft": {
+                    "name": "{volume}/drafts/mine",
+                    "annotation": {"region": _VOXEL, "kind": "KIND_DENSE"},
+                },
+                "labels": base64.b64encode(b"\2").decode(),
+            },
+        ),
+        # Everybody's own: an administrator sees their drafts and nobody else's.
+        ("GetDraft", R.ANNOTATE, {"name": "{volume}/drafts/absent"}, _NO_FILE),
+        ("ListDrafts", R.ANNOTATE, _IN_PROJECT),
+        ("DeleteDraft", R.ANNOTATE, {"name": "{volume}/drafts/absent"}, _NO_FILE),
     ),
     *_service(
         "SamplerService",

@@ -7,7 +7,7 @@ import contextlib
 from biosegment.auth import Authorizer, Permission, Principal
 from biosegment.errors import BiosegmentError, Conflict, NotFound, ResourceExhausted
 from biosegment.failpoint import failpoint
-from biosegment.ids import check_id, new_id
+from biosegment.ids import new_id
 from biosegment.storage.objects import Objects
 from biosegment_datastore.annotation import NewAnnotation, block_stream, decode_labels_block
 from biosegment_datastore.clock import now_us
@@ -62,7 +62,6 @@ class DraftService:
     ) -> Draft:
         """Keep unfinished work; it is durable when this returns. Errors as in the contract."""
         await self._authorizer.authorize(principal, Permission.ANNOTATE, project_id)
-        check_id(draft_id, "draft")
         project = await self._projects.get(project_id)
         volume = await self._volumes.get(project_id, volume_id)
         taken = await take_in(content, data, is_zlib, project, volume)

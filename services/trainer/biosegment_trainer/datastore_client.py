@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import grpc
+import numpy as np
 
 from biosegment.api.datastore.v1alpha1 import (
     annotation_pb2,
@@ -27,11 +29,17 @@ from biosegment.rpc.geometry import (
     region_to_proto,
     voxel_size_from_proto,
 )
-from biosegment.volume import Index, Region, VoxelSize
+from biosegment.volume import BACKGROUND, NOT_ANNOTATED, Index, Region, VoxelSize
 from biosegment_trainer.model import ModelClass
 
 _HOLDING: Final = (annotation_pb2.Annotation.STATE_PENDING, annotation_pb2.Annotation.STATE_ACCEPTED)
-_TRAINABLE: Final = (annotation_pb2.Annotation.KIND_DENSE, annotation_pb2.Annotation.KIND_SCRIBBLES)
+_INSTANCES: Final = annotation_pb2.Annotation.KIND_INSTANCES
+_TRAINABLE: Final = (
+    annotation_pb2.Annotation.KIND_DENSE,
+    annotation_pb2.Annotation.KIND_SCRIBBLES,
+    _INSTANCES,
+)
+_NO_INSTANCE: Final = 0xFFFFFFFF
 _KINDS: Final = {
     "labels": volume_pb2.Layer.KIND_LABELS,
     "probabilities": volume_pb2.Layer.KIND_PROBABILITIES,
@@ -64,7 +72,11 @@ class VolumeView:
 
 @dataclass(frozen=True, slots=True)
 class AnnotationView:
-    """An annotation; `labels` (zlib) is empty when they were not asked for; `holds`: pending or accepted."""
+    """An annotation; `holds`: pending or accepted.
+
+    `labels` are class values as a zlib stream, empty when they were not asked for: ids of instances are read as the
+    class that they are of.
+    """
 
     name: str
     region: Region
@@ -160,17 +172,19 @@ class DatastoreClient:
             async with slots:
                 request = annotation_pb2.GetAnnotationRequest(name=name, with_labels=with_labels)
                 answer = await self._annotations.GetAnnotation(request)
-            found = answer.annotation
+            found, labels = answer.annotation, answer.labels
             if found.kind not in _TRAINABLE:
                 raise FailedPrecondition(
-                    "ANNOTATION_NOT_TRAINABLE", f"{name} is not made of class values; leave it out"
+                    "ANNOTATION_NOT_TRAINABLE", f"{name} is of a kind that nobody can train on; leave it out"
                 )
+            if labels and found.kind == _INSTANCES:
+                labels = await asyncio.to_thread(_class_values, labels, *found.class_scope)
             return AnnotationView(
                 found.name,
                 region_from_proto(found.region),
                 frozenset(found.class_scope),
                 found.state in _HOLDING,
-                answer.labels,
+                labels,
             )
 
         return await asyncio.gather(*(read(name) for name in names))
@@ -233,6 +247,15 @@ class DatastoreClient:
                 f"{uri} is not below the object storage {self._url}; import the volume by copying it",
             )
         return uri.removeprefix(f"{self._url}/").rstrip("/")
+
+
+def _class_values(ids: bytes, value: int) -> bytes:
+    """Class values for instance ids, both as zlib streams: 0 says nothing, the last id that there is no object."""
+    instances = np.frombuffer(zlib.decompress(ids), "<u4")
+    labels = np.full(instances.shape, value, np.uint8)
+    labels[instances == 0] = NOT_ANNOTATED
+    labels[instances == _NO_INSTANCE] = BACKGROUND
+    return zlib.compress(labels.tobytes(), 1)
 
 
 def volume_id_of(name: str) -> str:

@@ -10,7 +10,7 @@ import click
 import typer
 
 import biosegment
-from biosegment.cli import backup, job, platform, project, sample, user
+from biosegment.cli import backup, draft, job, label, platform, project, sample, user
 from biosegment.cli.output import notes
 from biosegment.errors import BiosegmentError
 
@@ -45,10 +45,12 @@ app.command("train")(job.train)
 app.command("predict")(job.predict)
 app.command("export")(job.export)
 app.command("restore")(backup.restore)
+project.volume.command("import-labels")(label.import_labels)
 app.add_typer(project.project, name="project")
 app.add_typer(project.volume, name="volume")
 app.add_typer(sample.sample, name="sample")
 app.add_typer(sample.annotation, name="annotation")
+app.add_typer(draft.draft, name="draft")
 app.add_typer(job.model, name="model")
 app.add_typer(job.job, name="job")
 app.add_typer(user.user, name="user")

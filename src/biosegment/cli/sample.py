@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from biosegment.cli.argument import ProjectOption, RegionOption, parse_region, project_name, volume_name
 from biosegment.cli.output import JsonOption, notes, show, show_list
 from biosegment.client import connect
+from biosegment.client.resources import AnnotationRecord
 from biosegment.errors import InvalidArgument
 
 sample = typer.Typer(no_args_is_help=True, help="What to annotate next.")
@@ -128,7 +131,7 @@ def list_strategies(json: JsonOption = False) -> None:
     show_list(found, ("strategy", "measures", "cold_start", "description"), json, "none")
 
 
-def _read_labels(path: Path) -> NDArray[np.uint8]:
+def _read_labels(path: Path, kind: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
     if path.suffix == ".npy":
         labels = np.load(path, allow_pickle=False)
     elif path.suffix in (".tif", ".tiff"):
@@ -138,13 +141,19 @@ def _read_labels(path: Path) -> NDArray[np.uint8]:
     else:
         raise InvalidArgument("BAD_LABELS_FILE", f"{path} is neither a NumPy (.npy) nor a TIFF (.tif) file")
     labels = labels[None] if labels.ndim == 2 else labels
-    if labels.dtype == bool or labels.ndim != 3 or labels.min() < 0 or labels.max() > 255:
+    data_type = np.uint32 if kind == "instances" else np.uint8
+    if (
+        labels.dtype.kind not in "ui"
+        or labels.ndim != 3
+        or labels.min() < 0
+        or labels.max() > np.iinfo(data_type).max
+    ):
         raise InvalidArgument(
             "BAD_LABELS_FILE",
             f"{path} holds {labels.dtype} {labels.shape}; labels are (z, y, x) or (y, x) with 0 not annotated, "
-            "1 background, 2.. classes",
+            "1 background, 2.. classes, or ids of instances up to 4294967295",
         )
-    return np.asarray(labels, np.uint8)
+    return np.asarray(labels, np.uint32) if kind == "instances" else np.asarray(labels, np.uint8)
 
 
 @annotation.command("commit")
@@ -156,20 +165,31 @@ def commit_annotation(
     volume_id: Annotated[str, typer.Option("--volume", help="Or a volume,")] = "",
     region: RegionOption = "",
     project_id: ProjectOption = "",
-    kind: Annotated[str, typer.Option(help="dense or scribbles.")] = "dense",
+    kind: Annotated[str, typer.Option(help="dense, scribbles or instances.")] = "dense",
+    class_value: Annotated[
+        list[int] | None, typer.Option("--class", help="Value of a class that was looked for; repeatable.")
+    ] = None,
     comment: str = "",
     json: JsonOption = False,
 ) -> None:
     """Store an annotation."""
-    array = _read_labels(labels)
+    array = _read_labels(labels, kind)
+    scope = class_value or []
     with connect() as client:
         if sample_name:
             held = client.samples.get(sample_name)
-            made = client.annotations.commit(array, sample=held, kind=kind, comment=comment)
+            made = client.annotations.commit(
+                array, sample=held, kind=kind, class_scope=scope, comment=comment
+            )
         else:
             name = volume_name(volume_id, project_id)
             made = client.annotations.commit(
-                array, volume=name, region=parse_region(region), kind=kind, comment=comment
+                array,
+                volume=name,
+                region=parse_region(region),
+                kind=kind,
+                class_scope=scope,
+                comment=comment,
             )
     show(made, json)
 
@@ -180,6 +200,51 @@ def list_annotations(project_id: ProjectOption, json: JsonOption = False) -> Non
     with connect() as client:
         found = client.annotations.list(project_name(project_id))
     show_list(found, ("name", "state", "author", "region", "kind", "strategy"), json, "no annotations yet")
+
+
+@annotation.command("history")
+def list_history(
+    volume_id: str, region: RegionOption = "", project_id: ProjectOption = "", json: JsonOption = False
+) -> None:
+    """List who did what to the annotations of a volume, or of a region of it, and when."""
+    with connect() as client:
+        found = client.annotations.history(volume_name(volume_id, project_id), parse_region(region))
+    if json:
+        show_list(found, (), json, "")
+        return
+    lines = [_Line.of(record) for record in found]
+    columns = ("sequence", "time", "action", "author", "annotation", "sample", "strategy", "model", "comment")
+    show_list(lines, columns, json, "no annotations yet")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A record as a row of a table."""
+
+    sequence: int
+    time: datetime | None
+    action: str
+    author: str
+    annotation: str
+    sample: str
+    strategy: str
+    model: str
+    comment: str
+
+    @classmethod
+    def of(cls, record: AnnotationRecord) -> _Line:
+        source = record.committed
+        return cls(
+            record.sequence,
+            record.create_time,
+            record.action,
+            record.author,
+            record.annotation.rpartition("/")[2],
+            source.sample.rpartition("/")[2] if source else "",
+            source.strategy if source else "",
+            source.model.rpartition("/")[2] if source else "",
+            record.comment,
+        )
 
 
 @annotation.command("revert")

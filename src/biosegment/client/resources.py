@@ -218,6 +218,89 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnotationRecord:
+    """What was done to an annotation: `committed`, `reverted`, `accepted` or `rejected`, by whom and when.
+
+    Attributes:
+        sequence: Place in the project's order of records.
+        action: What was done.
+        annotation: Name of the annotation.
+        author: Who did it.
+        comment: Of the annotation when it was committed, of the reviewer afterwards.
+        committed: The annotation, with the sample, strategy and model that it came from; None for later records.
+    """
+
+    sequence: int
+    action: str
+    annotation: str
+    author: str
+    create_time: datetime | None
+    comment: str
+    committed: Annotation | None
+
+    @classmethod
+    def from_proto(cls, message: annotation_pb2.AnnotationRecord) -> AnnotationRecord:
+        annotation, committed = message.reverted, None
+        action, comment = "reverted", ""
+        if message.HasField("annotation"):
+            committed = Annotation.from_proto(message.annotation)
+            action, annotation, comment = "committed", committed.name, committed.comment
+        elif message.HasField("review"):
+            annotation, comment = message.review.annotation, message.review.comment
+            action = "accepted" if message.review.accepted else "rejected"
+        return cls(
+            message.sequence,
+            action,
+            annotation,
+            message.author,
+            _time(message.create_time),
+            comment,
+            committed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Unfinished work of the caller; its labels are read with `annotations.draft_labels`.
+
+    Attributes:
+        base_sequence: Number of the last record that was seen when it was saved.
+        etag: Changes with each save.
+    """
+
+    name: str
+    region: Region
+    kind: str
+    class_scope: tuple[int, ...]
+    sample: str
+    work_time_s: float
+    comment: str
+    base_sequence: int
+    update_time: datetime | None
+    etag: str
+
+    @property
+    def volume(self) -> str:
+        return self.name.rpartition("/drafts/")[0]
+
+    @classmethod
+    def from_proto(cls, message: annotation_pb2.Draft) -> Draft:
+        content = message.annotation
+        return cls(
+            message.name,
+            region_from_proto(content.region),
+            _word(annotation_pb2.Annotation.Kind, content.kind),
+            tuple(content.class_scope),
+            content.sample,
+            content.work_time_s,
+            content.comment,
+            message.base_sequence,
+            _time(message.update_time),
+            message.etag,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """A region that was proposed for annotation, with the holder's lease."""
 

@@ -22,7 +22,10 @@ from biosegment.client.platform import Platform as _AsyncPlatform
 from biosegment.client.projects import Projects as _AsyncProjects
 from biosegment.client.resources import (
     Annotation,
+    AnnotationRecord,
+    Artifact,
     Claim,
+    Draft,
     Garbage,
     Job,
     JobLogLine,
@@ -271,19 +274,44 @@ class Volumes:
         )
 
     def upload(
-        self, project: str, path: Path, *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        project: str,
+        path: Path,
+        *,
+        name: str = "",
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> str:
         """Send a file for import and return the upload's name; goes on where it was after a break.
+
+        An upload that another process began with the same unchanged file is continued, and so is the one that `name`
+        says. Every piece carries its CRC-32C.
 
         Args:
             project: `projects/{p}`.
             path: The file.
+            name: Upload to continue.
             on_progress: Called with the bytes received and the bytes of the file.
+
+        Raises:
+            FailedPrecondition: OTHER_FILE when the upload `name` is for another file.
+            ResourceExhausted: UPLOAD_TOO_LARGE, TOO_MANY_UPLOADS.
+            Unavailable: The platform was away for too long; call again to go on.
         """
-        return self._loop.run(self._group.upload(project, path, on_progress=on_progress))
+        return self._loop.run(self._group.upload(project, path, name=name, on_progress=on_progress))
+
+    def artifact(self, name: str) -> Artifact:
+        """Return what is known of an artifact: file name, size, checksum."""
+        return self._loop.run(self._group.artifact(name))
 
     def download(self, artifact: str, path: Path) -> Path:
-        """Fetch an artifact into a file; a partial `.part` file is continued. Returns the path."""
+        """Fetch an artifact into a file and return its path.
+
+        A `.part` file that an earlier call left is continued. Every piece is checked by its CRC-32C, the whole file by
+        its SHA-256.
+
+        Raises:
+            Unavailable: DOWNLOAD_DAMAGED, or the platform was away for too long; call again to go on.
+        """
         return self._loop.run(self._group.download(artifact, path))
 
 
@@ -398,7 +426,7 @@ class Annotations:
 
     def commit(
         self,
-        labels: NDArray[np.uint8],
+        labels: NDArray[np.uint8] | NDArray[np.uint32],
         *,
         sample: Sample | None = None,
         volume: str = "",
@@ -409,23 +437,28 @@ class Annotations:
         comment: str = "",
         base_sequence: int | None = None,
         request_id: str = "",
+        draft: str = "",
     ) -> Annotation:
         """Store an annotation; it is durable when this returns.
 
         Args:
-            labels: (z, y, x) uint8 of the region's shape: 0 not annotated, 1 background, 2.. classes.
+            labels: (z, y, x) of the region's shape. uint8: 0 not annotated, 1 background, 2.. classes. For instances
+                uint32: 0 leaves a voxel as it is, 4294967295 says that no object of the class is there, others are ids.
             sample: The leased sample that this answers; or give
             volume: and
             region: where the labels belong, in voxels of level 0.
-            kind: dense or scribbles.
-            class_scope: Classes that were looked for; all of the project when empty.
+            kind: dense, scribbles or instances.
+            class_scope: Classes that were looked for; all of the project when empty. Instances are of one class.
             work_time_s: Seconds that it took.
             comment: For people.
-            base_sequence: Refuse (Conflict BASE_OUTDATED) when a newer record overlaps.
+            base_sequence: Refuse when a record after this one overlaps.
             request_id: UUID; give the same again to repeat a call whose answer was lost. Made up when empty.
+            draft: Name of the draft that this finishes; it is deleted in the same step.
 
         Raises:
             FailedPrecondition: LEASE_EXPIRED; renew the lease and commit again.
+            Conflict: BASE_OUTDATED; `metadata["annotation"]` names the newer annotation, so that a person can merge:
+                read its labels, and commit with a newer base.
         """
         return self._loop.run(
             self._group.commit(
@@ -439,6 +472,7 @@ class Annotations:
                 comment=comment,
                 base_sequence=base_sequence,
                 request_id=request_id,
+                draft=draft,
             )
         )
 
@@ -446,8 +480,8 @@ class Annotations:
         """Return an annotation by its name."""
         return self._loop.run(self._group.get(name))
 
-    def labels(self, name: str) -> NDArray[np.uint8]:
-        """Return the labels of an annotation, (z, y, x) uint8."""
+    def labels(self, name: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
+        """Return the labels of an annotation, (z, y, x): uint8 class values, or uint32 ids of instances."""
         return self._loop.run(self._group.labels(name))
 
     def list(
@@ -467,6 +501,77 @@ class Annotations:
     def rebuild(self, volume: str) -> str:
         """Make the annotations layer anew from the records; returns the layer's name."""
         return self._loop.run(self._group.rebuild(volume))
+
+    def history(
+        self, volume: str, region: Region | None = None, *, after_sequence: int = 0
+    ) -> builtins.list[AnnotationRecord]:
+        """Return all that was done to the annotations of a volume, oldest first.
+
+        Args:
+            volume: `projects/{p}/volumes/{v}`.
+            region: Only what was done to annotations that share a voxel with it; voxels of level 0.
+            after_sequence: Only later records.
+        """
+        return self._loop.run(self._group.history(volume, region, after_sequence=after_sequence))
+
+    def save_draft(
+        self,
+        name: str,
+        labels: NDArray[np.uint8] | NDArray[np.uint32],
+        *,
+        region: Region,
+        kind: str = "dense",
+        class_scope: Sequence[int] = (),
+        sample: str = "",
+        work_time_s: float = 0.0,
+        comment: str = "",
+        base_sequence: int = 0,
+        etag: str = "",
+    ) -> Draft:
+        """Keep unfinished work, which only the caller can see; it is durable when this returns.
+
+        Args:
+            name: `projects/{p}/volumes/{v}/drafts/{d}`; the last part is of one's own choice, a-z, 0-9, '-'.
+            labels: As for `commit`; what is not annotated yet is 0.
+            region: Where the labels belong, in voxels of level 0.
+            kind: dense, scribbles or instances.
+            class_scope: As for `commit`.
+            sample: Name of the sample that is being answered.
+            work_time_s: Seconds that it took until now.
+            comment: For people.
+            base_sequence: Number of the last record that was seen.
+            etag: Of the draft that this goes on from; '' replaces whatever is there.
+
+        Raises:
+            Conflict: ETAG_MISMATCH; another machine saved it since.
+            ResourceExhausted: TOO_MANY_DRAFTS.
+        """
+        return self._loop.run(
+            self._group.save_draft(
+                name,
+                labels,
+                region=region,
+                kind=kind,
+                class_scope=class_scope,
+                sample=sample,
+                work_time_s=work_time_s,
+                comment=comment,
+                base_sequence=base_sequence,
+                etag=etag,
+            )
+        )
+
+    def draft(self, name: str) -> tuple[Draft, NDArray[np.uint8] | NDArray[np.uint32]]:
+        """Return one of the caller's drafts and its labels, as they were saved."""
+        return self._loop.run(self._group.draft(name))
+
+    def drafts(self, parent: str) -> builtins.list[Draft]:
+        """Return the caller's drafts of a volume or of a whole project, newest first."""
+        return self._loop.run(self._group.drafts(parent))
+
+    def delete_draft(self, name: str) -> None:
+        """Throw a draft away."""
+        self._loop.run(self._group.delete_draft(name))
 
 
 class Models:
@@ -555,6 +660,73 @@ class Jobs:
             )
         )
 
+    def import_labels(
+        self,
+        volume: str,
+        uri: str = "",
+        *,
+        upload: str = "",
+        zero: str = "",
+        values: Mapping[int, int] | None = None,
+        other_values: int | None = None,
+        class_scope: Sequence[int] = (),
+        as_annotations: bool = False,
+        instances: bool = False,
+        offset: tuple[int, int, int] | None = None,
+        extent: Region | None = None,
+        layer_id: str = "",
+        display_name: str = "",
+        axes: str = "",
+        channel: int | None = None,
+        time_point: int | None = None,
+        dataset: str = "",
+    ) -> Job:
+        """Import labels that exist already: into a layer, or as annotations that models train on.
+
+        Args:
+            volume: `projects/{p}/volumes/{v}` that they belong to.
+            uri: Path below one of the import roots of the server; or
+            upload: name of a finished upload.
+            zero: What 0 means in the file: `not_annotated` or `background`; must be said, except of instances.
+            values: Class value (or 0 for not annotated, 1 for background) by value of the file.
+            other_values: Class of every value but 0 that `values` does not name, for one value per object.
+            class_scope: Classes that were looked for; those that the values mean when empty.
+            as_annotations: Annotations instead of a layer.
+            instances: The values are ids of objects, kept in a layer of instances.
+            offset: z, y, x of the file's first voxel in the volume; when None the shapes must be equal.
+            extent: Part of the volume outside of which nothing is imported; all of the file when None.
+            layer_id: Id of the new layer; made up when empty.
+            display_name: Of the layer, or the comment of the annotations; the file's name when empty.
+            axes: As in `import_volume`.
+            channel: As in `import_volume`.
+            time_point: As in `import_volume`.
+            dataset: As in `import_volume`.
+
+        Raises:
+            InvalidArgument: BAD_ZERO and what the contract of CreateJob lists.
+        """
+        return self._loop.run(
+            self._group.import_labels(
+                volume,
+                uri,
+                upload=upload,
+                zero=zero,
+                values=values,
+                other_values=other_values,
+                class_scope=class_scope,
+                as_annotations=as_annotations,
+                instances=instances,
+                offset=offset,
+                extent=extent,
+                layer_id=layer_id,
+                display_name=display_name,
+                axes=axes,
+                channel=channel,
+                time_point=time_point,
+                dataset=dataset,
+            )
+        )
+
     def export(
         self,
         source: str,
@@ -563,6 +735,7 @@ class Jobs:
         region: Region | None = None,
         prediction: str = "",
         file_format: str = "ome_tiff",
+        as_of: datetime | None = None,
     ) -> Job:
         """Write a volume, a layer or a segmentation into a file; the job's `artifact` names it.
 
@@ -571,7 +744,11 @@ class Jobs:
             segmentation: Not the volume's voxels but what was segmented in it.
             region: Part of it, in voxels of level 0.
             prediction: Labels layer under the annotations; the newest when empty.
-            file_format: ome_tiff.
+            file_format: One of `EXPORT_FORMATS`.
+            as_of: The segmentation as it was at this moment, which needs a time zone; as it is now when None.
+
+        Raises:
+            InvalidArgument: UNKNOWN_FORMAT, BAD_AS_OF; FORMAT_CANNOT_HOLD when the format has no such voxels.
         """
         return self._loop.run(
             self._group.export(
@@ -580,6 +757,7 @@ class Jobs:
                 region=region,
                 prediction=prediction,
                 file_format=file_format,
+                as_of=as_of,
             )
         )
 

@@ -19,7 +19,7 @@ FAR = Region(Index(5, 60, 80), Index(6, 70, 90))
 
 
 @pytest.fixture
-async def annotations(datastore: RunningDatastore) -> AsyncIterator[SqlAnnotations]:
+async def rows(datastore: RunningDatastore) -> AsyncIterator[SqlAnnotations]:
     database = Database.open(datastore.settings.database_url)
     yield SqlAnnotations(database)
     await database.close()
@@ -32,9 +32,7 @@ async def moments(caller: Caller, parent: str) -> list[int]:
     return [record.create_time.ToMicroseconds() for record in feed.records]
 
 
-async def test_what_held_can_be_asked_for_any_moment(
-    ada: Caller, volume: Any, annotations: SqlAnnotations
-) -> None:
+async def test_what_held_can_be_asked_for_any_moment(ada: Caller, volume: Any, rows: SqlAnnotations) -> None:
     first = await ada.commit(volume.name, WHERE, labels(2))
     second = await ada.commit(volume.name, OTHER, labels(3))
     review = pb.ReviewAnnotationRequest(name=first.name, accepted=True, comment="good")
@@ -47,7 +45,7 @@ async def test_what_held_can_be_asked_for_any_moment(
     assert times == sorted(set(times))
 
     async def held(as_of_us: int | None, region: Region | None = None) -> list[tuple[str, str, str]]:
-        found = await annotations.holding("em", "brain", region, as_of_us)
+        found = await rows.holding("em", "brain", region, as_of_us)
         return [(each.name, each.state.value, each.review_comment) for each in found]
 
     pending = [(each.name, "pending", "") for each in (first, second, third)]
@@ -65,14 +63,14 @@ async def test_what_held_can_be_asked_for_any_moment(
 
 
 async def test_instances_are_laid_after_all_annotations_of_class_values(
-    ada: Caller, volume: Any, annotations: SqlAnnotations
+    ada: Caller, volume: Any, rows: SqlAnnotations
 ) -> None:
     ids = labels(7).astype("<u4")
     instances = pb.Annotation.KIND_INSTANCES
     first = await ada.commit(volume.name, WHERE, ids, kind=instances, class_scope=[2])
     second = await ada.commit(volume.name, WHERE, labels(3))
     third = await ada.commit(volume.name, OTHER, ids, kind=instances, class_scope=[3])
-    found = await annotations.holding("em", "brain")
+    found = await rows.holding("em", "brain")
     assert [each.name for each in found] == [second.name, first.name, third.name]
 
 

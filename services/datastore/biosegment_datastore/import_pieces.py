@@ -6,12 +6,13 @@ what was just encoded, and keeps the memory bounded for planes of any size.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
-from typing import Final
 
 import numpy as np
 
-from biosegment.storage.arrays import Array
+from biosegment.errors import BiosegmentError
+from biosegment.storage.arrays import Array, Pending
 from biosegment.storage.layout import DEFAULT_CHUNK
 from biosegment.storage.multiscale import Level
 from biosegment.volume import Index, Region
@@ -21,12 +22,6 @@ from biosegment_datastore.import_target import Checkpoints, ImportTarget
 from biosegment_datastore.intensity import IntensityGatherer
 from biosegment_datastore.pyramid import downsample
 from biosegment_datastore.spool import SpooledPlanes
-
-PIECE_BYTES: Final = 160 << 20
-"""Of a piece that is read and written at a time; it is in memory up to three times, encoded ones included."""
-
-_KEEP_EVERY_BYTES: Final = 2 << 30
-"""So much is done again, at most, after the process was killed."""
 
 
 class PieceImport:
@@ -47,6 +42,7 @@ class PieceImport:
         self._planes = list(found.planes) if found else [0] * len(levels)
         self._pieces = found.pieces if found else 0
         self._unkept_bytes = 0
+        self._pending: tuple[Pending, int] | None = None
         if found is not None:
             target.log(f"going on from slice {found.planes[0]}")
 
@@ -61,6 +57,7 @@ class PieceImport:
             self._checkpoints.save(tuple(self._planes), self._gatherer.state())
             self._checkpoints.wait()
         finally:
+            self._settle_quietly()
             self._checkpoints.close()
 
     def _write_level(self, number: int, fill: Callable[[Region, Voxels], None]) -> None:
@@ -69,25 +66,39 @@ class PieceImport:
         while self._planes[number] < level.shape.z:
             start = self._planes[number]
             stop = min(start + depth, level.shape.z)
-            for piece, region in enumerate(pieces(array, start, stop)):
+            for piece, region in enumerate(pieces(array, start, stop, self._target.memory.piece_bytes)):
                 if piece < self._pieces:
                     continue
                 voxels = np.empty(region.shape, array.dtype)
                 fill(region, voxels)
+                # One piece is written while the next one is read; what is kept must not tell of this one yet.
+                self._settle()
                 if number == 0:
                     self._gatherer.add(start, voxels)
-                array.start_write(region.slices, voxels).result()
-                self._pieces = piece + 1
-                self._keep(voxels.nbytes)
+                self._pending = array.start_write(region.slices, voxels), voxels.nbytes
                 self._report(number, start)
+            self._settle()
             self._planes[number], self._pieces = stop, 0
             self._report(number, stop)
 
-    def _keep(self, written_bytes: int) -> None:
+    def _settle(self) -> None:
+        """Wait for the piece that is on its way, and keep now and then that it arrived."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        write, written_bytes = pending
+        write.result()
+        self._pieces += 1
         self._unkept_bytes += written_bytes
-        if self._unkept_bytes >= _KEEP_EVERY_BYTES:
+        if self._unkept_bytes >= self._target.memory.keep_every_bytes:
             self._checkpoints.save(tuple(self._planes), self._gatherer.state(), self._pieces)
             self._unkept_bytes = 0
+
+    def _settle_quietly(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            with contextlib.suppress(BiosegmentError):  # the failure that matters is already on its way up
+                pending[0].result()
 
     def _report(self, number: int, done: int) -> None:
         """The lower levels are a third of the work of the first one: they count as its last slices."""
@@ -115,7 +126,7 @@ def needs_whole_planes(source: VolumeSource) -> bool:
     return not isinstance(source, RegionSource) or source.region_rows >= source.shape.y
 
 
-def pieces(array: Array, start: int, stop: int, most_bytes: int = PIECE_BYTES) -> Iterator[Region]:
+def pieces(array: Array, start: int, stop: int, most_bytes: int) -> Iterator[Region]:
     """Whole shards of a row of them, as many together as the memory holds, along x before y."""
     depth, rows, columns = array.layout.shard
     _, height, width = array.shape

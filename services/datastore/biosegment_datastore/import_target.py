@@ -13,6 +13,7 @@ from biosegment.errors import FailedPrecondition
 from biosegment.storage.arrays import Array, Arrays
 from biosegment.storage.multiscale import Level
 from biosegment.storage.objects import BlockingObjects
+from biosegment_datastore.import_layout import DEFAULT_MEMORY, ImportMemory
 from biosegment_datastore.import_progress import ImportProgress, count_shards, save_progress
 
 Progress = Callable[[int, int], None]
@@ -31,6 +32,7 @@ class ImportTarget:
         progress: Called after every few slices.
         should_stop: Asked as often; True cancels.
         log: Told lines for people.
+        memory: What may be kept in memory.
         scratch_dir: Local folder for planes that must be unpacked before a part of them can be read.
     """
 
@@ -41,6 +43,7 @@ class ImportTarget:
     progress: Progress = lambda done, total: None
     should_stop: Callable[[], bool] = lambda: False
     log: Callable[[str], None] = lambda line: None
+    memory: ImportMemory = DEFAULT_MEMORY
     scratch_dir: Path = Path(tempfile.gettempdir())
 
     def report(self, done: int, total: int) -> None:

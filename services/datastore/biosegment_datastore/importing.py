@@ -74,7 +74,7 @@ def import_volume(
     if found is not None:
         gatherer.restore(found.statistics)
     arrays = tuple(_open(source, target, level, is_new=found is None) for level in levels)
-    kind = SlabImport if fits_slabs(source.shape, source.dtype.itemsize) else PieceImport
+    kind = SlabImport if fits_slabs(source.shape, source.dtype.itemsize, target.memory) else PieceImport
     kind(source, target, levels, arrays, gatherer, found).run()
     write_multiscale_metadata(target.objects, target.prefix, name or target.prefix, levels, size)
     return ImportedVolume(source.shape, source.dtype.name, size, levels, gatherer.result())
@@ -100,7 +100,7 @@ def _is_complete(
     """Whether as many shards are there as were counted; those of zeros never are."""
     for level, planes, shards in zip(levels, found.planes, found.shards, strict=True):
         key = f"{target.prefix}/{level.path}"
-        depth = import_layout(level.shape, source.dtype.itemsize).shard[0]
+        depth = import_layout(level.shape, source.dtype.itemsize, target.memory).shard[0]
         if not target.objects.exists(f"{key}/zarr.json"):
             return False
         if count_shards(target.objects, key, 0, planes, depth) < shards:
@@ -112,5 +112,5 @@ def _open(source: VolumeSource, target: ImportTarget, level: Level, is_new: bool
     key = f"{target.prefix}/{level.path}"
     if not is_new:
         return target.arrays.open(key)
-    layout = import_layout(level.shape, source.dtype.itemsize)
+    layout = import_layout(level.shape, source.dtype.itemsize, target.memory)
     return target.arrays.create(key, level.shape, source.dtype, layout=layout)

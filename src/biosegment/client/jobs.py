@@ -16,7 +16,7 @@ from biosegment.api.job.v1alpha1 import job_pb2 as pb
 from biosegment.api.job.v1alpha1.job_pb2_grpc import JobServiceStub
 from biosegment.client.resources import Job, JobLogLine, JobState
 from biosegment.errors import FailedPrecondition, InvalidArgument, Unavailable
-from biosegment.rpc.geometry import region_to_proto, voxel_size_to_proto
+from biosegment.rpc.geometry import index_to_proto, region_to_proto, voxel_size_to_proto
 from biosegment.volume import Region, VoxelSize
 
 _RECONNECT_ATTEMPTS = 60
@@ -71,6 +71,79 @@ class Jobs:
         if voxel_size is not None:
             spec.voxel_size.CopyFrom(voxel_size_to_proto(voxel_size))
         return await self._create(project, pb.JobSpec(import_volume=spec))
+
+    async def import_labels(
+        self,
+        volume: str,
+        uri: str = "",
+        *,
+        upload: str = "",
+        zero: str = "",
+        values: Mapping[int, int] | None = None,
+        other_values: int | None = None,
+        class_scope: Sequence[int] = (),
+        as_annotations: bool = False,
+        instances: bool = False,
+        offset: tuple[int, int, int] | None = None,
+        extent: Region | None = None,
+        layer_id: str = "",
+        display_name: str = "",
+        axes: str = "",
+        channel: int | None = None,
+        time_point: int | None = None,
+        dataset: str = "",
+    ) -> Job:
+        """Import labels that exist already: into a layer, or as annotations that models train on.
+
+        Args:
+            volume: `projects/{p}/volumes/{v}` that they belong to.
+            uri: Path below one of the import roots of the server; or
+            upload: name of a finished upload.
+            zero: What 0 means in the file: `not_annotated` or `background`; must be said, except of instances.
+            values: Class value (or 0 for not annotated, 1 for background) by value of the file.
+            other_values: Class of every value but 0 that `values` does not name, for one value per object.
+            class_scope: Classes that were looked for; those that the values mean when empty.
+            as_annotations: Annotations instead of a layer.
+            instances: The values are ids of objects, kept in a layer of instances.
+            offset: z, y, x of the file's first voxel in the volume; when None the shapes must be equal.
+            extent: Part of the volume outside of which nothing is imported; all of the file when None.
+            layer_id: Id of the new layer; made up when empty.
+            display_name: Of the layer, or the comment of the annotations; the file's name when empty.
+            axes: As in `import_volume`.
+            channel: As in `import_volume`.
+            time_point: As in `import_volume`.
+            dataset: As in `import_volume`.
+
+        Raises:
+            InvalidArgument: BAD_ZERO and what the contract of CreateJob lists.
+        """
+        meaning = f"ZERO_MEANING_{(zero or 'unspecified').upper()}"
+        if meaning not in pb.ImportLabelsSpec.ZeroMeaning.keys():
+            raise InvalidArgument("BAD_ZERO", f"zero is {zero!r}; it means not_annotated or background")
+        spec = pb.ImportLabelsSpec(
+            volume=volume,
+            zero_meaning=meaning,
+            values=values,
+            other_values=other_values,
+            class_scope=class_scope,
+            as_annotations=as_annotations,
+            instances=instances,
+            layer_id=layer_id,
+            display_name=display_name,
+            axes=axes,
+            channel=channel,
+            time_point=time_point,
+            dataset=dataset,
+        )
+        if upload:
+            spec.upload = upload
+        else:
+            spec.uri = uri
+        if offset is not None:
+            spec.offset.CopyFrom(index_to_proto(offset))
+        if extent is not None:
+            spec.extent.CopyFrom(region_to_proto(extent))
+        return await self._create("/".join(volume.split("/")[:2]), pb.JobSpec(import_labels=spec))
 
     async def export(
         self,

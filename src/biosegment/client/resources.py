@@ -469,7 +469,7 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Long work. What it made is in `volume`, `model`, `layers` or `artifact`, as its kind has it."""
+    """Long work. What it made is in `volume`, `model`, `layers`, `annotations` or `artifact`, as its kind has it."""
 
     name: str
     project: str
@@ -488,6 +488,7 @@ class Job:
     model: str
     layers: tuple[str, ...]
     artifact: str
+    annotations: tuple[str, ...]
     metrics: dict[str, float]
     revision: int
     queue_position: int
@@ -516,6 +517,7 @@ class Job:
             result.model,
             tuple(result.layers),
             result.artifact,
+            tuple(result.annotations),
             dict(message.metrics),
             message.revision,
             message.queue_position,

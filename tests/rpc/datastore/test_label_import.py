@@ -14,6 +14,7 @@ import tifffile
 from biosegment.api.datastore.v1alpha1 import annotation_pb2, project_pb2, volume_pb2
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.job.v1alpha1 import job_pb2
+from biosegment.client.jobs import Jobs
 from biosegment.errors import AlreadyExists, BiosegmentError, InvalidArgument, NotFound, PermissionDenied
 from biosegment.rpc.geometry import index_to_proto, region_to_proto
 from biosegment.volume import Region
@@ -293,3 +294,36 @@ async def test_real_mitochondria_are_imported(
     assert len(found) == 16  # blocks of 256 x 256 in 1024 x 1024
     read = await ada.read(f"{volume.name}/layers/annotations")
     assert (read == np.where(data > 0, 2, 1)).all()
+
+
+async def test_the_client_imports_labels(
+    datastore: RunningDatastore, ada: Caller, volume: Any, stored: Any
+) -> None:
+    path = datastore.write_tiff("part.tif", stored[:4])
+    jobs = Jobs(datastore._channels[-1])
+    with pytest.raises(InvalidArgument, match="not_annotated or background"):
+        await jobs.import_labels(volume.name, str(path), zero="nothing", other_values=2)
+    extent = Region.of_shape((2, 70, 90), (2, 0, 0))
+    job = await jobs.import_labels(
+        volume.name,
+        str(path),
+        zero="background",
+        values={5: 0},
+        other_values=2,
+        class_scope=[2, 3],
+        as_annotations=True,
+        offset=(1, 0, 0),
+        extent=extent,
+        display_name="from the old project",
+        axes="zyx",
+    )
+    done = await jobs.wait(job.name)
+    (made,) = await annotations_of(ada, volume)
+    assert (made.comment, list(made.class_scope), made.name) == (
+        "from the old project",
+        [2, 3],
+        done.annotations[0],
+    )
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[2:4] = np.select([stored[1:3] == 5, stored[1:3] == 900], [0, 2], 1)
+    assert (await ada.read(f"{volume.name}/layers/annotations") == expected).all()

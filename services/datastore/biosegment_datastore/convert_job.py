@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.errors import InvalidArgument
@@ -13,6 +13,7 @@ from biosegment.rpc.geometry import region_from_proto, voxel_size_from_proto
 from biosegment.volume import Region, VoxelSize
 from biosegment_datastore.formats.selection import check_axes
 from biosegment_datastore.formats.source import ACCEPTED, SourceOptions
+from biosegment_datastore.formats.writers.catalogue import BY_KEY, FileFormat
 from biosegment_datastore.project import check_text
 
 
@@ -58,6 +59,7 @@ class ExportPlan:
     Attributes:
         layer_id: '' for the volume itself or its segmentation.
         prediction_id: Layer under the annotations; '' for the newest, or, when stored, for none.
+        as_of_us: Moment of the segmentation, microseconds since 1970; None for now.
     """
 
     spec: job_pb2.ExportSpec
@@ -67,6 +69,12 @@ class ExportPlan:
     region: Region | None
     segmentation: bool
     prediction_id: str
+    file_format: FileFormat
+    as_of_us: int | None
+
+    def with_prediction(self, prediction_id: str) -> ExportPlan:
+        """The plan, with the prediction that was chosen."""
+        return replace(self, prediction_id=prediction_id)
 
     def require_project(self, project_id: str) -> None:
         """InvalidArgument OTHER_PROJECT when the source belongs to another project than the job."""
@@ -144,19 +152,10 @@ def export_plan(data: bytes) -> ExportPlan:
     """Read an export's spec; what does not depend on the present state is checked here.
 
     Raises:
-        InvalidArgument: BAD_NAME, BAD_REGION, BAD_FORMAT, BAD_SOURCE.
-        Unimplemented: FORMAT_NOT_SUPPORTED, AS_OF.
+        InvalidArgument: BAD_NAME, BAD_REGION, BAD_FORMAT, BAD_SOURCE, BAD_AS_OF.
     """
     spec = spec_of(data).export
-    formats = job_pb2.ExportSpec.Format
-    if spec.format == job_pb2.ExportSpec.FORMAT_UNSPECIFIED or spec.format not in formats.values():
-        raise InvalidArgument("BAD_FORMAT", "an export needs a `format`, for example FORMAT_OME_TIFF")
-    if spec.format != job_pb2.ExportSpec.FORMAT_OME_TIFF:
-        raise Unimplemented(
-            "FORMAT_NOT_SUPPORTED", f"{formats.Name(spec.format)} is not in this release; use FORMAT_OME_TIFF"
-        )
-    if spec.HasField("as_of"):
-        raise Unimplemented("AS_OF", "exporting an earlier state is not in this release; leave `as_of` unset")
+    file_format = _file_format(spec.format)
     if spec.source.count("/") == 5:
         project_id, volume_id, layer_id = parse_name(spec.source, "projects/*/volumes/*/layers/*")
     else:
@@ -169,6 +168,8 @@ def export_plan(data: bytes) -> ExportPlan:
         raise InvalidArgument(
             "BAD_SOURCE", "`prediction` belongs to `segmentation`; set that, or name the layer as source"
         )
+    if spec.HasField("as_of") and not spec.segmentation:
+        raise InvalidArgument("BAD_AS_OF", "`as_of` belongs to `segmentation`; set that, or leave it unset")
     prediction_id = ""
     if spec.prediction:
         *volume, prediction_id = parse_name(spec.prediction, "projects/*/volumes/*/layers/*")
@@ -182,7 +183,18 @@ def export_plan(data: bytes) -> ExportPlan:
         region=region_from_proto(spec.region) if spec.HasField("region") else None,
         segmentation=spec.segmentation,
         prediction_id=prediction_id,
+        file_format=file_format,
+        as_of_us=spec.as_of.ToMicroseconds() if spec.HasField("as_of") else None,
     )
+
+
+def _file_format(number: int) -> FileFormat:
+    formats = job_pb2.ExportSpec.Format
+    name = formats.Name(number) if number in formats.values() else ""
+    found = BY_KEY.get(name.removeprefix("FORMAT_").lower())
+    if found is None:
+        raise InvalidArgument("BAD_FORMAT", "an export needs a `format`, for example FORMAT_OME_TIFF")
+    return found
 
 
 def _require_same(name: str, found: str, wanted: str) -> None:

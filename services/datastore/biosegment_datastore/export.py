@@ -1,64 +1,38 @@
-"""OME-TIFF out, slab by slab."""
+"""What exports fetch their voxels from: a stored array, or a segmentation put together as it is read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
 
 from biosegment.storage.arrays import Array
 from biosegment.storage.objects import BlockingObjects
-from biosegment.volume import BACKGROUND, NOT_ANNOTATED, Index, Region, VoxelSize
-from biosegment_datastore.annotation import Labels, decode_labels_block, overlay
+from biosegment.volume import BACKGROUND, NOT_ANNOTATED, Index, Region
+from biosegment_datastore.annotation import Ids, Labels, decode_labels_block, overlay
 
-_SLAB_BYTES = 64 << 20
-_SLAB_PLANES = 16
-"""One inner chunk of the default layout."""
-_BIG_TIFF_BYTES = 3 << 30
+_KEPT_BYTES = 128 << 20
+"""Decoded label blocks that are kept, for annotations that more than one part of the export touches."""
 
 
-class ExportSource(Protocol):
-    """What is exported: voxels of a box, and their type in the file."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    def read(self, region: Region) -> npt.NDArray[Any]: ...
+def exported_dtype(data_type: str) -> np.dtype[Any]:
+    """Type in the file: half precision becomes single, exactly, because hardly a format knows it."""
+    return np.dtype(np.float32) if data_type == "float16" else np.dtype(data_type)
 
 
 @dataclass(frozen=True, slots=True)
-class ExportFrame:
-    """What surrounds the voxels in the file.
-
-    Attributes:
-        region: In voxels of the source.
-        voxel_size: Of the source.
-        name: Of the image.
-        description: For people.
-        classes: Class value to name, for labels.
-    """
-
-    region: Region
-    voxel_size: VoxelSize
-    name: str
-    description: str
-    classes: dict[int, str]
-
-
-@dataclass(frozen=True, slots=True)
-class ArraySource:
-    """A volume or layer as it is; half precision becomes single, which OME knows."""
+class StoredSource:
+    """A volume or layer as it is."""
 
     array: Array
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float32) if self.array.dtype == np.float16 else self.array.dtype
+        return exported_dtype(self.array.dtype.name)
 
     def read(self, region: Region) -> npt.NDArray[Any]:
         return self.array.read(region).astype(self.dtype, copy=False)
@@ -85,11 +59,11 @@ class Overlay:
 
 
 class SegmentationSource:
-    """A prediction, overlaid by the annotations that hold, in order; background is 0.
+    """A prediction, overlaid by the annotations that hold; background is 0.
 
     Args:
         prediction: Labels at level 0; None for annotations alone.
-        overlays: In the order of records.
+        overlays: As they lie upon each other: classes in the order of records, then instances.
         objects: Where their label blocks are.
     """
 
@@ -98,7 +72,10 @@ class SegmentationSource:
     ) -> None:
         self._prediction = prediction
         self._overlays = overlays
-        self._objects = objects
+        self._blocks = _Blocks(objects)
+        # There may be a million of them, and every part of the export asks which of them it touches.
+        self._starts = np.array([each.region.start for each in overlays], np.int64).reshape(-1, 3)
+        self._stops = np.array([each.region.stop for each in overlays], np.int64).reshape(-1, 3)
         self.dtype = np.dtype(np.uint8)
 
     def read(self, region: Region) -> npt.NDArray[Any]:
@@ -106,68 +83,33 @@ class SegmentationSource:
             labels: Labels = np.zeros(region.shape, np.uint8)
         else:
             labels = np.array(self._prediction.read(region))
-        for each in self._overlays:
+        touching = (self._starts < region.stop).all(axis=1) & (self._stops > region.start).all(axis=1)
+        for number in np.flatnonzero(touching).tolist():
+            each = self._overlays[number]
             shared = each.region.intersection(region)
-            if shared is not None:
-                block = decode_labels_block(self._objects.get(each.key), each.sha256, each.region, each.key)
-                part = block[shared.relative_to(each.region).slices]
-                overlay(labels[shared.relative_to(region).slices], part, each.scope)
+            assert shared is not None
+            part = self._blocks.get(each)[shared.relative_to(each.region).slices]
+            overlay(labels[shared.relative_to(region).slices], part, each.scope)
         labels[labels == BACKGROUND] = NOT_ANNOTATED
         return labels
 
 
-def write_ome_tiff(
-    path: Path, source: ExportSource, frame: ExportFrame, progress: Callable[[int, int], None]
-) -> None:
-    """Write an OME-TIFF with zlib compression, BigTIFF when it may need it; memory is bounded by a slab.
+class _Blocks:
+    """Label blocks, the last used ones kept."""
 
-    Args:
-        path: New file.
-        source: The voxels.
-        frame: Region and metadata.
-        progress: Called with slices done and slices in all.
+    def __init__(self, objects: BlockingObjects) -> None:
+        self._objects = objects
+        self._kept: OrderedDict[str, Labels | Ids] = OrderedDict()
+        self._kept_bytes = 0
 
-    Raises:
-        OSError: The disk is full, among others.
-    """
-    shape = frame.region.shape
-    metadata: dict[str, Any] = {
-        "axes": "ZYX",
-        "Name": frame.name,
-        "Description": frame.description,
-    }
-    for axis, size in zip("ZYX", frame.voxel_size, strict=True):
-        metadata[f"PhysicalSize{axis}"] = size
-        metadata[f"PhysicalSize{axis}Unit"] = "nm"
-    if frame.classes:
-        classes = {str(value): name for value, name in sorted(frame.classes.items())}
-        metadata["MapAnnotation"] = {"Namespace": "biosegment/classes", **classes}
-    size_bytes = frame.region.size * source.dtype.itemsize
-    with tifffile.TiffWriter(path, bigtiff=size_bytes > _BIG_TIFF_BYTES, ome=True) as writer:
-        writer.write(
-            _planes(source, frame.region, progress),
-            shape=tuple(shape),
-            dtype=source.dtype,
-            compression="zlib",
-            photometric="minisblack",
-            maxworkers=2,
-            metadata=metadata,
-        )
-
-
-def _planes(
-    source: ExportSource, region: Region, progress: Callable[[int, int], None]
-) -> Iterator[npt.NDArray[Any]]:
-    depth, height, width = region.shape
-    step = max(1, min(_SLAB_PLANES, _SLAB_BYTES // (height * width * source.dtype.itemsize)))
-    start = region.start.z
-    while start < region.stop.z:
-        stop = min(start + step, region.stop.z)
-        if step == _SLAB_PLANES and stop < region.stop.z:
-            stop -= stop % _SLAB_PLANES
-        slab = source.read(
-            Region(Index(start, region.start.y, region.start.x), Index(stop, region.stop.y, region.stop.x))
-        )
-        yield from slab
-        start = stop
-        progress(start - region.start.z, depth)
+    def get(self, each: Overlay) -> Labels | Ids:
+        """Internal ANNOTATION_CORRUPT when it is not what the record says."""
+        block = self._kept.get(each.key)
+        if block is None:
+            block = decode_labels_block(self._objects.get(each.key), each.sha256, each.region, each.key)
+            self._kept[each.key] = block
+            self._kept_bytes += block.nbytes
+            while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
+                self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
+        self._kept.move_to_end(each.key)
+        return block

@@ -13,12 +13,13 @@ from biosegment.failpoint import failpoint
 from biosegment.ids import new_id
 from biosegment.jobs import JobContext, JobResult, Progress
 from biosegment.settings import ObjectStoreSettings
-from biosegment.volume import Index, Region, VoxelSize
+from biosegment.volume import BACKGROUND, Index, Region, VoxelSize
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.convert_job import ExportPlan, export_plan
-from biosegment_datastore.export import Overlay
+from biosegment_datastore.export import Overlay, exported_dtype
 from biosegment_datastore.import_job import run_until_cancelled
 from biosegment_datastore.layer import ANNOTATIONS_LAYER, Layer, LayerKind, LayerState
+from biosegment_datastore.project import Project
 from biosegment_datastore.projector import Projector
 from biosegment_datastore.sql_annotation import SqlAnnotations
 from biosegment_datastore.sql_layer import SqlLayers, layer_not_found
@@ -30,15 +31,22 @@ from biosegment_datastore.volume import Volume
 from biosegment_datastore.worker_process import WorkerLimits, run_task, store_values
 
 _PROJECTION_WAIT_S = 60.0
+_BACKGROUND_RGB = 0x404040
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _Content:
+    """What is exported: an array ('' for annotations alone), its type in the file, and where it lies."""
+
     array: str
+    data_type: str
     region: Region
-    voxel_size: VoxelSize
+    downsampling: Index
     name: str
-    has_classes: bool
+    is_labels: bool = False
+    has_classes: bool = False
+    has_background: bool = False
+    """Whether 1 stands for 'none of the classes', and 0 for 'nobody looked'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,9 @@ class ExportJob:
             await self._committed(volume, plan.layer_id)
         prediction = ""
         if plan.segmentation:
-            prediction = await self._prediction(volume, plan.prediction_id)
+            prediction = await self._prediction(volume, plan)
+        content = await self._content(plan.with_prediction(prediction), volume)
+        plan.file_format.require(exported_dtype(content.data_type).name, content.is_labels)
         return plan.completed(prediction)
 
     async def run(self, context: JobContext) -> JobResult:
@@ -93,15 +103,16 @@ class ExportJob:
         key = f"{project.storage_key}/artifacts/{artifact_id}"
         await self.garbage.reserve(key, job.job_id)
         try:
-            task = await self._task(plan, volume, key)
-            made = await run_until_cancelled(context, self._write(context, task))
+            content = await self._content(plan, volume)
+            task = await self._task(plan, volume, project, content)
+            made = await run_until_cancelled(context, self._write(context, {**task, "prefix": key}))
             artifact = Artifact(
                 project_id=job.project_id,
                 id=artifact_id,
-                file_name=f"{plan.layer_id or volume.id}{'-segmentation' if plan.segmentation else ''}.ome.tif",
+                file_name=_file_name(plan, content),
                 size_bytes=made["size_bytes"],
                 sha256=made["sha256"],
-                media_type="image/tiff",
+                media_type=plan.file_format.media_type,
                 key=key,
                 create_time_us=now_us(),
             )
@@ -117,49 +128,57 @@ class ExportJob:
 
         return await run_task(task, self.limits, report)
 
-    async def _task(self, plan: ExportPlan, volume: Volume, key: str) -> dict[str, Any]:
-        frame = await self._frame(plan, volume)
+    async def _task(
+        self, plan: ExportPlan, volume: Volume, project: Project, content: _Content
+    ) -> dict[str, Any]:
         overlays = []
         if plan.segmentation:
-            holding = await self.annotations.holding(volume.project_id, volume.id, frame.region)
+            holding = await self.annotations.holding(
+                volume.project_id, volume.id, content.region, as_of_us=plan.as_of_us
+            )
             overlays = [
                 Overlay(each.region, each.class_scope, each.key, each.labels_sha256).written()
                 for each in holding
             ]
-        project = await self.projects.get(volume.project_id)
-        classes = {str(label.value): label.display_name for label in project.classes}
         return {
             "kind": "export",
+            "format": plan.file_format.key,
             "store": store_values(self.store),
             "scratch_dir": str(self.scratch_dir),
-            "prefix": key,
-            "array": frame.array,
+            "array": content.array,
             "annotations": overlays,
             "segmentation": plan.segmentation,
-            "start": list(frame.region.start),
-            "stop": list(frame.region.stop),
-            "voxel_size_nm": list(frame.voxel_size),
-            "name": frame.name,
-            "description": f"{volume.name}, region {frame.region} of this resolution (zyx)",
-            "classes": classes if frame.has_classes else {},
+            "start": list(content.region.start),
+            "stop": list(content.region.stop),
+            "voxel_size_nm": list(volume.voxel_size.scaled(content.downsampling)),
+            "origin_nm": _origin_nm(volume.voxel_size, content),
+            "name": content.name,
+            "description": f"{volume.name}, region {content.region} of this resolution (zyx)",
+            "is_labels": content.is_labels,
+            "classes": _classes(project, content),
         }
 
-    async def _frame(self, plan: ExportPlan, volume: Volume) -> _Frame:
-        region = plan.region or volume.region
+    async def _content(self, plan: ExportPlan, volume: Volume) -> _Content:
+        region, whole = plan.region or volume.region, Index(1, 1, 1)
         if plan.layer_id:
             layer = await self._committed(volume, plan.layer_id)
-            return _Frame(
-                layer.key,
-                _coarse(region, layer),
-                volume.voxel_size.scaled(layer.downsampling),
-                layer.display_name,
-                layer.kind in (LayerKind.LABELS, LayerKind.ANNOTATIONS),
+            has_classes = layer.kind in (LayerKind.LABELS, LayerKind.ANNOTATIONS)
+            return _Content(
+                array=layer.key,
+                data_type=layer.data_type,
+                region=_coarse(region, layer),
+                downsampling=layer.downsampling,
+                name=layer.display_name,
+                is_labels=has_classes or layer.kind is LayerKind.INSTANCES,
+                has_classes=has_classes,
+                has_background=has_classes,
             )
         if plan.segmentation:
             key = (await self._committed(volume, plan.prediction_id)).key if plan.prediction_id else ""
-            return _Frame(key, region, volume.voxel_size, f"{volume.display_name} segmentation", True)
-        level = volume.level(0)
-        return _Frame(f"{volume.key}/{level.path}", region, volume.voxel_size, volume.display_name, False)
+            name = f"{volume.display_name} segmentation"
+            return _Content(key, "uint8", region, whole, name, is_labels=True, has_classes=True)
+        key = f"{volume.key}/{volume.level(0).path}"
+        return _Content(key, volume.data_type, region, whole, volume.display_name)
 
     async def _committed(self, volume: Volume, layer_id: str) -> Layer:
         if layer_id == ANNOTATIONS_LAYER:
@@ -170,23 +189,50 @@ class ExportJob:
             raise layer_not_found(layer.name)
         return layer
 
-    async def _prediction(self, volume: Volume, layer_id: str) -> str:
+    async def _prediction(self, volume: Volume, plan: ExportPlan) -> str:
         """Id of the labels layer under the annotations; '' when there is none."""
-        if not layer_id:
-            newest = await self.layers.newest_labels(volume.project_id, volume.id)
-            if newest is None and not await self.annotations.holding(volume.project_id, volume.id):
-                raise FailedPrecondition(
-                    "NOTHING_SEGMENTED",
-                    f"{volume.name} has neither a prediction nor annotations; predict it first",
+        if plan.prediction_id:
+            layer = await self._committed(volume, plan.prediction_id)
+            if layer.kind is not LayerKind.LABELS or layer.downsampling != (1, 1, 1):
+                raise InvalidArgument(
+                    "BAD_PREDICTION",
+                    f"{layer.name} is not a labels layer at level 0; name one, or none for the newest",
                 )
-            return newest.id if newest else ""
-        layer = await self._committed(volume, layer_id)
-        if layer.kind is not LayerKind.LABELS or layer.downsampling != (1, 1, 1):
-            raise InvalidArgument(
-                "BAD_PREDICTION",
-                f"{layer.name} is not a labels layer at level 0; name one, or none for the newest",
+            return layer.id
+        if plan.as_of_us is not None and plan.as_of_us > now_us():
+            raise InvalidArgument("BAD_AS_OF", "`as_of` lies in the future; name a moment that has passed")
+        place = volume.project_id, volume.id
+        newest = await self.layers.newest_labels(*place, plan.as_of_us)
+        if newest is None and not await self.annotations.holding(*place, as_of_us=plan.as_of_us):
+            when = "" if plan.as_of_us is None else " at that moment"
+            raise FailedPrecondition(
+                "NOTHING_SEGMENTED",
+                f"{volume.name} has neither a prediction nor annotations{when}; predict it first",
             )
-        return layer_id
+        return newest.id if newest else ""
+
+
+def _file_name(plan: ExportPlan, content: _Content) -> str:
+    stem = f"{plan.layer_id or plan.volume_id}{'-segmentation' if plan.segmentation else ''}"
+    return stem + plan.file_format.suffix_of(content.has_classes)
+
+
+def _classes(project: Project, content: _Content) -> list[list[Any]]:
+    """Value, name and colour of everything that a value of the file may mean, 0 left out."""
+    if not content.has_classes:
+        return []
+    background = [[BACKGROUND, "background", _BACKGROUND_RGB]] if content.has_background else []
+    classes = sorted(project.classes, key=lambda label: label.value)
+    return [*background, *([label.value, label.display_name, label.color_rgb] for label in classes)]
+
+
+def _origin_nm(voxel_size: VoxelSize, content: _Content) -> list[float]:
+    """Centre of the first exported voxel, zyx, from the centre of the first voxel of level 0."""
+    return [
+        # Without the last digits of binary fractions: 41.4, not 41.39999999999999.
+        float(f"{edge * (start * factor + (factor - 1) / 2):.12g}")
+        for edge, start, factor in zip(voxel_size, content.region.start, content.downsampling, strict=True)
+    ]
 
 
 def _coarse(region: Region, layer: Layer) -> Region:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from biosegment.errors import ResourceExhausted
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.arrays import Arrays
 from biosegment.storage.objects import BlockingObjects, open_blocking_objects
 from biosegment.volume import Index, Region, VoxelSize
-from biosegment_datastore.export import ArraySource, ExportFrame, Overlay, SegmentationSource, write_ome_tiff
+from biosegment_datastore.export import Overlay, SegmentationSource, StoredSource
+from biosegment_datastore.formats.writers.catalogue import BY_KEY
+from biosegment_datastore.formats.writers.target import ExportClass, ExportFrame, ExportSource
 from biosegment_datastore.parts import PART_BYTES, part_key
+from biosegment_datastore.scratch import scratch_folder
 
 
 def run_export(task: dict[str, Any], progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Write an array or a segmentation as OME-TIFF into the parts of an artifact.
+    """Write an array or a segmentation as a file into the parts of an artifact.
 
     Args:
-        task: `store`, `scratch_dir`, `prefix`, `array` (key or ''), `annotations`, `segmentation`, and the frame:
-            `start`, `stop`, `voxel_size_nm`, `name`, `description`, `classes`.
+        task: `store`, `scratch_dir`, `prefix`, `format` (key of the catalogue), `array` (key or ''), `annotations`,
+            `segmentation`, and the frame: `start`, `stop`, `voxel_size_nm`, `origin_nm`, `name`, `description`,
+            `is_labels`, `classes` (value, name, colour).
         progress: Called with slices done and slices in all.
 
     Returns:
@@ -32,26 +38,45 @@ def run_export(task: dict[str, Any], progress: Callable[[int, int], None]) -> di
     """
     store = ObjectStoreSettings.model_validate(task["store"])
     arrays, objects = Arrays(store), open_blocking_objects(store)
-    region = Region(Index(*task["start"]), Index(*task["stop"]))
     array = arrays.open(task["array"], immutable=True) if task["array"] else None
-    source: ArraySource | SegmentationSource
+    source: ExportSource
     if task["segmentation"]:
-        overlays = [Overlay.read(entry) for entry in task["annotations"]]
-        source = SegmentationSource(array, overlays, objects)
+        source = SegmentationSource(array, [Overlay.read(entry) for entry in task["annotations"]], objects)
     else:
         assert array is not None
-        source = ArraySource(array)
+        source = StoredSource(array)
+    z_nm, y_nm, x_nm = task["origin_nm"]
     frame = ExportFrame(
-        region=region,
+        region=Region(Index(*task["start"]), Index(*task["stop"])),
         voxel_size=VoxelSize(*task["voxel_size_nm"]),
+        origin_nm=(z_nm, y_nm, x_nm),
         name=task["name"],
         description=task["description"],
-        classes={int(value): name for value, name in task["classes"].items()},
+        is_labels=task["is_labels"],
+        classes=tuple(ExportClass(*entry) for entry in task["classes"]),
     )
-    with tempfile.TemporaryDirectory(prefix="export-", dir=task["scratch_dir"]) as folder:
-        path = Path(folder) / "export.ome.tif"
-        write_ome_tiff(path, source, frame, progress)
+    with scratch_folder(Path(task["scratch_dir"]), "export") as folder:
+        path = Path(folder) / "export"
+        with _disk_full_told():
+            BY_KEY[task["format"]].writer()(path, source, frame, progress)
         return _store(path, objects, task["prefix"])
+
+
+@contextmanager
+def _disk_full_told() -> Iterator[None]:
+    """HDF5 tells of a full disk in words, and on closing its file by another error."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if getattr(cause, "errno", None) == errno.ENOSPC or "No space left" in str(cause):
+                raise ResourceExhausted(
+                    "DISK_FULL",
+                    "no space left in the scratch folder for the exported file; make room, try again",
+                ) from error
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 def _store(path: Path, objects: BlockingObjects, prefix: str) -> dict[str, Any]:

@@ -148,13 +148,17 @@ class SqlLayers:
             await connection.execute(sa.delete(LAYERS).where(*_key(layer)))
             await doom(connection, layer.storage_key, now_us())
 
-    async def newest_labels(self, project_id: str, volume_id: str) -> Layer | None:
-        """The labels layer at level 0 that was committed last."""
+    async def newest_labels(
+        self, project_id: str, volume_id: str, until_us: int | None = None
+    ) -> Layer | None:
+        """The labels layer at level 0 that was committed last, or last until a moment; deleted ones are gone."""
         query = (
             _JOINED.where(LAYERS.c.project_id == project_id, LAYERS.c.volume_id == volume_id)
             .where(LAYERS.c.kind == LayerKind.LABELS.value, LAYERS.c.state == LayerState.COMMITTED.value)
             .order_by(LAYERS.c.commit_time_us.desc(), LAYERS.c.id.desc())
         )
+        if until_us is not None:
+            query = query.where(LAYERS.c.commit_time_us <= until_us)
         async with self._database.read() as connection:
             layers = [_layer(row) for row in (await connection.execute(query)).all()]
         return next((layer for layer in layers if layer.downsampling == (1, 1, 1)), None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from biosegment.client.jobs import EXPORT_FORMATS
 from biosegment.errors import InvalidArgument
 from biosegment.volume import Region, VoxelSize
 
@@ -26,6 +29,64 @@ ChannelOption = Annotated[int | None, typer.Option(help="Channel to take, from 0
 TimePointOption = Annotated[int | None, typer.Option(help="Time point to take, from 0.")]
 DatasetOption = Annotated[str, typer.Option(help="Path of the array inside a container file (HDF5 ...).")]
 UploadOption = Annotated[bool, typer.Option(help="Send the file instead of naming its path.")]
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help=f"{', '.join(EXPORT_FORMATS)}; as the name of the file says by default, else ome_tiff.",
+        show_default=False,
+    ),
+]
+AsOfOption = Annotated[
+    str,
+    typer.Option(
+        help="The segmentation as it was then: an ISO time such as 2026-05-04T17:30, local unless it says otherwise.",
+        show_default=False,
+    ),
+]
+
+_SUFFIXES = {
+    ".ome.tif": "ome_tiff",
+    ".ome.tiff": "ome_tiff",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".zip": "ome_zarr",
+    ".ozx": "ome_zarr",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".mrc": "mrc",
+    ".nrrd": "nrrd",
+    ".nii.gz": "nifti",
+    ".ims": "ims",
+    ".am": "amiramesh",
+    ".model": "mib_model",
+}
+"""Longer ones before those that they end with."""
+
+
+def export_format(given: str, output: Path) -> str:
+    """The format that was asked for, or the one that the output's name speaks of."""
+    suffix = next((suffix for suffix in _SUFFIXES if output.name.lower().endswith(suffix)), "")
+    chosen = given or _SUFFIXES.get(suffix, "")
+    if output.name.lower().endswith(".nii") and chosen in ("", "nifti"):
+        raise InvalidArgument("BAD_OUTPUT", f"NIfTI exports are compressed: call the file {output.name}.gz")
+    if not chosen and output.name and not output.is_dir():
+        raise InvalidArgument(
+            "UNKNOWN_FORMAT", f"the name {output.name!r} tells no format; choose one with --format"
+        )
+    return chosen or "ome_tiff"
+
+
+def parse_moment(text: str) -> datetime | None:
+    """Read an ISO time, local unless it names a zone; None for ''."""
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError as error:
+        raise InvalidArgument(
+            "BAD_TIME", f"{text!r} is no ISO time; write it like 2026-05-04T17:30 or 2026-05-04T15:30Z"
+        ) from error
 
 
 def project_name(project: str) -> str:

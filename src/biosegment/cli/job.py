@@ -8,14 +8,18 @@ from typing import Annotated
 import typer
 
 from biosegment.cli.argument import (
+    AsOfOption,
+    FormatOption,
     ProjectOption,
     RegionOption,
     WaitOption,
+    export_format,
+    parse_moment,
     parse_region,
     project_name,
     volume_name,
 )
-from biosegment.cli.output import JsonOption, console, follow, show, show_list
+from biosegment.cli.output import JsonOption, console, follow, show, show_list, wait_for
 from biosegment.client import connect
 from biosegment.errors import InvalidArgument
 
@@ -81,23 +85,43 @@ def predict(
 
 def export(
     source: Annotated[str, typer.Argument(help="Volume id, or the name of a volume or layer.")],
-    output: Annotated[Path, typer.Argument(help="File to write.")],
+    output: Annotated[
+        Path,
+        typer.Argument(help="File to write, or a folder for a file with the export's own name."),
+    ] = Path(),
     project_id: ProjectOption = "",
+    file_format: FormatOption = "",
     raw: Annotated[bool, typer.Option(help="The volume's grey values instead of its segmentation.")] = False,
     region: RegionOption = "",
+    prediction: Annotated[
+        str, typer.Option(help="Labels layer under the annotations; the newest by default.")
+    ] = "",
+    as_of: AsOfOption = "",
     json: JsonOption = False,
 ) -> None:
-    """Write the segmentation of a volume (prediction under annotations), or a layer, as OME-TIFF."""
+    """Write the segmentation of a volume (prediction under annotations), its grey values, or a layer into a file."""
     name = volume_name(source, project_id)
     segmentation = "/layers/" not in name and not raw
+    if prediction and not prediction.startswith("projects/"):
+        prediction = f"{name}/layers/{prediction}"
+    chosen = export_format(file_format, output)
     with connect() as client:
-        made = client.jobs.export(name, segmentation=segmentation, region=parse_region(region))
-        done = client.jobs.wait(made.name)
-        path = client.volumes.download(done.artifact, output)
+        made = client.jobs.export(
+            name,
+            segmentation=segmentation,
+            region=parse_region(region),
+            prediction=prediction,
+            file_format=chosen,
+            as_of=parse_moment(as_of),
+        )
+        done = wait_for(client, made, json)
+        artifact = client.volumes.artifact(done.artifact)
+        path = output / artifact.file_name if output.is_dir() else output
+        client.volumes.download(done.artifact, path)
     if json:
         show(done, True)
     else:
-        console.print(f"{path}: {path.stat().st_size} bytes", highlight=False)
+        console.print(f"{path}: {path.stat().st_size} bytes", highlight=False, soft_wrap=True)
 
 
 @job.command("list")

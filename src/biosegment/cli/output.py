@@ -101,9 +101,18 @@ def follow(client: Client, job: Job, as_json: bool, wait: bool = True) -> None:
     if not wait:
         show(job, as_json) if as_json else console.print(job.name)
         return
+    done = wait_for(client, job, as_json)
     if as_json:
-        show(client.jobs.wait(job.name), True)
+        show(done, True)
         return
+    for made in _results(done):
+        console.print(made)
+
+
+def wait_for(client: Client, job: Job, as_json: bool = False) -> Job:
+    """Return a job when it has succeeded; shows a progress bar meanwhile, but not with `as_json`."""
+    if as_json:
+        return client.jobs.wait(job.name)
     with progress_bar() as bar:
         task = bar.add_task(job.kind, total=1.0)
 
@@ -113,8 +122,7 @@ def follow(client: Client, job: Job, as_json: bool, wait: bool = True) -> None:
 
         done = client.jobs.wait(job.name, on_change=update)
         bar.update(task, completed=1.0)
-    for made in _results(done):
-        console.print(made)
+    return done
 
 
 def _results(job: Job) -> Iterable[str]:

@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -20,6 +21,11 @@ from biosegment.rpc.geometry import index_to_proto, region_to_proto, voxel_size_
 from biosegment.volume import Region, VoxelSize
 
 _RECONNECT_ATTEMPTS = 60
+
+EXPORT_FORMATS = tuple(
+    name.removeprefix("FORMAT_").lower() for name, number in pb.ExportSpec.Format.items() if number
+)
+"""Names of the file formats of exports."""
 
 
 class Jobs:
@@ -153,6 +159,7 @@ class Jobs:
         region: Region | None = None,
         prediction: str = "",
         file_format: str = "ome_tiff",
+        as_of: datetime | None = None,
     ) -> Job:
         """Write a volume, a layer or a segmentation into a file; the job's `artifact` names it.
 
@@ -161,21 +168,31 @@ class Jobs:
             segmentation: Not the volume's voxels but what was segmented in it.
             region: Part of it, in voxels of level 0.
             prediction: Labels layer under the annotations; the newest when empty.
-            file_format: ome_tiff.
+            file_format: One of `EXPORT_FORMATS`.
+            as_of: The segmentation as it was at this moment, which needs a time zone; as it is now when None.
+
+        Raises:
+            InvalidArgument: UNKNOWN_FORMAT, BAD_AS_OF; FORMAT_CANNOT_HOLD when the format has no such voxels.
         """
-        key = f"FORMAT_{file_format.upper()}"
-        if key not in pb.ExportSpec.Format.keys():
+        if file_format not in EXPORT_FORMATS:
             raise InvalidArgument(
-                "UNKNOWN_FORMAT", f"there is no export format {file_format!r}; try ome_tiff"
+                "UNKNOWN_FORMAT",
+                f"there is no export format {file_format!r}; there are {', '.join(EXPORT_FORMATS)}",
             )
         spec = pb.ExportSpec(
             source=source,
-            format=key,
+            format=f"FORMAT_{file_format.upper()}",
             segmentation=segmentation,
             prediction=prediction,
         )
         if region is not None:
             spec.region.CopyFrom(region_to_proto(region))
+        if as_of is not None:
+            if as_of.tzinfo is None:
+                raise InvalidArgument(
+                    "BAD_AS_OF", f"as_of {as_of} says no time zone; give it one, such as datetime.UTC"
+                )
+            spec.as_of.FromDatetime(as_of)
         return await self._create("/".join(source.split("/")[:2]), pb.JobSpec(export=spec))
 
     async def train(

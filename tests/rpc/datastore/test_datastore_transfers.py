@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
-import numpy as np
 import pytest
 import tifffile
 
@@ -21,14 +19,8 @@ from biosegment.errors import (
     InvalidArgument,
     NotFound,
     ResourceExhausted,
-    Unimplemented,
 )
-from biosegment.rpc.geometry import region_to_proto
-from biosegment.volume import Index, Region
-from tests.rpc.datastore.test_datastore_layers import commit, create, write
 from tests.rpc.datastore_server import Caller, RunningDatastore, running_datastore
-
-OME_TIFF = job_pb2.ExportSpec.FORMAT_OME_TIFF
 
 
 async def begin(caller: Caller, project: Any, size: int, name: str = "stack.tif", **fields: Any) -> Any:
@@ -118,100 +110,9 @@ async def test_uploads_expire_with_their_bytes(tmp_path: Path, keys: Path) -> No
         assert await datastore.parts.objects.list("projects/em/uploads/") == []
 
 
-async def exported(caller: Caller, project: Any, **spec: Any) -> tuple[Any, bytes]:
-    """The artifact and its bytes."""
-    created = await caller.create_job(project.name, export=job_pb2.ExportSpec(format=OME_TIFF, **spec))
-    job = await caller.finished(created)
-    assert job.state == job_pb2.Job.STATE_SUCCEEDED, job.error
-    request = pb.GetArtifactRequest(name=job.result.artifact)
-    artifact = (await caller.datastore.GetArtifact(request)).artifact
-    data = await download(caller, artifact.name)
-    assert (len(data), hashlib.sha256(data).hexdigest()) == (artifact.size_bytes, artifact.sha256)
-    return artifact, data
-
-
 async def download(caller: Caller, name: str, offset: int = 0) -> bytes:
     data = bytearray()
     async for answer in caller.datastore.ReadArtifact(pb.ReadArtifactRequest(name=name, offset=offset)):
         assert answer.offset == offset + len(data)
         data += answer.data
     return bytes(data)
-
-
-async def test_an_exported_volume_is_the_same_with_its_voxel_size(
-    ada: Caller, project: Any, volume: Any, image: Any
-) -> None:
-    artifact, data = await exported(ada, project, source=volume.name)
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        assert (file.asarray() == image).all()
-        xml = file.ome_metadata
-    assert xml is not None
-    assert 'PhysicalSizeZ="30.0"' in xml
-    assert 'PhysicalSizeXUnit="nm"' in xml
-    assert (artifact.file_name, artifact.media_type) == ("brain.ome.tif", "image/tiff")
-    assert await download(ada, artifact.name, 1000) == data[1000:]
-    with pytest.raises(InvalidArgument) as caught:
-        await download(ada, artifact.name, len(data) + 1)
-    assert caught.value.reason == "BAD_OFFSET"
-
-
-async def test_a_segmentation_is_the_prediction_under_the_annotations_that_hold(
-    datastore: RunningDatastore, ada: Caller, project: Any, volume: Any, image: Any
-) -> None:
-    trainer = datastore.as_service("trainer")
-    prediction = np.where(image > 128, 2, 1).astype(np.uint8)
-    layer = await create(trainer, volume, "prediction")
-    await write(trainer, layer, prediction)
-    await commit(trainer, layer)
-    region = Region(Index(1, 10, 10), Index(2, 30, 30))
-    painted = np.tile(np.array([0, 1, 3, 2], np.uint8), (1, 20, 5))
-    await ada.commit(volume.name, region, painted)
-    _, data = await exported(ada, project, source=volume.name, segmentation=True)
-    expected = prediction.copy()
-    expected[region.slices] = np.where(painted == 0, expected[region.slices], painted)
-    expected[expected == 1] = 0
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        assert (file.asarray() == expected).all()
-        assert "mitochondria" in (file.ome_metadata or "")
-    part = Region(Index(1, 0, 5), Index(3, 40, 50))
-    _, cut = await exported(
-        ada,
-        project,
-        source=volume.name,
-        segmentation=True,
-        prediction=layer.name,
-        region=region_to_proto(part),
-    )
-    assert (tifffile.imread(io.BytesIO(cut)) == expected[part.slices]).all()
-    _, alone = await exported(ada, project, source=f"{volume.name}/layers/annotations")
-    assert (tifffile.imread(io.BytesIO(alone))[region.slices] == painted).all()
-
-
-@pytest.mark.parametrize(
-    ("spec", "kind", "reason"),
-    [
-        ({"format": 0}, InvalidArgument, "BAD_FORMAT"),
-        ({"format": job_pb2.ExportSpec.FORMAT_MRC}, Unimplemented, "FORMAT_NOT_SUPPORTED"),
-        ({"as_of": {"seconds": 1}}, Unimplemented, "AS_OF"),
-        ({"source": "nonsense"}, InvalidArgument, "BAD_NAME"),
-        ({"source": "projects/other/volumes/brain"}, InvalidArgument, "OTHER_PROJECT"),
-        ({"source": "projects/em/volumes/none"}, NotFound, "VOLUME_NOT_FOUND"),
-        ({"source": "projects/em/volumes/brain/layers/none"}, NotFound, "LAYER_NOT_FOUND"),
-        ({"segmentation": True}, FailedPrecondition, "NOTHING_SEGMENTED"),
-        ({"prediction": "projects/em/volumes/brain/layers/l"}, InvalidArgument, "BAD_SOURCE"),
-        ({"region": region_to_proto(Region.of_shape((7, 7, 7)))}, InvalidArgument, "REGION_OUT_OF_BOUNDS"),
-    ],
-)
-async def test_an_export_that_cannot_work_is_refused_at_once(
-    ada: Caller, project: Any, volume: Any, spec: dict[str, Any], kind: type[Exception], reason: str
-) -> None:
-    values = {"source": volume.name, "format": OME_TIFF, **spec}
-    with pytest.raises(kind) as caught:
-        await ada.create_job(project.name, export=job_pb2.ExportSpec(**values))
-    assert caught.value.reason == reason  # type: ignore[attr-defined]
-
-
-async def test_importing_labels_says_that_it_is_not_in_this_release(ada: Caller, project: Any) -> None:
-    with pytest.raises(Unimplemented) as caught:
-        await ada.create_job(project.name, import_labels=job_pb2.ImportLabelsSpec())
-    assert caught.value.reason == "KIND_NOT_IMPLEMENTED"

@@ -53,22 +53,31 @@ def open_source(path: Path, options: SourceOptions) -> ArraySource:
         InvalidArgument: UNREADABLE_FILE, DATASET_MISSING, NO_DATASET, NOT_A_VOLUME, BAD_AXES, BAD_DTYPE,
             IMAGE_TOO_LARGE, and what is wrong with `channel` and `time_point`.
     """
-    container: Container = Folder(path) if path.is_dir() else Zip(path)
+    container: Container = Folder(path) if path.is_dir() else Zip(path, options.scratch_dir)
+    try:
+        return _open(container, options)
+    except BaseException:
+        container.close()
+        raise
+
+
+def _open(container: Container, options: SourceOptions) -> ArraySource:
+    name = container.name
     try:
         found = find_array(container, options.dataset.strip("/"))
     except BiosegmentError:
         raise
     except DAMAGED as error:
         raise unreadable(
-            path.name, f"its OME-Zarr metadata is missing or damaged ({type(error).__name__}: {error})"
+            name, f"its OME-Zarr metadata is missing or damaged ({type(error).__name__}: {error})"
         ) from error
     driver = "zarr3" if found.node.zarr_format == 3 else "zarr"
     tensors = open_tensors(container, found.node.key, driver)
     if found.axes and len(found.axes) != len(tensors.shape):
-        raise unreadable(path.name, f"it names {len(found.axes)} axes for an array of {len(tensors.shape)}")
-    selection = select(path.name, found.axes, tensors.shape, options)
+        raise unreadable(name, f"it names {len(found.axes)} axes for an array of {len(tensors.shape)}")
+    selection = select(name, found.axes, tensors.shape, options)
     return chunked_source(
-        path.name, found.format, tensors, selection, tensors.chunks, found.voxel_size, options
+        name, found.format, tensors, selection, tensors.chunks, found.voxel_size, options, container.close
     )
 
 
@@ -130,7 +139,7 @@ def _listed(container: Container, key: str) -> str:
 
 def _is_zipped(path: Path) -> bool:
     try:
-        archive = Zip(path)
-        return node_at(archive, "") is not None
-    except (BiosegmentError, *DAMAGED):
+        archive = Zip(path, path.parent)
+    except BiosegmentError:
         return False
+    return any(archive.holds(name) for name in _NODES)

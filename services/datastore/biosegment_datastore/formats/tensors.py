@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
 
-from biosegment.errors import InvalidArgument
+from biosegment.errors import InvalidArgument, ResourceExhausted
 from biosegment_datastore.formats.selection import Selection
 from biosegment_datastore.formats.source import Voxels, unreadable
 
 _MAX_JSON_BYTES = 16 << 20
-_MAX_ENTRY_BYTES = 2 << 30
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError)
 
 # Nothing is cached: every chunk is read once.
 _CONTEXT = {"cache_pool": {"total_bytes_limit": 0}}
@@ -46,8 +50,12 @@ class Container(Protocol):
         """Look at everything below a key.
 
         Raises:
-            InvalidArgument: UNREADABLE_FILE when something there leads out of the root, or unpacks to too much.
+            InvalidArgument: UNREADABLE_FILE when something there leads out of the root.
+            ResourceExhausted: DISK_FULL when there is no room for it.
         """
+
+    def close(self) -> None:
+        """Remove what was unpacked."""
 
 
 class Folder:
@@ -86,6 +94,8 @@ class Folder:
 
     def require_sound(self, key: str) -> None:
         queue = [self.place(key)]
+        if not queue[0].is_dir():
+            raise unreadable(self.name, f"its folder {key!r} is missing")
         while queue:
             with os.scandir(queue.pop()) as entries:
                 for entry in entries:
@@ -94,12 +104,24 @@ class Folder:
                     if entry.is_dir(follow_symlinks=False):
                         queue.append(Path(entry.path))
 
+    def close(self) -> None:
+        """Nothing was unpacked."""
+
 
 class Zip:
-    """A `Container` in a zip file, which may hold everything in one folder."""
+    """A `Container` in a zip file, which may hold everything in one folder.
 
-    def __init__(self, path: Path) -> None:
-        self._path, self.name = path.resolve(), path.name
+    Arrays are unpacked to the scratch folder when they are opened: tensorstore's own reader of zip files stands still
+    when it reads several chunks of a shard (0.1.86).
+
+    Args:
+        path: Of the zip file.
+        scratch_dir: Where arrays are unpacked, until `close`.
+    """
+
+    def __init__(self, path: Path, scratch_dir: Path) -> None:
+        self._path, self.name, self._scratch_dir = path.resolve(), path.name, scratch_dir
+        self._unpacked: dict[str, tempfile.TemporaryDirectory[str]] = {}
         try:
             with zipfile.ZipFile(path) as file:
                 self._entries = {entry.filename: entry for entry in file.infolist() if not entry.is_dir()}
@@ -109,6 +131,10 @@ class Zip:
         in_folder = len(tops) == 1 and all("/" in name for name in self._entries)
         self._top = f"{next(iter(tops))}/" if in_folder else ""
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a file at a key."""
+        return self._top + key in self._entries
+
     def json(self, key: str) -> dict[str, Any] | None:
         name = self._top + "/".join(_parts(self.name, key))
         if name not in self._entries:
@@ -116,25 +142,58 @@ class Zip:
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(name) as file:
                 return _parsed(key, file.read(_MAX_JSON_BYTES + 1))
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except _BAD_ZIP as error:
             raise ValueError(f"{key} does not unpack ({error})") from error
 
     def folders(self, key: str) -> Sequence[str]:
-        top = "/".join([*_parts(self.name, key), ""]) if key else ""
-        below = (
-            name.removeprefix(self._top + top) for name in self._entries if name.startswith(self._top + top)
-        )
+        top = self._folder(key)
+        below = (name.removeprefix(top) for name in self._entries if name.startswith(top))
         return sorted({name.partition("/")[0] for name in below if "/" in name})
 
     def kvstore(self, key: str) -> dict[str, Any]:
-        path = self._top + "".join(f"{part}/" for part in _parts(self.name, key))
-        return {"driver": "zip", "base": {"driver": "file", "path": str(self._path)}, "path": path}
+        if key not in self._unpacked:
+            self._unpacked[key] = tempfile.TemporaryDirectory(prefix="zarr-", dir=self._scratch_dir)
+            self._unpack(self._folder(key), Path(self._unpacked[key].name))
+        return {"driver": "file", "path": f"{self._unpacked[key].name}/"}
 
     def require_sound(self, key: str) -> None:
-        for name, entry in self._entries.items():
-            # Only packed entries can be larger than the file is.
-            if entry.compress_type != zipfile.ZIP_STORED and entry.file_size > _MAX_ENTRY_BYTES:
-                raise unreadable(self.name, f"{name[:200]!r} in it unpacks to {entry.file_size} bytes")
+        top = self._folder(key)
+        needed = sum(entry.file_size for name, entry in self._entries.items() if name.startswith(top))
+        free = shutil.disk_usage(self._scratch_dir).free
+        if needed > free:
+            raise ResourceExhausted(
+                "DISK_FULL",
+                f"{self.name!r} unpacks to {needed} bytes, and the scratch folder has room for {free}: make room, or "
+                "unpack it where it is and import the folder",
+            )
+
+    def close(self) -> None:
+        while self._unpacked:
+            self._unpacked.popitem()[1].cleanup()
+
+    def _folder(self, key: str) -> str:
+        return self._top + "".join(f"{part}/" for part in _parts(self.name, key))
+
+    def _unpack(self, top: str, folder: Path) -> None:
+        root = folder.resolve()
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                for name, entry in self._entries.items():
+                    if not name.startswith(top):
+                        continue
+                    place = root.joinpath(*_parts(self.name, name.removeprefix(top)))
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    # Not `extract`: that trusts names. What is longer than the archive says ends in an error.
+                    with archive.open(entry) as source, place.open("xb") as target:
+                        shutil.copyfileobj(source, target, 1 << 20)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise unreadable(self.name, f"it does not unpack ({error.strerror})") from error
+            raise ResourceExhausted(
+                "DISK_FULL", f"no room to unpack {self.name!r} in the scratch folder; make room and try again"
+            ) from error
+        except _BAD_ZIP as error:
+            raise unreadable(self.name, f"it does not unpack ({error})") from error
 
 
 class Tensors:
@@ -227,7 +286,10 @@ def _leads_out(name: str, key: str) -> InvalidArgument:
 def _parsed(key: str, data: bytes) -> dict[str, Any]:
     if len(data) > _MAX_JSON_BYTES:
         raise ValueError(f"{key} is larger than {_MAX_JSON_BYTES} bytes")
-    document = json.loads(data)
+    try:
+        document = json.loads(data)
+    except RecursionError as error:
+        raise ValueError(f"{key} is nested without end") from error
     if not isinstance(document, dict):
         raise ValueError(f"{key} is no JSON object")
     return document

@@ -11,7 +11,7 @@ import zarr
 from biosegment_datastore.formats.detection import open_source
 from biosegment_datastore.formats.source import ACCEPTED_LABELS, SourceOptions
 
-from biosegment.errors import InvalidArgument
+from biosegment.errors import InvalidArgument, ResourceExhausted
 from biosegment.volume import VoxelSize
 
 
@@ -205,14 +205,62 @@ def zipped(folder, path, compression=zipfile.ZIP_STORED, top=""):
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("top", ["", "a.zarr/"])
-def test_a_zipped_image_is_read_where_it_is(tmp_path, version, compression, top):
+def test_a_zipped_image_is_read_and_nothing_is_left_of_it(tmp_path, version, compression, top):
     data = noise((20, 33, 17))
     path = zipped(write(tmp_path / "a.zarr", data, version=version), tmp_path / "a.ozx", compression, top)
     shutil.rmtree(tmp_path / "a.zarr")
-    with open_source(path) as source:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with open_source(path, SourceOptions(scratch_dir=scratch)) as source:
         assert source.format == f"OME-Zarr {version}"
         assert source.voxel_size == VoxelSize(50, 5, 4)
         assert np.array_equal(source.read_slab(3, 18), data[3:18])
+    assert not list(scratch.iterdir())
+    assert refused(path, scratch_dir=scratch, channel=3) == "BAD_CHANNEL"
+    assert not list(scratch.iterdir())
+
+
+def test_shards_in_a_zip_file_are_read(tmp_path):
+    # Several inner chunks of several shards at once, which tensorstore's own reader of zip files never finishes.
+    data = noise((20, 140, 300), "uint16")
+    layout = {"chunks": (16, 64, 64), "shards": (32, 192, 192)}
+    zarr.create_array(tmp_path / "a.zarr", data=data, zarr_format=3, **layout)
+    with open_source(zipped(tmp_path / "a.zarr", tmp_path / "a.zip")) as source:
+        step = source.slab_planes
+        slabs = [source.read_slab(z, min(z + step, 20)) for z in range(0, 20, step)]
+        assert np.array_equal(np.concatenate(slabs), data)
+
+
+def test_names_in_a_zip_file_that_lead_out_of_it_are_refused(tmp_path):
+    path = zipped(write(tmp_path / "a.zarr", noise((8, 8, 8))), tmp_path / "a.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("0/../../../escaped", b"x")
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    assert refused(path, scratch_dir=tmp_path / "b" / "c") == "UNREADABLE_FILE"
+    assert not list((tmp_path / "b").rglob("escaped"))
+    assert not list((tmp_path / "b" / "c").iterdir())
+
+
+def test_a_zip_file_that_unpacks_to_more_than_there_is_room_for_is_refused(tmp_path, monkeypatch):
+    path = zipped(write(tmp_path / "a.zarr", noise((8, 8, 8))), tmp_path / "a.zip")
+    with zipfile.ZipFile(path) as archive:
+        needed = sum(entry.file_size for entry in archive.infolist() if entry.filename.startswith("0/"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(1, 1, needed - 1))
+    with pytest.raises(ResourceExhausted) as error:
+        open_source(path)
+    assert error.value.reason == "DISK_FULL"
+
+
+def test_a_zip_file_whose_metadata_do_not_unpack_is_refused(tmp_path):
+    folder = write(tmp_path / "a.zarr", noise((8, 8, 8)))
+    path = zipped(folder, tmp_path / "a.zip", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo("zarr.json")
+    data = bytearray(path.read_bytes())
+    start = entry.header_offset + 30 + len(entry.filename)
+    data[start : start + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    assert refused(path) == "UNREADABLE_FILE"
 
 
 def test_a_chunk_that_is_a_link_to_another_file_is_refused(tmp_path):

@@ -43,7 +43,7 @@ def recognises(path: Path, head: bytes) -> bool:
     if compressed or len(begin) < _HEADER_BYTES:
         return False
     header = _plausible(begin)
-    if header is None or int(header["mode"]) not in _MODES:
+    if header is None or int(header["mode"]) not in _MODES or min(_shape(header)) < 1:
         return False
     needed = math.prod(_shape(header)) * np.dtype(_MODES[int(header["mode"])]).itemsize
     return needed + _HEADER_BYTES + int(header["nsymbt"]) <= path.stat().st_size

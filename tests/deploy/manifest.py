@@ -17,7 +17,7 @@ SERVICES = ("datastore", "sampler", "trainer", "gateway")
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod template of a Deployment, a StatefulSet or a RayCluster."""
+    """One pod template of a Deployment, a StatefulSet, a CronJob or a RayCluster."""
 
     owner: str
     labels: dict[str, str]
@@ -65,6 +65,9 @@ def pods(manifests: list[Manifest]) -> Iterator[Pod]:
         spec = manifest["spec"]
         claims = tuple(claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", []))
         yield Pod(title(manifest), spec["template"]["metadata"]["labels"], spec["template"]["spec"], claims)
+    for manifest in of_kind(manifests, "CronJob"):
+        template = manifest["spec"]["jobTemplate"]["spec"]["template"]
+        yield Pod(title(manifest), template["metadata"]["labels"], template["spec"])
     for manifest in of_kind(manifests, "RayCluster"):
         groups = [("head", manifest["spec"]["headGroupSpec"])]
         groups += [(group["groupName"], group) for group in manifest["spec"]["workerGroupSpecs"]]

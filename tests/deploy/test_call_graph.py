@@ -40,8 +40,10 @@ def declared(overlay: str, tried: set[int]) -> Edges:
         egress, ingress = egress | stores, ingress | stores
         components |= {"postgres", "minio"}
     else:
-        egress |= {Edge(user, LAB_DATABASE, "TCP", 5432) for user in DATABASE_USERS}
-        egress |= {Edge(user, LAB_STORE, "TCP", 443) for user in STORE_USERS}
+        # The nightly backup reads both, and nobody talks to it.
+        egress |= {Edge(user, LAB_DATABASE, "TCP", 5432) for user in (*DATABASE_USERS, "backup")}
+        egress |= {Edge(user, LAB_STORE, "TCP", 443) for user in (*STORE_USERS, "backup")}
+        components |= {"backup"}
         egress |= {Edge("ray-head", LAB_API_SERVER, "TCP", port) for port in (443, 6443)}
     egress |= {Edge(component, DNS, protocol, 53) for component in components for protocol in ("TCP", "UDP")}
     ingress |= {Edge(OUTSIDE, "gateway", "TCP", port) for port in (GRPC, HTTP)}

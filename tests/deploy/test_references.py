@@ -122,7 +122,9 @@ def test_a_pod_gets_its_own_signing_key_and_database_and_no_other(manifests: lis
         assert urls == [service]
 
 
-def test_whoever_only_reads_object_storage_has_credentials_for_reading(manifests: list[Manifest]) -> None:
+def test_whoever_only_reads_object_storage_has_credentials_for_reading(
+    overlay: str, manifests: list[Manifest]
+) -> None:
     users: dict[str, set[str]] = {"object-store": set(), "object-store-reader": set()}
     for pod in pods(manifests):
         for variable in pod.containers[0].get("env", []):
@@ -131,5 +133,5 @@ def test_whoever_only_reads_object_storage_has_credentials_for_reading(manifests
                 users[secret].add(pod.component)
     assert users == {
         "object-store": {"datastore", "trainer", "ray-worker"},
-        "object-store-reader": {"gateway", "sampler"},
+        "object-store-reader": {"gateway", "sampler", *(["backup"] if overlay == "lab" else [])},
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from biosegment.backup.place import Installation
 from biosegment.errors import InvalidArgument
 from biosegment.settings import ObjectStoreSettings, ServiceSettings
 from tests.deploy.manifest import SERVICES, Manifest, environment, named, pod_of, pods
@@ -110,3 +111,19 @@ def test_the_trainer_reaches_ray_with_the_token_that_ray_asks_for(manifests: lis
     assert variables["RAY_AUTH_MODE"]["value"] == "token"
     assert variables["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": token, "key": "auth_token"}
     assert variables["BIOSEGMENT_TRAINER__RAY_ADDRESS"]["value"] == "ray://biosegment-ray-head-svc:10001"
+
+
+def test_the_nightly_backup_finds_every_store_of_the_platform(rendered: dict[str, list[Manifest]]) -> None:
+    manifests = rendered["lab"]
+    pod = pod_of(manifests, "backup")
+    (container,) = pod.containers
+    installation = Installation.from_settings(environment(manifests, container))
+    assert set(installation.databases) == set(SERVICES)
+    for service in SERVICES:
+        settings = load(manifests, service)
+        assert installation.databases[service] == settings.database_url
+        assert installation.store.object_store_url == settings.object_store_url
+        assert installation.store.s3_endpoint_url == settings.s3_endpoint_url
+    assert [*container["command"], *container["args"]][:3] == ["biosegment", "backup", "/backups"]
+    assert "/backups" in [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert container["image"] == pod_of(manifests, "datastore").containers[0]["image"]

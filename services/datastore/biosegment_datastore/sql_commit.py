@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from biosegment.database import Database
 from biosegment.errors import BiosegmentError, Conflict
+from biosegment.failpoint import failpoint
 from biosegment_datastore.annotation import Action, Annotation
 from biosegment_datastore.annotation_row import (
     OF_RECORD,
@@ -161,6 +162,7 @@ def _store(
         record_row(each, each.sequence, Action.COMMITTED, each.author, now) for each in stored.values()
     ]
     connection.execute(sa.insert(RECORDS), records)
+    failpoint("datastore.annotation.rows_inserted")
     wanted = {each.volume_id: each.sequence for each in stored.values()}
     for volume_id, sequence in wanted.items():
         want(connection, project_id, volume_id, sequence)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,9 +20,11 @@ from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.auth import Kind, Principal, PrincipalSigner
+from biosegment.client.annotations import Annotations
 from biosegment.errors import Unavailable
 from biosegment.failpoint import VARIABLE as failpoint_variable
 from biosegment.rpc.channel import CallPolicy, ServiceCredentials, connect
+from biosegment.rpc.geometry import region_from_proto
 from biosegment.storage.objects import open_blocking_objects
 from biosegment.volume import Region
 from tests.rpc.datastore_server import Caller, datastore_settings
@@ -74,6 +77,13 @@ class Process:
             while b'"serving"' not in (line := await self._process.stderr.readline()):
                 assert line, "the datastore did not start"
         self._reader = asyncio.create_task(self._process.stderr.read())
+
+    def arm(self, failpoint: str) -> None:
+        """Have it die at a point, from now on."""
+        # In one step, since the process looks into the file all the time.
+        new = self._marker.with_suffix(".new")
+        new.write_text(failpoint)
+        new.replace(self._marker)
 
     async def killed(self) -> None:
         """Return when the failpoint has killed it."""
@@ -163,6 +173,89 @@ async def test_a_kill_around_a_commit_loses_no_acknowledged_annotation(
         expected[0, :4, :4] = 2
         expected[REGION.slices] = 2
         assert (await ada.read(f"{volume.name}/layers/annotations") == expected).all()
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        "datastore.annotation.block_written",
+        "datastore.annotation.rows_inserted",
+        "datastore.annotation.row_written",
+    ],
+)
+async def test_a_kill_in_a_storm_of_commits_loses_none_that_was_acknowledged(
+    process: Process, path: Path, image: Any, failpoint: str
+) -> None:
+    await process.start()
+    acknowledged: dict[str, Any] = {}
+    async with process.ada() as ada:
+        project = await ada.create_project("em")
+        volume = await ada.import_volume(project.name, path, "brain")
+
+        async def work(writer: int) -> None:
+            for step in range(100):
+                name = f"{writer}-{step}"
+                made = await ada.commit(volume.name, _place(writer, step), _painted(writer), request_id=name)
+                acknowledged[name] = made
+
+        writers = [asyncio.create_task(work(writer)) for writer in range(16)]
+        while len(acknowledged) < 100:
+            await asyncio.sleep(0.01)
+        process.arm(failpoint)
+        await process.killed()
+        ended = await asyncio.gather(*writers, return_exceptions=True)
+        assert all(isinstance(each, Unavailable) for each in ended)
+    await process.start()
+    async with process.ada() as ada:
+        request = annotation_pb2.ListAnnotationsRequest(parent=project.name, page_size=1000)
+        stored = {each.name: each for each in (await ada.annotations.ListAnnotations(request)).annotations}
+        for name, made in acknowledged.items():
+            assert stored[made.name] == made
+            writer, step = map(int, name.split("-"))
+            again = await ada.commit(volume.name, _place(writer, step), _painted(writer), request_id=name)
+            assert again == made
+        expected = np.zeros_like(image)
+        for made in sorted(stored.values(), key=lambda each: each.sequence):
+            get = annotation_pb2.GetAnnotationRequest(name=made.name, with_labels=True)
+            labels = zlib.decompress((await ada.annotations.GetAnnotation(get)).labels)
+            region = region_from_proto(made.region)
+            expected[region.slices] = np.frombuffer(labels, np.uint8).reshape(region.shape)
+        assert len(stored) >= len(acknowledged) >= 100
+        assert (await ada.read(f"{volume.name}/layers/annotations") == expected).all()
+
+
+def _place(writer: int, step: int) -> Region:
+    return Region.of_shape((1, 8, 8), (writer % 6, step % 60, 5 * writer))
+
+
+def _painted(writer: int) -> Any:
+    return np.full((1, 8, 8), 1 + writer % 2, np.uint8)
+
+
+@pytest.mark.parametrize("failpoint", ["datastore.draft.block_written", "datastore.draft.row_written"])
+async def test_a_kill_while_a_draft_is_saved_keeps_the_old_one_or_the_new_one(
+    process: Process, path: Path, failpoint: str
+) -> None:
+    await process.start()
+    async with process.ada() as ada:
+        project = await ada.create_project("em")
+        volume = await ada.import_volume(project.name, path, "brain")
+        name = f"{volume.name}/drafts/mine"
+        client = Annotations(ada.channel)
+        old, new = np.full(REGION.shape, 1, np.uint8), np.full(REGION.shape, 2, np.uint8)
+        saved = await client.save_draft(name, old, region=REGION)
+        process.arm(failpoint)
+        with pytest.raises(Unavailable):
+            await client.save_draft(name, new, region=REGION, etag=saved.etag)
+        await process.killed()
+    await process.start()
+    async with process.ada() as ada:
+        client = Annotations(ada.channel)
+        _, labels = await client.draft(name)
+        assert (labels == (old if failpoint.endswith("block_written") else new)).all()
+        # The answer was lost; saying it again is right in both cases.
+        await client.save_draft(name, new, region=REGION, etag=saved.etag)
+        assert ((await client.draft(name))[1] == new).all()
 
 
 @pytest.mark.parametrize("failpoint", ["datastore.import.slab_written", "datastore.import.before_row"])

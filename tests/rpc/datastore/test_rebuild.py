@@ -141,7 +141,7 @@ FIXED: list[tuple[Any, ...]] = [
     ("reject", 2),
     ("commit", (1, 120, 130), (1, 8, 8), pb.Annotation.KIND_SCRIBBLES, [4], 5),
     ("read",),
-    ("revert", 0),
+    ("revert", 4),
     ("accept", 2),
 ]
 

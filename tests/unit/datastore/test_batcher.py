@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from biosegment_datastore.batcher import Batcher
+
+
+class Recorder:
+    """Doubles numbers, one batch at a time; -1 fails its batch, negative ones fail by themselves."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+
+    async def run(self, items: Sequence[int]) -> Sequence[int | Exception]:
+        self.batches.append(list(items))
+        await self.gate.wait()
+        if -1 in items:
+            raise OSError("the whole batch")
+        return [ValueError(str(item)) if item < 0 else 2 * item for item in items]
+
+
+async def test_what_is_asked_for_meanwhile_is_one_batch_in_order_and_of_limited_size() -> None:
+    recorder = Recorder()
+    batcher: Batcher[int, int] = Batcher(recorder.run, largest=3)
+    calls = [asyncio.create_task(batcher(1))]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    calls += [asyncio.create_task(batcher(number)) for number in (2, 3, 4, 5)]
+    await asyncio.sleep(0)
+    recorder.gate.set()
+    assert await asyncio.gather(*calls) == [2, 4, 6, 8, 10]
+    assert recorder.batches == [[1], [2, 3, 4], [5]]
+
+
+async def test_each_item_fails_by_itself_even_when_one_fails_its_whole_batch() -> None:
+    recorder = Recorder()
+    recorder.gate.set()
+    batcher: Batcher[int, int] = Batcher(recorder.run)
+    results = await asyncio.gather(*(batcher(number) for number in (5, -1, 6, -7)), return_exceptions=True)
+    assert results[0] == 10
+    assert isinstance(results[1], OSError)
+    assert results[2] == 12
+    assert isinstance(results[3], ValueError)
+    assert recorder.batches == [[5, -1, 6, -7], [5], [-1], [6], [-7]]
+
+
+async def test_a_cancelled_caller_takes_its_waiting_item_along_and_disturbs_nobody() -> None:
+    recorder = Recorder()
+    batcher: Batcher[int, int] = Batcher(recorder.run)
+    under_way = asyncio.create_task(batcher(1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting, other = asyncio.create_task(batcher(2)), asyncio.create_task(batcher(3))
+    await asyncio.sleep(0)
+    for task in (under_way, waiting):
+        task.cancel()
+    await asyncio.sleep(0)
+    recorder.gate.set()
+    assert await other == 6
+    for task in (under_way, waiting):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert recorder.batches == [[1], [3]]
+    assert await batcher(4) == 8

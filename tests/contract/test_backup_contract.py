@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from biosegment.backup.line import read_parts
 from biosegment.backup.manifest import load_manifest, object_key, snapshots
 from biosegment.backup.place import Installation
 from biosegment.backup.restoration import restore
@@ -84,8 +85,6 @@ def test_only_the_newest_are_kept_and_nothing_that_they_need_is_lost(
 
 
 def _digests(target: BlockingObjects) -> set[str]:
-    from biosegment.backup.line import read_parts
-
     return {str(line[1]) for line in read_parts(target, load_manifest(target).objects)}
 
 
@@ -115,6 +114,17 @@ def test_a_damaged_file_of_rows_is_found_and_not_restored(
     make_snapshot(small.installation, target)
     done = restore(target, load_manifest(target), place, keep_objects=True)
     assert done.written == 0
+
+
+def test_a_damaged_list_of_objects_does_not_keep_anybody_from_a_new_backup(
+    small: Small, target: BlockingObjects
+) -> None:
+    made = make_snapshot(small.installation, target)
+    (part,) = made.manifest.objects
+    target.put(part.key, b"damaged")
+    again = make_snapshot(small.installation, target)
+    assert (again.copied.copied, again.manifest.object_count) == (0, made.manifest.object_count)
+    assert verify(target, load_manifest(target)).damaged_parts == []
 
 
 def test_one_backup_at_a_time_writes_to_a_place(small: Small, target: BlockingObjects) -> None:

@@ -134,5 +134,8 @@ class Index:
 
     def _many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
         self._connection.execute("BEGIN")
-        self._connection.executemany(statement, rows)
-        self._connection.execute("COMMIT")
+        try:
+            self._connection.executemany(statement, rows)
+        finally:
+            # Also of rows whose source failed: what came before is right.
+            self._connection.execute("COMMIT")

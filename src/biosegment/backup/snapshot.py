@@ -185,8 +185,10 @@ class _Snapshot:
         """What the newest snapshot has, and whose content is really there."""
         if not snapshots(self._target):
             return
-        newest = load_manifest(self._target)
-        self._index.know(Stored(*line) for line in read_parts(self._target, newest.objects))
+        # Damage in an older snapshot costs reading more, and must not keep anybody from making a new one.
+        with contextlib.suppress(FailedPrecondition):
+            newest = load_manifest(self._target)
+            self._index.know(Stored(*line) for line in read_parts(self._target, newest.objects))
         for number in range(256):
             self._say("reading the target", number, 256)
             keys = self._target.list(f"{OBJECTS}{number:02x}/")

@@ -184,6 +184,7 @@ def restore(
         f"  {done.rows} rows, {done.objects} objects, {done.written} of them written", highlight=False
     )
     for what, names in (
+        ("is not in the backup: the platform had lost it already", manifest.missing),
         ("left out, its voxels are not in the backup", done.layers_left_out),
         ("left out, it is not in the backup", done.artifacts_left_out),
         ("has no voxels: copy them below its key into the object storage", done.volumes_without_voxels),

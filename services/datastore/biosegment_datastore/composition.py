@@ -216,6 +216,7 @@ def _jobs(
         garbage=rows.garbage,
         store=settings,
         scratch_dir=settings.scratch_dir,
+        roots=settings.roots,
         limits=limits,
     )
     kinds = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from biosegment_datastore.import_job import run_until_cancelled
 from biosegment_datastore.layer import ANNOTATIONS_LAYER, Layer, LayerKind, LayerState
 from biosegment_datastore.project import Project
 from biosegment_datastore.projector import Projector
+from biosegment_datastore.reference import ReferencedLevel
 from biosegment_datastore.sql_annotation import SqlAnnotations
 from biosegment_datastore.sql_layer import SqlLayers, layer_not_found
 from biosegment_datastore.sql_project import SqlProjects
@@ -47,6 +49,8 @@ class _Content:
     has_classes: bool = False
     has_background: bool = False
     """Whether 1 stands for 'none of the classes', and 0 for 'nobody looked'."""
+    referenced: ReferencedLevel | None = None
+    """The array when it is not ours; `array` is '' then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class ExportJob:
         garbage: Knows the unfinished artifacts.
         store: Where voxels come from and artifacts go.
         scratch_dir: Where the file is made.
+        roots: Folders below which the voxels of references may be read.
         limits: Of the process that makes it.
     """
 
@@ -75,6 +80,7 @@ class ExportJob:
     garbage: SqlGarbage
     store: ObjectStoreSettings
     scratch_dir: Path
+    roots: Sequence[Path]
     limits: WorkerLimits
 
     async def prepare(self, principal: Principal, project_id: str, spec: bytes) -> bytes:
@@ -146,6 +152,8 @@ class ExportJob:
             "store": store_values(self.store),
             "scratch_dir": str(self.scratch_dir),
             "array": content.array,
+            "referenced": content.referenced.written() if content.referenced is not None else None,
+            "roots": [str(root) for root in self.roots],
             "annotations": overlays,
             "segmentation": plan.segmentation,
             "start": list(content.region.start),
@@ -177,8 +185,9 @@ class ExportJob:
             key = (await self._committed(volume, plan.prediction_id)).key if plan.prediction_id else ""
             name = f"{volume.display_name} segmentation"
             return _Content(key, "uint8", region, whole, name, is_labels=True, has_classes=True)
-        key = f"{volume.key}/{volume.level(0).path}"
-        return _Content(key, volume.data_type, region, whole, volume.display_name)
+        referenced = volume.referenced(volume.level(0))
+        key = "" if referenced is not None else f"{volume.key}/{volume.level(0).path}"
+        return _Content(key, volume.data_type, region, whole, volume.display_name, referenced=referenced)
 
     async def _committed(self, volume: Volume, layer_id: str) -> Layer:
         if layer_id == ANNOTATIONS_LAYER:

@@ -11,13 +11,15 @@ from typing import Any
 
 from biosegment.errors import ResourceExhausted
 from biosegment.settings import ObjectStoreSettings
-from biosegment.storage.arrays import Arrays
+from biosegment.storage.arrays import Array, Arrays
 from biosegment.storage.objects import BlockingObjects, open_blocking_objects
 from biosegment.volume import Index, Region, VoxelSize
 from biosegment_datastore.export import Overlay, SegmentationSource, StoredSource
 from biosegment_datastore.formats.writers.catalogue import BY_KEY
 from biosegment_datastore.formats.writers.target import ExportClass, ExportFrame, ExportSource
 from biosegment_datastore.parts import PART_BYTES, part_key
+from biosegment_datastore.reference import ReferencedLevel
+from biosegment_datastore.reference_array import ReferenceArrays
 from biosegment_datastore.scratch import scratch_folder
 
 
@@ -25,7 +27,8 @@ def run_export(task: dict[str, Any], progress: Callable[[int, int], None]) -> di
     """Write an array or a segmentation as a file into the parts of an artifact.
 
     Args:
-        task: `store`, `scratch_dir`, `prefix`, `format` (key of the catalogue), `array` (key or ''), `annotations`,
+        task: `store`, `scratch_dir`, `prefix`, `format` (key of the catalogue), `array` (key or ''), `referenced`
+            (level of a volume that is not ours, or None) and the import `roots` that it must be below, `annotations`,
             `segmentation`, and the frame: `start`, `stop`, `voxel_size_nm`, `origin_nm`, `name`, `description`,
             `is_labels`, `classes` (value, name, colour).
         progress: Called with slices done and slices in all.
@@ -38,7 +41,7 @@ def run_export(task: dict[str, Any], progress: Callable[[int, int], None]) -> di
     """
     store = ObjectStoreSettings.model_validate(task["store"])
     arrays, objects = Arrays(store), open_blocking_objects(store)
-    array = arrays.open(task["array"], immutable=True) if task["array"] else None
+    array = _array(task, arrays)
     source: ExportSource
     if task["segmentation"]:
         source = SegmentationSource(array, [Overlay.read(entry) for entry in task["annotations"]], objects)
@@ -60,6 +63,13 @@ def run_export(task: dict[str, Any], progress: Callable[[int, int], None]) -> di
         with _disk_full_told():
             BY_KEY[task["format"]].writer()(path, source, frame, progress)
         return _store(path, objects, task["prefix"])
+
+
+def _array(task: dict[str, Any], arrays: Arrays) -> Array | None:
+    if task["referenced"] is not None:
+        roots = [Path(root) for root in task["roots"]]
+        return ReferenceArrays(roots).open(ReferencedLevel.read(task["referenced"]))
+    return arrays.open(task["array"], immutable=True) if task["array"] else None
 
 
 @contextmanager

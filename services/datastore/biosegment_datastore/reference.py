@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from biosegment.volume import Index
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -43,3 +45,43 @@ class Reference:
         """The inverse of `written`."""
         z, y, x = values["order"]
         return cls(Path(values["path"]), values["zarr_format"], tuple(values["fixed"]), (z, y, x))
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencedLevel:
+    """One level of such a volume, with what its array must still be.
+
+    Attributes:
+        volume: Resource name.
+        reference: Of the volume.
+        path: Of the array below the reference's folder.
+        shape: zyx.
+        data_type: NumPy name.
+    """
+
+    volume: str
+    reference: Reference
+    path: str
+    shape: Index
+    data_type: str
+
+    def written(self) -> dict[str, Any]:
+        """As JSON, for the worker process."""
+        return {
+            "volume": self.volume,
+            "reference": self.reference.written(),
+            "path": self.path,
+            "shape": list(self.shape),
+            "data_type": self.data_type,
+        }
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> ReferencedLevel:
+        """The inverse of `written`."""
+        return cls(
+            values["volume"],
+            Reference.read(values["reference"]),
+            values["path"],
+            Index(*values["shape"]),
+            values["data_type"],
+        )

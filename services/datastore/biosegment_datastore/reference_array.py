@@ -13,8 +13,7 @@ from biosegment.errors import BiosegmentError, FailedPrecondition, Unavailable
 from biosegment.storage.arrays import Array
 from biosegment_datastore.formats.selection import Selection
 from biosegment_datastore.formats.tensors import Folder, open_view
-from biosegment_datastore.reference import Reference
-from biosegment_datastore.volume import Level, Volume
+from biosegment_datastore.reference import Reference, ReferencedLevel
 
 _CAPACITY = 256
 
@@ -28,27 +27,25 @@ class ReferenceArrays:
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = roots
-        self._open: OrderedDict[tuple[Path, str], tuple[tuple[int, int], Array]] = OrderedDict()
+        self._open: OrderedDict[ReferencedLevel, tuple[tuple[int, int], Array]] = OrderedDict()
 
-    async def get(self, volume: Volume, level: Level) -> Array:
+    async def get(self, level: ReferencedLevel) -> Array:
         """The array of a level, z, y and x only.
 
         Raises:
             Unavailable: SOURCE_GONE.
             FailedPrecondition: REFERENCE_NOT_ALLOWED, SOURCE_CHANGED.
         """
-        return await asyncio.to_thread(self.open, volume, level)
+        return await asyncio.to_thread(self.open, level)
 
-    def open(self, volume: Volume, level: Level) -> Array:
+    def open(self, level: ReferencedLevel) -> Array:
         """Like `get`, blocking."""
-        assert volume.reference is not None, volume.name
-        require_allowed(volume.reference, self._roots)
-        state = _state(volume, volume.reference, level)
-        place = (volume.reference.path, f"{level.path} {volume.reference.fixed}")
-        known = self._open.get(place)
+        require_allowed(level.reference, self._roots)
+        state = _state(level)
+        known = self._open.get(level)
         if known is None or known[0] != state:
-            known = (state, _array(volume, volume.reference, level))
-            self._open[place] = known
+            known = (state, _array(level))
+            self._open[level] = known
             while len(self._open) > _CAPACITY:
                 self._open.popitem(last=False)
         return known[1]
@@ -69,36 +66,36 @@ def require_allowed(reference: Reference, roots: Sequence[Path]) -> None:
         )
 
 
-def _state(volume: Volume, reference: Reference, level: Level) -> tuple[int, int]:
+def _state(level: ReferencedLevel) -> tuple[int, int]:
     """What changes when the array's metadata do. Asked first, for chunks that are missing would read as zeros."""
-    name = "zarr.json" if reference.zarr_format == 3 else ".zarray"
+    name = "zarr.json" if level.reference.zarr_format == 3 else ".zarray"
     try:
-        status = os.stat(Folder(reference.path).place(level.path) / name)
+        status = os.stat(Folder(level.reference.path).place(level.path) / name)
     except (OSError, BiosegmentError) as error:
         raise Unavailable(
             "SOURCE_GONE",
-            f"{volume.name} refers to {reference.uri}, whose level {level.path!r} is not there now: bring it back, or "
-            "delete the volume",
+            f"{level.volume} refers to {level.reference.uri}, whose level {level.path!r} is not there now: bring it "
+            "back, or delete the volume",
         ) from error
     return status.st_mtime_ns, status.st_size
 
 
-def _array(volume: Volume, reference: Reference, level: Level) -> Array:
-    driver = "zarr3" if reference.zarr_format == 3 else "zarr"
-    selection = Selection(reference.fixed, reference.order, level.shape)
+def _array(level: ReferencedLevel) -> Array:
+    driver = "zarr3" if level.reference.zarr_format == 3 else "zarr"
+    selection = Selection(level.reference.fixed, level.reference.order, level.shape)
     try:
-        view: Any = open_view(Folder(reference.path), level.path, driver, selection)
-        found = Array(f"{reference.uri}/{level.path}", view)
-        same = found.shape == tuple(level.shape) and found.dtype.name == volume.data_type
+        view: Any = open_view(Folder(level.reference.path), level.path, driver, selection)
+        found = Array(f"{level.reference.uri}/{level.path}", view)
+        same = found.shape == tuple(level.shape) and found.dtype.name == level.data_type
     except (BiosegmentError, IndexError, ValueError) as error:
-        raise _changed(volume, reference) from error
+        raise _changed(level) from error
     if not same:
-        raise _changed(volume, reference)
+        raise _changed(level)
     return found
 
 
-def _changed(volume: Volume, reference: Reference) -> FailedPrecondition:
+def _changed(level: ReferencedLevel) -> FailedPrecondition:
     return FailedPrecondition(
         "SOURCE_CHANGED",
-        f"{volume.name} refers to {reference.uri}, which is not the image any more that it was: import it again",
+        f"{level.volume} refers to {level.reference.uri}, which is not the image any more that it was: import it again",
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from biosegment.errors import InvalidArgument
 from biosegment.volume import Index, Region, VoxelSize
 from biosegment_datastore.project import check_text, make_etag
-from biosegment_datastore.reference import Reference
+from biosegment_datastore.reference import Reference, ReferencedLevel
 
 
 class VolumeField(enum.StrEnum):
@@ -93,6 +93,12 @@ class Volume:
                 "BAD_LEVEL", f"{self.name} has levels 0 to {len(self.levels) - 1}, not {number}"
             )
         return self.levels[number]
+
+    def referenced(self, level: Level) -> ReferencedLevel | None:
+        """A level when the voxels are not ours; None when they are, below `key`."""
+        if self.reference is None:
+            return None
+        return ReferencedLevel(self.name, self.reference, level.path, level.shape, self.data_type)
 
     def changed(self, wanted: Volume, fields: Sequence[VolumeField], now_us: int) -> Volume:
         """This volume with the `fields` of `wanted`; InvalidArgument when one is wrong."""

@@ -112,8 +112,9 @@ class VolumeService:
         wanted = volume.level(level)
         region = region or Region.of_shape(wanted.shape)
         region.require_within(wanted.shape, f"level {level} of {volume.name}")
-        if volume.reference is not None:
-            array = await self._references.get(volume, wanted)
+        referenced = volume.referenced(wanted)
+        if referenced is not None:
+            array = await self._references.get(referenced)
         else:
             array = await self._arrays.get(f"{volume.key}/{wanted.path}", immutable=True)
         require_size(region, array.dtype.itemsize, self._max_region_bytes)

@@ -10,12 +10,14 @@ from typing import Any
 import ngff_zarr
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.errors import FailedPrecondition, InvalidArgument, Unavailable
+from biosegment.rpc.geometry import region_to_proto
 from biosegment.volume import Index, Region
 from tests.rpc.datastore_server import Caller, RunningDatastore
 
@@ -159,6 +161,27 @@ async def test_one_channel_and_time_point_of_an_image_with_other_axes_are_read(
     expected = data[1, 2].transpose(2, 1, 0)[region.slices]
     assert (await ada.read(volume.name, region) == expected).all()
     assert await refused(ada, project, folder, time_point=1) == "CHANNEL_MISSING"
+
+
+async def test_a_region_is_exported_as_of_any_volume(
+    datastore: RunningDatastore, ada: Caller, project: str, tmp_path: Path
+) -> None:
+    folder = datastore.imports / "source.ome.zarr"
+    write(folder, image(), "0.4")
+    volume = await referred(ada, project, folder)
+    region = Region(Index(3, 10, 5), Index(9, 50, 40))
+    spec = job_pb2.ExportSpec(
+        source=volume.name, format=job_pb2.ExportSpec.FORMAT_OME_TIFF, region=region_to_proto(region)
+    )
+    job = await ada.finished(await ada.create_job(project, export=spec))
+    assert job.state == job_pb2.Job.STATE_SUCCEEDED, job
+    request = pb.ReadArtifactRequest(name=job.result.artifact)
+    pieces = [answer.data async for answer in ada.datastore.ReadArtifact(request)]
+    (tmp_path / "export.ome.tif").write_bytes(b"".join(pieces))
+    assert (tifffile.imread(tmp_path / "export.ome.tif") == image()[region.slices]).all()
+    folder.rename(datastore.imports / "away")
+    job = await ada.finished(await ada.create_job(project, export=spec))
+    assert (job.state, job.error.reason) == (job_pb2.Job.STATE_FAILED, "SOURCE_GONE")
 
 
 async def test_a_source_that_is_gone_or_another_one_is_told_and_never_read_as_zeros(

@@ -6,10 +6,10 @@ import errno
 import json
 import os
 import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ import numpy as np
 from biosegment.errors import InvalidArgument, ResourceExhausted
 from biosegment_datastore.formats.selection import Selection
 from biosegment_datastore.formats.source import Voxels, unreadable
+from biosegment_datastore.scratch import scratch_folder
 
 _MAX_JSON_BYTES = 16 << 20
 _BAD_ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError)
@@ -121,7 +122,8 @@ class Zip:
 
     def __init__(self, path: Path, scratch_dir: Path) -> None:
         self._path, self.name, self._scratch_dir = path.resolve(), path.name, scratch_dir
-        self._unpacked: dict[str, tempfile.TemporaryDirectory[str]] = {}
+        self._unpacked: dict[str, Path] = {}
+        self._resources = ExitStack()
         try:
             with zipfile.ZipFile(path) as file:
                 self._entries = {entry.filename: entry for entry in file.infolist() if not entry.is_dir()}
@@ -152,9 +154,9 @@ class Zip:
 
     def kvstore(self, key: str) -> dict[str, Any]:
         if key not in self._unpacked:
-            self._unpacked[key] = tempfile.TemporaryDirectory(prefix="zarr-", dir=self._scratch_dir)
-            self._unpack(self._folder(key), Path(self._unpacked[key].name))
-        return {"driver": "file", "path": f"{self._unpacked[key].name}/"}
+            self._unpacked[key] = self._resources.enter_context(scratch_folder(self._scratch_dir, "zarr"))
+            self._unpack(self._folder(key), self._unpacked[key])
+        return {"driver": "file", "path": f"{self._unpacked[key]}/"}
 
     def require_sound(self, key: str) -> None:
         top = self._folder(key)
@@ -168,8 +170,8 @@ class Zip:
             )
 
     def close(self) -> None:
-        while self._unpacked:
-            self._unpacked.popitem()[1].cleanup()
+        self._unpacked.clear()
+        self._resources.close()
 
     def _folder(self, key: str) -> str:
         return self._top + "".join(f"{part}/" for part in _parts(self.name, key))

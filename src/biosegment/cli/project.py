@@ -115,6 +115,9 @@ def import_volume(
     channel: ChannelOption = None,
     time_point: TimePointOption = None,
     dataset: DatasetOption = "",
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Do not copy: read an OME-Zarr of the server where it is.")
+    ] = False,
     upload: UploadOption = False,
     wait: WaitOption = True,
     json: JsonOption = False,
@@ -133,10 +136,13 @@ def import_volume(
                 channel=channel,
                 time_point=time_point,
                 dataset=dataset,
+                reference=reference,
                 **source,
             )
 
-        follow(client, import_from(client, name, path, upload, create), json, wait)
+        # What cannot stay on the server is not uploaded in its place.
+        job = create(uri=server_path(path)) if reference else import_from(client, name, path, upload, create)
+        follow(client, job, json, wait)
 
 
 def import_from(client: Client, project: str, path: str, upload: bool, create: Callable[..., Job]) -> Job:
@@ -152,7 +158,7 @@ def import_from(client: Client, project: str, path: str, upload: bool, create: C
     local = Path(path)
     if not upload:
         try:
-            return create(uri=str(local.resolve()) if local.exists() else path)
+            return create(uri=server_path(path))
         except (InvalidArgument, NotFound) as error:
             if error.reason not in ("PATH_NOT_ALLOWED", "FILE_NOT_FOUND") or not local.exists():
                 raise
@@ -164,6 +170,11 @@ def import_from(client: Client, project: str, path: str, upload: bool, create: C
     if not local.is_file():
         raise InvalidArgument("NO_FILE", f"there is no file {path!r} to upload")
     return create(upload=_upload(client, project, local))
+
+
+def server_path(path: str) -> str:
+    """What the server is asked for: a whole path where the user's is one of this machine."""
+    return str(Path(path).resolve()) if Path(path).exists() else path
 
 
 def _upload(client: Client, project: str, path: Path) -> str:

@@ -47,6 +47,7 @@ class Jobs:
         channel: int | None = None,
         time_point: int | None = None,
         dataset: str = "",
+        reference: bool = False,
     ) -> Job:
         """Import a volume: a file, a folder of slices or an OME-Zarr folder.
 
@@ -61,6 +62,7 @@ class Jobs:
             channel: Which channel to take, from 0; needed when there are several.
             time_point: Which time point to take, from 0; needed when there are several.
             dataset: Path inside a container file.
+            reference: Do not copy: read an OME-Zarr folder where it is. Only for a `uri`.
         """
         spec = pb.ImportVolumeSpec(
             volume_id=volume_id,
@@ -69,6 +71,7 @@ class Jobs:
             channel=channel,
             time_point=time_point,
             dataset=dataset,
+            reference=reference,
         )
         if upload:
             spec.upload = upload

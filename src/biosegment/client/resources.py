@@ -105,7 +105,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """One 3D image; `shape` in voxels of level 0, zyx."""
+    """One 3D image; `shape` in voxels of level 0, zyx. A `reference` stays where it was, at `uri`."""
 
     name: str
     display_name: str
@@ -117,6 +117,7 @@ class Volume:
     source: str
     create_time: datetime | None
     etag: str
+    reference: bool = False
 
     @classmethod
     def from_proto(cls, message: volume_pb2.Volume) -> Volume:
@@ -134,6 +135,7 @@ class Volume:
             message.source,
             _time(message.create_time),
             message.etag,
+            message.reference,
         )
 
 

@@ -32,6 +32,7 @@ def seen(client: Client, project: str) -> dict[str, Any]:
         "volumes": [replace(volume, uri="") for volume in volumes],
         "layers": [replace(layer, uri="") for layer in layers],
         "annotations": client.annotations.list(project),
+        "drafts": client.annotations.drafts(project),
         "samples": [replace(sample, lease_token="") for sample in client.samples.list(project)],
         "pool": client.samples.pool(project),
         "progress": client.samples.progress(project),
@@ -39,10 +40,12 @@ def seen(client: Client, project: str) -> dict[str, Any]:
         "jobs": client.jobs.list(project),
         "logs": [client.jobs.log(job.name) for job in client.jobs.list(project)],
     }
-    for name in [item.name for item in (*volumes, *layers)]:
+    for name in [*(volume.name for volume in volumes), *(layer.name for layer in layers)]:
         found[name] = client.volumes.read(name)
     for volume in volumes:
         found[f"annotations of {volume.name}"] = client.volumes.read(f"{volume.name}/layers/annotations")
+    for draft in found["drafts"]:
+        found[draft.name] = client.annotations.draft(draft.name)[1]
     for annotation in found["annotations"]:
         found[annotation.name] = client.annotations.labels(annotation.name)
     return found
@@ -72,7 +75,8 @@ class Wire:
 
     def records(self, project: str) -> list[bytes]:
         """The history of all annotations, each record as the bytes of its message."""
-        stub, found, last = AnnotationServiceStub(self._channel), [], 0
+        stub, last = AnnotationServiceStub(self._channel), 0
+        found: list[bytes] = []
         while True:
             request = annotation_pb2.ListAnnotationRecordsRequest(
                 parent=project, after_sequence=last, page_size=1000
@@ -85,7 +89,8 @@ class Wire:
 
     def audit(self) -> list[bytes]:
         """Every event, oldest first, as the bytes of its message."""
-        stub, found, last = IdentityServiceStub(self._channel), [], 0
+        stub, last = IdentityServiceStub(self._channel), 0
+        found: list[bytes] = []
         while True:
             request = identity_pb2.ListAuditEventsRequest(page_size=1000, before_sequence=last)
             page = stub.ListAuditEvents(request, timeout=30, metadata=self._metadata).events

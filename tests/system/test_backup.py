@@ -180,6 +180,12 @@ def _round(story: Story) -> None:
     held, skipped, _ = client.samples.claim(bench.project, 3).samples
     assert held.holder
     client.samples.skip(skipped.name, "blurred")
+    labels = bench.tissue.labels(held.region)
+    draft = client.annotations.save_draft(f"{bench.volume}/drafts/half", labels, region=held.region)
+    # Saved once more, so that the first one's object is garbage.
+    client.annotations.save_draft(
+        draft.name, 3 - labels, region=held.region, comment="go on", etag=draft.etag
+    )
 
 
 def _backup_under_fire(story: Story) -> None:
@@ -199,6 +205,7 @@ def _backup_in_peace(story: Story) -> None:
     assert client.jobs.wait(story.running_job).state is JobState.SUCCEEDED
     bench.until_scored(client.models.list(bench.project)[0].name)
     story.state = seen(client, bench.project)
+    assert [draft.comment for draft in story.state["drafts"]] == ["go on"]
     with Wire(client.connection) as wire:
         story.records = wire.records(bench.project)
         until(lambda: len(wire.audit()) == len(wire.audit()), 10, "the audit is written")
@@ -365,7 +372,7 @@ def test_a_backup_holds_what_is_deleted_while_it_copies(story: Story, tmp_path: 
         story.bench.project,
         client.models.export(client.models.list(story.bench.project)[0].name, tmp_path / "model.zip"),
     )
-    begun = []
+    begun: list[str] = []
 
     def delete_meanwhile(step: str, done: int, total: int) -> None:
         if step == "listing objects" and not begun:

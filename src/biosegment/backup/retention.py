@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from biosegment.backup.index import Index
 from biosegment.backup.line import read_parts
-from biosegment.backup.manifest import OBJECTS, SNAPSHOTS, load_manifest, manifest_key, snapshots
+from biosegment.backup.manifest import SNAPSHOTS, load_manifest, manifest_key, object_key, snapshots
 from biosegment.backup.progress import Progress, silent
+from biosegment.backup.stored import stored_digests
 from biosegment.storage.objects import BlockingObjects
-
-_FOLDERS: Final = 256
 
 
 def prune(target: BlockingObjects, keep: int, say: Progress = silent) -> tuple[str, ...]:
@@ -30,9 +27,8 @@ def prune(target: BlockingObjects, keep: int, say: Progress = silent) -> tuple[s
         for snapshot in kept:
             parts = load_manifest(target, snapshot).objects
             index.store(str(line[1]) for line in read_parts(target, parts))
-        for number in range(_FOLDERS):
-            say("removing what no snapshot needs", number, _FOLDERS)
-            for key in target.list(f"{OBJECTS}{number:02x}/"):
-                if not index.is_stored(key.rpartition("/")[2]):
-                    target.delete(key)
+        for digests in stored_digests(target, say):
+            for digest in digests:
+                if not index.is_stored(digest):
+                    target.delete(object_key(digest))
     return tuple(old)

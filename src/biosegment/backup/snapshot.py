@@ -31,6 +31,7 @@ from biosegment.backup.place import Installation
 from biosegment.backup.progress import Progress, silent
 from biosegment.backup.reference import Reference, model_prefix, references
 from biosegment.backup.retention import prune
+from biosegment.backup.stored import stored_digests
 from biosegment.database import begin_reading, open_engine
 from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
 from biosegment.failpoint import failpoint
@@ -189,10 +190,8 @@ class _Snapshot:
         with contextlib.suppress(FailedPrecondition):
             newest = load_manifest(self._target)
             self._index.know(Stored(*line) for line in read_parts(self._target, newest.objects))
-        for number in range(256):
-            self._say("reading the target", number, 256)
-            keys = self._target.list(f"{OBJECTS}{number:02x}/")
-            self._index.store(key.rpartition("/")[2] for key in keys)
+        for digests in stored_digests(self._target, self._say):
+            self._index.store(digests)
 
     def _rows(self) -> tuple[ServiceRows, ...]:
         with contextlib.ExitStack() as stack:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from biosegment.errors import InvalidArgument
 
@@ -29,6 +29,8 @@ class ObjectStoreSettings(BaseModel):
     s3_region: str = "us-east-1"
     s3_access_key_id: str = ""
     s3_secret_access_key: SecretStr = SecretStr("")
+    s3_timeout_s: float = Field(5.0, gt=0)
+    """A request to S3 that brings no byte for so long is tried again, once or twice."""
 
     @field_validator("object_store_url")
     @classmethod

@@ -5,9 +5,11 @@ import subprocess
 
 import pytest
 
+from biosegment.auth import SERVICES, generate_key
 from biosegment.ids import new_id
 from biosegment.settings import ObjectStoreSettings
-from tests.servers import moto_s3, radosgw_s3
+from biosegment.storage.objects import open_blocking_objects
+from tests.servers import environment_bucket, environment_s3, moto_s3, radosgw_s3
 
 
 @pytest.fixture(scope="session")
@@ -22,13 +24,38 @@ def radosgw():
         yield server
 
 
-@pytest.fixture(params=["folder", "moto", pytest.param("radosgw", marks=pytest.mark.system)])
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory):
+    """A folder with a key pair of every service."""
+    folder = tmp_path_factory.mktemp("keys")
+    for service in SERVICES:
+        generate_key(service, folder)
+    return folder
+
+
+STORES = (
+    "folder",
+    "moto",
+    pytest.param("radosgw", marks=pytest.mark.system),
+    pytest.param("environment", marks=pytest.mark.system),
+)
+
+
+@pytest.fixture(params=STORES)
 def store_settings(request, tmp_path):
     """Settings of an empty store: one suite, every kind of store."""
     if request.param == "folder":
-        return ObjectStoreSettings(object_store_url=f"file://{tmp_path}/store")
-    server = request.getfixturevalue(request.param)
-    return server.settings(f"bucket-{new_id()}", "some/prefix")
+        yield ObjectStoreSettings(object_store_url=f"file://{tmp_path}/store")
+    elif request.param == "environment":
+        settings = environment_s3().settings(environment_bucket(), f"test-{new_id()}")
+        yield settings
+        store = open_blocking_objects(settings)
+        for key in store.list(""):
+            store.delete(key)
+        store.close()
+    else:
+        server = request.getfixturevalue(request.param)
+        yield server.settings(f"bucket-{new_id()}", "some/prefix")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ _SCRIPT = Path(__file__).with_name("radosgw.sh")
 class RadosgwServer(S3Server):
     """The gateway of a store that keeps its objects while the gateway is stopped."""
 
-    folder: Path
+    folder: Path = Path()
 
     def stop(self) -> None:
         pid = int((self.folder / "run" / "client.rgw.pid").read_text())
@@ -55,6 +55,6 @@ def radosgw_s3() -> Iterator[RadosgwServer]:
                     f"radosgw did not start:\n{started.stdout[-2000:]}\n{started.stderr[-2000:]}"
                 )
             wait_for_port(port)
-            yield RadosgwServer(f"http://127.0.0.1:{port}", "test-key", "test-secret", Path(folder))
+            yield RadosgwServer(f"http://127.0.0.1:{port}", "test-key", "test-secret", folder=Path(folder))
         finally:
             subprocess.run(["bash", str(_SCRIPT), "stop", folder], env=environment, check=True, timeout=30)

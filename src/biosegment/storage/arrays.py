@@ -221,9 +221,11 @@ class Arrays:
                 "file_io_sync": sync,
                 "s3_request_concurrency": {"limit": 32},
                 # An outage has to reach the caller within seconds.
-                "s3_request_retries": {"max_retries": 4, "initial_delay": "100ms", "max_delay": "1s"},
+                "s3_request_retries": {"max_retries": 2, "initial_delay": "300ms", "max_delay": "2s"},
             }
         )
+        if self._remote:
+            _time_out_after(settings.s3_timeout_s)
 
     def kvstore(self, key: str) -> dict[str, Any]:
         """Tensorstore's description of the place below `key`; holds no secret."""
@@ -364,6 +366,13 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _time_out_after(seconds: float) -> None:
+    """Let the engine give up requests that bring no byte; it takes this from the environment, for the whole process."""
+    for variable in ("LOW_SPEED_TIME", "CONNECT_TIMEOUT"):
+        os.environ.setdefault(f"TENSORSTORE_CURL_{variable}_SECONDS", str(max(1, round(seconds))))
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
 
 
 class _CredentialsFile:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import certifi
@@ -28,8 +29,28 @@ from biosegment.storage.s3_url import bucket_and_prefix
 _ABSENT = ("NoSuchKey", "NoSuchObject")
 _FULL = ("XMinioStorageFull", "InsufficientCapacity", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded")
 _OURS = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
-_CONNECT_TIMEOUT_S = 5.0
-_READ_TIMEOUT_S = 30.0
+_SMALLEST_PART = 5 << 20
+
+
+class _Retries(urllib3.Retry):
+    """Retries with backoff, but a server that is silent is asked only twice: an outage must reach the caller soon."""
+
+    def increment(self, *args: Any, **kwargs: Any) -> Self:
+        error = kwargs.get("error")
+        silent = urllib3.exceptions.ReadTimeoutError
+        if isinstance(error, silent) and any(isinstance(past.error, silent) for past in self.history):
+            raise urllib3.exceptions.MaxRetryError(kwargs["_pool"], "", error)
+        return super().increment(*args, **kwargs)
+
+
+_RETRIES = _Retries(
+    total=3,
+    backoff_factor=0.2,
+    backoff_jitter=0.1,
+    status_forcelist=(500, 502, 503, 504),
+    # POST deletes several objects, which may be done twice.
+    allowed_methods=("GET", "HEAD", "PUT", "DELETE", "POST"),
+)
 _WRITERS = 16
 """As many as there are connections."""
 
@@ -46,11 +67,11 @@ class S3Objects:
             )
         self._where = f"{endpoint.netloc}, bucket {self._bucket}"
         self._http = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
+            timeout=urllib3.Timeout(connect=settings.s3_timeout_s, read=settings.s3_timeout_s),
             maxsize=16,
             cert_reqs="CERT_REQUIRED",
             ca_certs=certifi.where(),
-            retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504)),
+            retries=_RETRIES,
         )
         self._client = Minio(
             endpoint.netloc,
@@ -70,7 +91,14 @@ class S3Objects:
 
     def put(self, key: str, data: Buffer) -> None:
         with self._mapped(key):
-            self._client.put_object(self._bucket, self._name(key), io.BytesIO(data), len(data))
+            self._client.put_object(
+                self._bucket,
+                self._name(key),
+                io.BytesIO(data),
+                len(data),
+                # In one request: an upload in parts that breaks off stays in the bucket, out of sight.
+                part_size=max(len(data), _SMALLEST_PART),
+            )
 
     def put_many(self, items: Sequence[tuple[str, Buffer]]) -> None:
         with ThreadPoolExecutor(min(_WRITERS, max(1, len(items)))) as pool:
@@ -157,7 +185,8 @@ class S3Objects:
 
     def _failed(self, key: str, why: str) -> Unavailable:
         return Unavailable(
-            "OBJECT_STORE_UNAVAILABLE", f"object storage at {self._where} failed at {key!r}: {why}"
+            "OBJECT_STORE_UNAVAILABLE",
+            f"object storage at {self._where} failed at {key!r}: {why}; try again later",
         )
 
     @contextlib.contextmanager
@@ -185,4 +214,22 @@ class S3Objects:
             OSError,
             ValueError,
         ) as error:
-            raise self._failed(key, type(error).__name__) from None
+            raise self._failed(key, _why(error)) from None
+
+
+def _why(error: Exception) -> str:
+    """What happened, in words that hold no address with a signature in it."""
+    if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
+        return f"{_why(error.reason)}, several times"
+    match error:
+        case urllib3.exceptions.ConnectTimeoutError() | urllib3.exceptions.NewConnectionError():
+            return "it cannot be reached"
+        case urllib3.exceptions.ReadTimeoutError():
+            return "it does not answer"
+        case urllib3.exceptions.ProtocolError():
+            return "the connection broke off"
+        case urllib3.exceptions.SSLError():
+            return "its certificate is not valid"
+        case urllib3.exceptions.ResponseError():
+            return "it answers with errors (HTTP 5xx)"
+    return type(error).__name__

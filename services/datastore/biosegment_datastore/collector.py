@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import structlog
 
@@ -13,6 +14,7 @@ from biosegment.storage.objects import Objects
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.garbage import made_us
 from biosegment_datastore.page import PageRequest
+from biosegment_datastore.scratch import remove_leftovers
 from biosegment_datastore.sql_annotation import SqlAnnotations
 from biosegment_datastore.sql_project import SqlProjects
 from biosegment_datastore.sql_transfer import SqlGarbage, SqlTransfers
@@ -31,6 +33,7 @@ class Collector:
         jobs: Which unfinished prefixes are still being written.
         objects: What is cleaned.
         every_s: Pause between rounds.
+        scratch_dir: Folder in which killed processes may have left something.
         orphan_grace_s: A younger block may belong to a commit that is under way in another instance.
     """
 
@@ -42,6 +45,7 @@ class Collector:
         projects: SqlProjects,
         jobs: SqlJobs,
         objects: Objects,
+        scratch_dir: Path,
         every_s: float,
         orphan_grace_s: float,
     ) -> None:
@@ -51,6 +55,7 @@ class Collector:
         self._projects = projects
         self._jobs = jobs
         self._objects = objects
+        self._scratch_dir = scratch_dir
         self._every_s = every_s
         self._grace_us = int(orphan_grace_s * 1e6)
 
@@ -63,6 +68,8 @@ class Collector:
 
     async def collect(self) -> None:
         """One round."""
+        if leftovers := await asyncio.to_thread(remove_leftovers, self._scratch_dir):
+            _log.info("scratch_removed", count=leftovers)
         for owner in await self._idle_owners():
             await self._garbage.abandon(owner)
         if dropped := await self._transfers.drop_expired_uploads():

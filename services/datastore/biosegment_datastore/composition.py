@@ -133,6 +133,7 @@ async def build(settings: DatastoreSettings) -> Datastore:
         rows.projects,
         rows.jobs,
         objects,
+        settings.scratch_dir,
         settings.collect_every_s,
         settings.orphan_grace_s,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from biosegment.jobs import JobContext, Progress
 from biosegment.storage.objects import Objects
 from biosegment_datastore.import_path import allowed_path
 from biosegment_datastore.parts import Parts
+from biosegment_datastore.scratch import scratch_folder
 from biosegment_datastore.sql_transfer import SqlTransfers
 from biosegment_datastore.transfer import Upload
 
@@ -64,13 +64,15 @@ class ImportFiles:
             return
         upload = await self.transfers.upload(context.job.project_id, upload_id)
         _require_complete(upload)
-        folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="import-", dir=self.scratch_dir)
+        resources = contextlib.ExitStack()
+        scratch = scratch_folder(self.scratch_dir, "import")
+        folder = await asyncio.to_thread(resources.enter_context, scratch)
         try:
-            path = Path(folder.name) / upload.file_name
+            path = folder / upload.file_name
             await self._assemble(context, upload, path)
             yield path, upload.file_name
         finally:
-            await asyncio.to_thread(folder.cleanup)
+            await asyncio.to_thread(resources.close)
 
     async def used(self, project_id: str, upload_id: str) -> None:
         """Drop an upload whose import is done."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from biosegment.errors import BiosegmentError, InvalidArgument
+from biosegment.storage.folder import folder_of_url
 from biosegment.storage.multiscale import Level
 from biosegment.volume import Index, VoxelSize
 from biosegment_datastore.formats.omezarr import DAMAGED, open_source
@@ -28,7 +29,7 @@ def run_reference(task: dict[str, Any], progress: Callable[[int, int], None]) ->
     """Look at an image and gather its grey values.
 
     Args:
-        task: `path`, `name`, `voxel_size_nm` (zyx or None), `options` (of the source).
+        task: `store` (object store settings), `path`, `name`, `voxel_size_nm` (zyx or None), `options` (of the source).
         progress: Called with slices done and slices in all.
 
     Returns:
@@ -38,6 +39,7 @@ def run_reference(task: dict[str, Any], progress: Callable[[int, int], None]) ->
         InvalidArgument: NOT_REFERABLE, VOXEL_SIZE_MISSING, or what is wrong with the image.
     """
     path, options = Path(task["path"]), SourceOptions.read(task["options"])
+    _require_foreign(path, task["store"]["object_store_url"])
     try:
         folder, image = _image(path, options.dataset.strip("/"))
     except BiosegmentError:
@@ -74,6 +76,13 @@ def run_reference(task: dict[str, Any], progress: Callable[[int, int], None]) ->
         "display_window": [found.display_low, found.display_high],
         "reference": reference.written(),
     }
+
+
+def _require_foreign(path: Path, store_url: str) -> None:
+    if store_url.startswith("file://"):
+        own = folder_of_url(store_url).resolve()
+        if path.is_relative_to(own) or own.is_relative_to(path):
+            raise _not_referable(path.name, "it is a part of the platform's own object storage")
 
 
 def _image(path: Path, wanted: str) -> tuple[Folder, Multiscale]:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from biosegment_datastore.formats.source import SourceOptions
+from biosegment_datastore.reference_task import run_reference
 
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.job.v1alpha1 import job_pb2
@@ -243,6 +245,24 @@ async def test_what_cannot_be_used_where_it_is_is_refused(
     assert error.value.reason == "NOT_REFERABLE"
     request = pb.ListVolumesRequest(parent=project)
     assert not (await ada.datastore.ListVolumes(request)).volumes
+
+
+def test_the_own_object_storage_is_no_source(tmp_path: Path) -> None:
+    """A project must not reach another one's voxels, should the storage lie below an import root."""
+    folder = tmp_path / "imports" / "source.ome.zarr"
+    folder.parent.mkdir(exist_ok=True)
+    write(folder, image(), "0.5")
+    for store in (folder, folder / "objects", folder.parent):
+        task = {
+            "path": str(folder),
+            "name": "a",
+            "voxel_size_nm": None,
+            "options": SourceOptions().written(),
+            "store": {"object_store_url": store.as_uri()},
+        }
+        with pytest.raises(InvalidArgument) as error:
+            run_reference(task, lambda done, total: None)
+        assert error.value.reason == "NOT_REFERABLE"
 
 
 async def test_values_that_are_no_numbers_are_refused(

@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 import tifffile
 
-from benchmarks.history import list_pages
+from benchmarks import history
 from benchmarks.report import Target, finish, print_header, print_samples
 from biosegment.auth import SERVICES, Kind, Principal, PrincipalSigner, generate_key
 from biosegment.client.annotations import Annotations
@@ -81,7 +81,7 @@ async def running(folder: Path, wrapper: Sequence[str] = ()) -> AsyncIterator[Da
     }
     environment = {f"BIOSEGMENT_DATASTORE__{name.upper()}": str(value) for name, value in values.items()}
     command = [*wrapper, sys.executable, "-m", "biosegment_datastore"]
-    started = subprocess.Popen(command, env={**os.environ, **environment})
+    started = await asyncio.to_thread(subprocess.Popen, command, env={**os.environ, **environment})
     credentials = ServiceCredentials(PrincipalSigner("gateway", keys / "gateway.key"), "datastore")
     principal = Principal(Kind.USER, "ada")
     try:
@@ -98,7 +98,7 @@ async def running(folder: Path, wrapper: Sequence[str] = ()) -> AsyncIterator[Da
             yield Datastore(folder, f"127.0.0.1:{port}", process, channel)
     finally:
         started.terminate()
-        started.wait(30)
+        await asyncio.to_thread(started.wait, 30)
 
 
 async def new_volume(datastore: Datastore) -> str:
@@ -205,11 +205,23 @@ async def trace_commits() -> None:
             writers = Writers(datastore.channel, volume)
             await writers.work_together(2.0)
         lines = log.read_text(errors="replace").splitlines()
-    calls_of = lambda name, place: sum(name in line and place in line for line in lines)  # noqa: E731
     print(f"strace, {len(writers.finished)} commits:")
-    print(f"  files flushed in .incoming: {calls_of('fsync(', '/.incoming/')}")
-    print(f"  folder of label blocks flushed: {calls_of('fsync(', '/annotations>')}")
-    print(f"  database log flushed: {calls_of('fdatasync(', '.sqlite-wal')}")
+    for what, call, place in (
+        ("label blocks flushed", "fsync(", "/.incoming/"),
+        ("folder of label blocks flushed", "fsync(", "/annotations>"),
+        ("database log flushed", "fdatasync(", ".sqlite-wal"),
+    ):
+        print(f"  {what}: {sum(call in line and place in line for line in lines)}")
+
+
+async def measure_pages(records: int) -> list[Target]:
+    """A page of each kind of a long history."""
+    with tempfile.TemporaryDirectory(prefix="annotation-") as folder:
+        async with running(Path(folder)) as datastore:
+            volume = await new_volume(datastore)
+            await asyncio.to_thread(history.fill, datastore.folder / "datastore.sqlite", volume, records)
+            pages = await history.measure_pages(datastore.channel, volume, records)
+    return [Target(f"{name}, of {records} records", ms, "ms", PAGE_MS) for name, ms in pages.items()]
 
 
 def _free_port() -> int:
@@ -222,12 +234,7 @@ def _free_port() -> int:
 
 def rows(seconds: float = 20.0, records: int = RECORDS) -> list[Target]:
     """All figures of this benchmark; prints raw samples."""
-    with tempfile.TemporaryDirectory(prefix="history-") as folder:
-        pages = asyncio.run(list_pages(Path(folder), records))
-    return [
-        asyncio.run(measure_commits(seconds)),
-        *(Target(name, ms, "ms", PAGE_MS) for name, ms in pages.items()),
-    ]
+    return [asyncio.run(measure_commits(seconds)), *asyncio.run(measure_pages(records))]
 
 
 def main() -> int:

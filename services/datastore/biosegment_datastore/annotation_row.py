@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,6 +25,14 @@ RECORD_COLUMNS = [
         for name in ("action", "accepted", "comment", "author", "create_time_us")
     ),
 ]
+
+_CELLS = {
+    "sqlite": "SELECT :project AS project_id, :volume AS volume_id, json_extract(value, '$[0]') AS low, "
+    "json_extract(value, '$[1]') AS high FROM json_each(:ranges)",
+    "postgresql": "SELECT CAST(:project AS text) AS project_id, CAST(:volume AS text) AS volume_id, "
+    "CAST(value->>0 AS bigint) AS low, CAST(value->>1 AS bigint) AS high "
+    "FROM json_array_elements(CAST(:ranges AS json))",
+}
 
 OF_RECORD = sa.and_(
     ANNOTATIONS.c.project_id == RECORDS.c.project_id, ANNOTATIONS.c.id == RECORDS.c.annotation_id
@@ -93,14 +102,38 @@ def record_row(
     }
 
 
-def overlapping(query: sa.Select[Any], region: Region) -> sa.Select[Any]:
-    """Only annotations of a query over a volume's annotations that share a voxel with a region."""
+def overlapping(
+    query: sa.Select[Any], project_id: str, volume_id: str, region: Region, dialect: str
+) -> sa.Select[Any]:
+    """Only annotations of a volume that share a voxel with a region.
+
+    A region has few annotations. They are found by their cells and then sorted, if need be. A planner does not know
+    that: so `query` must not say which project and volume, which come with the cells here, and must not filter or sort
+    by a number that has an index (`unindexed`); otherwise all annotations are gone through in order.
+    """
     ranges = cell_ranges(region)
-    if ranges is not None:
-        low, high = sa.column("low", sa.BigInteger), sa.column("high", sa.BigInteger)
-        cells = sa.values(low, high, name="cells").data(list(ranges)).cte("cells")
-        query = query.where(ANNOTATIONS.c.cell.between(cells.c.low, cells.c.high))
+    if ranges is None:
+        query = query.where(ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.volume_id == volume_id)
+    else:
+        # As one parameter, so that a statement is the same for all regions and compiled once.
+        pairs = sa.bindparam("ranges", json.dumps(ranges), sa.Text)
+        project = sa.bindparam("project", project_id, sa.Text)
+        volume = sa.bindparam("volume", volume_id, sa.Text)
+        columns = [sa.column(name, sa.Text) for name in ("project_id", "volume_id")]
+        bounds = [sa.column(name, sa.BigInteger) for name in ("low", "high")]
+        text = sa.text(_CELLS[dialect]).bindparams(pairs, project, volume).columns(*columns, *bounds)
+        cells = text.cte("cells").prefix_with("MATERIALIZED")
+        query = query.where(
+            ANNOTATIONS.c.project_id == cells.c.project_id,
+            ANNOTATIONS.c.volume_id == cells.c.volume_id,
+            ANNOTATIONS.c.cell.between(cells.c.low, cells.c.high),
+        )
     conditions: list[sa.ColumnElement[bool]] = []
     for axis, start, stop in zip(_AXES, region.start, region.stop, strict=True):
         conditions += [ANNOTATIONS.c[f"start_{axis}"] < stop, ANNOTATIONS.c[f"stop_{axis}"] > start]
     return query.where(*conditions)
+
+
+def unindexed(column: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    """The same number, which no planner looks up in an index."""
+    return column + 0

@@ -28,6 +28,7 @@ from biosegment_datastore.annotation_row import (
     record_of,
     record_row,
     region_of,
+    unindexed,
 )
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.request import Request
@@ -100,18 +101,20 @@ class SqlAnnotations:
         sample: str = "",
     ) -> Page[Annotation]:
         """Annotations, oldest first."""
-        query = sa.select(ANNOTATIONS).where(ANNOTATIONS.c.project_id == project_id)
-        if volume_id:
-            query = query.where(ANNOTATIONS.c.volume_id == volume_id)
+        sequence: sa.ColumnElement[int] = ANNOTATIONS.c.sequence
+        query = sa.select(ANNOTATIONS)
+        if region is not None:
+            query = overlapping(query, project_id, volume_id, region, self._database.dialect)
+            sequence = unindexed(sequence)
+        else:
+            query = _within(query, project_id, volume_id)
         if states:
             query = query.where(ANNOTATIONS.c.state.in_([state.value for state in states]))
-        if region is not None:
-            query = overlapping(query, region)
         if sample:
             query = query.where(ANNOTATIONS.c.sample == sample)
         if page.after is not None:
-            query = query.where(ANNOTATIONS.c.sequence > int(page.after))
-        query = query.order_by(ANNOTATIONS.c.sequence).limit(page.size + 1)
+            query = query.where(sequence > int(page.after))
+        query = query.order_by(sequence).limit(page.size + 1)
         async with self._database.read() as connection:
             if volume_id:
                 await require_volume(connection, project_id, volume_id)
@@ -136,22 +139,25 @@ class SqlAnnotations:
         """
         async with self._database.read() as connection:
             if as_of_us is None:
-                query = _of_volume(project_id, volume_id).where(ANNOTATIONS.c.state.in_(HOLDING))
+                query = sa.select(ANNOTATIONS).where(ANNOTATIONS.c.state.in_(HOLDING))
             else:
-                query = _as_of(project_id, volume_id, await _last_until(connection, project_id, as_of_us))
-            if region is not None:
-                query = overlapping(query, region)
+                query = _held_after(await _last_until(connection, project_id, as_of_us))
+            if region is None:
+                query = _within(query, project_id, volume_id)
+            else:
+                query = overlapping(query, project_id, volume_id, region, self._database.dialect)
             rows = (await connection.execute(query)).all()
         found = map(annotation_of, rows) if as_of_us is None else map(_as_recorded, map(record_of, rows))
         return sorted(found, key=lambda each: (each.kind is AnnotationKind.INSTANCES, each.sequence))
 
     async def holding_instances(self, project_id: str, volume_id: str, region: Region) -> Sequence[Region]:
         """Where annotations of instances hold that share a voxel with a region."""
-        query = _of_volume(project_id, volume_id).where(
+        query = sa.select(ANNOTATIONS).where(
             ANNOTATIONS.c.state.in_(HOLDING), ANNOTATIONS.c.kind == AnnotationKind.INSTANCES.value
         )
+        query = overlapping(query, project_id, volume_id, region, self._database.dialect)
         async with self._database.read() as connection:
-            rows = (await connection.execute(overlapping(query, region))).all()
+            rows = (await connection.execute(query)).all()
         return [region_of(row) for row in rows]
 
     async def records(
@@ -161,18 +167,16 @@ class SqlAnnotations:
 
         With a `region`, which needs `volume_id`, only those of annotations that share a voxel with it.
         """
-        query = (
-            sa.select(*RECORD_COLUMNS, ANNOTATIONS)
-            .join(ANNOTATIONS, OF_RECORD)
-            .where(RECORDS.c.project_id == project_id, RECORDS.c.sequence > after)
-            .order_by(RECORDS.c.sequence)
-            .limit(limit)
-        )
-        if volume_id:
-            query = query.where(RECORDS.c.volume_id == volume_id)
+        sequence: sa.ColumnElement[int] = RECORDS.c.sequence
+        query: sa.Select[Any] = sa.select(*RECORD_COLUMNS, ANNOTATIONS).join(ANNOTATIONS, OF_RECORD)
         if region is not None:
-            of_volume = (ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.volume_id == volume_id)
-            query = overlapping(query.where(*of_volume), region)
+            query = overlapping(query, project_id, volume_id, region, self._database.dialect)
+            sequence = unindexed(sequence)
+        else:
+            query = query.where(RECORDS.c.project_id == project_id)
+            if volume_id:
+                query = query.where(RECORDS.c.volume_id == volume_id)
+        query = query.where(sequence > after).order_by(sequence).limit(limit)
         async with self._database.read() as connection:
             return [record_of(row) for row in (await connection.execute(query)).all()]
 
@@ -183,10 +187,9 @@ class SqlAnnotations:
             return frozenset((await connection.execute(query)).scalars())
 
 
-def _of_volume(project_id: str, volume_id: str) -> sa.Select[Any]:
-    return sa.select(ANNOTATIONS).where(
-        ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.volume_id == volume_id
-    )
+def _within(query: sa.Select[Any], project_id: str, volume_id: str) -> sa.Select[Any]:
+    query = query.where(ANNOTATIONS.c.project_id == project_id)
+    return query.where(ANNOTATIONS.c.volume_id == volume_id) if volume_id else query
 
 
 async def _last_until(connection: AsyncConnection, project_id: str, as_of_us: int) -> int:
@@ -200,14 +203,17 @@ async def _last_until(connection: AsyncConnection, project_id: str, as_of_us: in
     return int((await connection.execute(query)).scalar() or 0)
 
 
-def _as_of(project_id: str, volume_id: str, sequence: int) -> sa.Select[Any]:
+def _held_after(sequence: int) -> sa.Select[Any]:
     """Annotations that held after record `sequence`, each with the last record about it until then."""
+    other = RECORDS.alias("other")
     last = (
-        sa.select(sa.func.max(RECORDS.c.sequence).label("sequence"))
-        .where(RECORDS.c.project_id == project_id, RECORDS.c.volume_id == volume_id)
-        .where(RECORDS.c.sequence <= sequence)
-        .group_by(RECORDS.c.annotation_id)
-        .subquery()
+        sa.select(sa.func.max(other.c.sequence))
+        .where(
+            other.c.project_id == ANNOTATIONS.c.project_id,
+            other.c.annotation_id == ANNOTATIONS.c.id,
+            other.c.sequence <= sequence,
+        )
+        .scalar_subquery()
     )
     holds = sa.or_(
         RECORDS.c.action == Action.COMMITTED.value,
@@ -216,9 +222,7 @@ def _as_of(project_id: str, volume_id: str, sequence: int) -> sa.Select[Any]:
     return (
         sa.select(*RECORD_COLUMNS, ANNOTATIONS)
         .join(ANNOTATIONS, OF_RECORD)
-        .join(last, last.c.sequence == RECORDS.c.sequence)
-        .where(RECORDS.c.project_id == project_id, holds)
-        .where(ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.volume_id == volume_id)
+        .where(RECORDS.c.sequence == last, holds)
     )
 
 

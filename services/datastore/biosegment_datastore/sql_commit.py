@@ -18,6 +18,7 @@ from biosegment_datastore.annotation_row import (
     overlapping,
     record_row,
     row_of,
+    unindexed,
 )
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.project import Project
@@ -237,15 +238,18 @@ def _require_base(connection: sa.Connection, commit: Commit, before: Any) -> Non
     for other in before:
         if other.annotation.volume_id == new.volume_id and other.annotation.region.intersection(new.region):
             raise outdated(other.annotation.name, base, "")
-    query = (
+    query: sa.Select[Any] = (
         sa.select(RECORDS.c.sequence, ANNOTATIONS.c.id)
         .join(ANNOTATIONS, OF_RECORD)
-        .where(RECORDS.c.project_id == new.project_id, RECORDS.c.sequence > base)
-        .where(ANNOTATIONS.c.project_id == new.project_id, ANNOTATIONS.c.volume_id == new.volume_id)
-        .order_by(RECORDS.c.sequence.desc())
+        .where(unindexed(RECORDS.c.sequence) > base)
+        .order_by(unindexed(RECORDS.c.sequence).desc())
         .limit(1)
     )
-    row = (connection.execute(overlapping(query, new.region))).one_or_none()
+    row = (
+        connection.execute(
+            overlapping(query, new.project_id, new.volume_id, new.region, connection.dialect.name)
+        )
+    ).one_or_none()
     if row is not None:
         name = f"projects/{new.project_id}/volumes/{new.volume_id}/annotations/{row.id}"
         raise outdated(name, base, str(row.sequence))

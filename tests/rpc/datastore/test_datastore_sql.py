@@ -12,7 +12,9 @@ import pytest
 
 from biosegment.api.datastore.v1alpha1 import annotation_pb2, project_pb2
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
+from biosegment.client.annotations import Annotations
 from biosegment.errors import AlreadyExists, Conflict, FailedPrecondition
+from biosegment.rpc.geometry import region_to_proto
 from biosegment.volume import Region
 from tests.rpc.datastore.test_datastore_layers import commit, create, write
 from tests.rpc.datastore_server import RunningDatastore, running_datastore
@@ -92,6 +94,35 @@ async def _annotate_at_once(ada: Any, also_ada: Any, volume: Any, image: Any) ->
         annotation_pb2.ListAnnotationRecordsRequest(parent="projects/em", after_sequence=9)
     )
     assert [record.sequence for record in feed.records] == [10, 11, 12]
+    near = {"region": region_to_proto(regions[0])}
+    listed = await ada.annotations.ListAnnotations(
+        annotation_pb2.ListAnnotationsRequest(parent=volume.name, **near)
+    )
+    expected_names = [each.name for each in sorted((made[0], both[0]), key=lambda each: each.sequence)]
+    assert [each.name for each in listed.annotations] == expected_names
+    history = await ada.annotations.ListAnnotationRecords(
+        annotation_pb2.ListAnnotationRecordsRequest(parent="projects/em", volume=volume.name, **near)
+    )
+    assert [record.annotation.name for record in history.records] == expected_names
+    await _drafts(ada, also_ada, volume, regions[2])
+
+
+async def _drafts(ada: Any, also_ada: Any, volume: Any, region: Region) -> None:
+    """One machine goes on where another one stopped; two that save at once are told."""
+    name, labels = f"{volume.name}/drafts/mine", np.full(region.shape, 2, np.uint8)
+    saved = await Annotations(ada.channel).save_draft(name, labels, region=region)
+    both = await asyncio.gather(
+        *(
+            Annotations(caller.channel).save_draft(name, labels, region=region, comment=text, etag=saved.etag)
+            for caller, text in ((ada, "one"), (also_ada, "two"))
+        ),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(each, Conflict) for each in both) == 1, both
+    found, resumed = await Annotations(also_ada.channel).draft(name)
+    assert found in both
+    assert (resumed == labels).all()
+    await Annotations(also_ada.channel).delete_draft(name)
 
 
 async def _layers(one: RunningDatastore, two: RunningDatastore, volume: Any, image: Any) -> None:

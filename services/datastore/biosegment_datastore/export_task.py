@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ from biosegment_datastore.parts import PART_BYTES, part_key
 from biosegment_datastore.reference import ReferencedLevel
 from biosegment_datastore.reference_array import ReferenceArrays
 from biosegment_datastore.scratch import scratch_folder
+
+_ROOM_BYTES = 64 << 10
+"""A write that fails with less than this left has failed for it."""
 
 
 def run_export(task: dict[str, Any], progress: Callable[[int, int], None]) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def run_export(task: dict[str, Any], progress: Callable[[int, int], None]) -> di
     )
     with scratch_folder(Path(task["scratch_dir"]), "export") as folder:
         path = Path(folder) / "export"
-        with _disk_full_told():
+        with _disk_full_told(Path(folder)):
             BY_KEY[task["format"]].writer()(path, source, frame, progress)
         return _store(path, objects, task["prefix"])
 
@@ -73,20 +77,25 @@ def _array(task: dict[str, Any], arrays: Arrays) -> Array | None:
 
 
 @contextmanager
-def _disk_full_told() -> Iterator[None]:
-    """HDF5 tells of a full disk in words, and on closing its file by another error."""
+def _disk_full_told(folder: Path) -> Iterator[None]:
+    """HDF5 tells of a full disk in words, and NumPy not at all: only how many values were not written."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if getattr(cause, "errno", None) == errno.ENOSPC or "No space left" in str(cause):
-                raise ResourceExhausted(
-                    "DISK_FULL",
-                    "no space left in the scratch folder for the exported file; make room, try again",
-                ) from error
-            cause = cause.__cause__ or cause.__context__
-        raise
+        if not _tells_of_full_disk(error) and shutil.disk_usage(folder).free > _ROOM_BYTES:
+            raise
+        raise ResourceExhausted(
+            "DISK_FULL", "no space left in the scratch folder for the exported file; make room and try again"
+        ) from error
+
+
+def _tells_of_full_disk(error: BaseException | None) -> bool:
+    # What is raised on closing the file comes with what was raised before.
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _store(path: Path, objects: BlockingObjects, prefix: str) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def _in_archive(data: bytes, random: Random, donor: bytes) -> bytes:
     name, made = random.choice(sorted(members)), BytesIO()
     members[name] = mutate(members[name], random, donor)
     renamed = (
-        random.choice((f"../{name}", f"/{name}", name * 30, "a\\b", "")) if random.random() < 0.1 else name
+        random.choice((f"../{name}", f"/{name}", name * 30, "a\\b", " ")) if random.random() < 0.1 else name
     )
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for one, content in members.items():

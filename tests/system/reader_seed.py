@@ -70,7 +70,11 @@ def mrc(pack: Callable[[bytes], bytes] = bytes, dtype: str = "i2") -> MakeSeed:
 
 def nrrd_file(encoding: str, detached: bool = False) -> MakeSeed:
     def make(folder: Path) -> Path:
-        header: dict[str, Any] = {"encoding": encoding, "space directions": np.diag([4.6, 5, 50]), "space units": ["nm"] * 3}
+        header: dict[str, Any] = {
+            "encoding": encoding,
+            "space directions": np.diag([4.6, 5, 50]),
+            "space units": ["nm"] * 3,
+        }
         path = folder / ("a.nhdr" if detached else "a.nrrd")
         header |= {"space dimension": 3, "kinds": ["domain"] * 3}
         nrrd.write(str(path), noise("u2", SHAPE), header, detached_header=detached, index_order="C")

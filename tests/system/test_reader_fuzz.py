@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -74,17 +74,19 @@ class Reader:
 
     def read(self, path: Path, labels: bool = False) -> Answer:
         process = self._process or self._start()
-        process.stdin.write(
-            json.dumps({"path": str(path), "scratch_dir": str(self._scratch), "labels": labels}) + "\n"
-        )
-        process.stdin.flush()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        task = {"path": str(path), "scratch_dir": str(self._scratch), "labels": labels}
+        # One that died of the last file's remains says so below.
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(task) + "\n")
         if not select.select([process.stdout], [], [], LONGEST_S)[0]:
             self.stop()
             return Answer(f"failed: no end after {LONGEST_S:g} s")
         line = process.stdout.readline()
         if not line:
             code = process.wait()
-            self._process = None
+            self.stop()
             name = signal.Signals(-code).name if code < 0 else f"status {code}"
             return Answer(
                 f"failed: died of {name}: {(self._folder / 'stderr').read_text(errors='replace')[-2000:]}"
@@ -113,8 +115,9 @@ class Reader:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            self._process.stdin.close()
-            self._process.stdout.close()
+            for pipe in (self._process.stdin, self._process.stdout):
+                with suppress(BrokenPipeError):
+                    pipe.close()
             self._process = None
 
 

@@ -160,9 +160,14 @@ def boxes(
     rows = min(height, max(1, part_bytes // (deep * row)))
     if rows == height:
         deep = min(depth, max(deep, part_bytes // (height * row)))
-    for low_z, high_z in _steps(region.start.z, region.stop.z, deep, chunk[-3]):
-        for low, high in _steps(region.start.y, region.stop.y, rows, chunk[-2]):
+    for low_z, high_z in _cuts(region.start.z, region.stop.z, deep, chunk[-3]):
+        for low, high in _cuts(region.start.y, region.stop.y, rows, chunk[-2]):
             yield Region(Index(low_z, low, region.start.x), Index(high_z, high, region.stop.x))
+
+
+def _cuts(start: int, stop: int, largest: int, grid: int) -> Iterator[tuple[int, int]]:
+    # What fits is not cut, whether or not it lies on the grid: each piece of the stream is then as large as it may be.
+    return iter(((start, stop),)) if largest >= stop - start else _steps(start, stop, largest, grid)
 
 
 def cut(

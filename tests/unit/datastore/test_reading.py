@@ -66,6 +66,17 @@ def test_boxes_share_no_chunk_when_memory_allows() -> None:
         assert max(box.size for box in parts) <= 16 << 20
 
 
+def test_a_region_that_fits_is_one_box_wherever_it_lies() -> None:
+    region = Region.of_shape((64, 256, 256), (5, 77, 99))
+    assert list(boxes(region, 1, (16, 128, 128))) == [region]
+
+
+async def test_pieces_are_as_large_as_they_may_be(array: Array) -> None:
+    read = RegionRead(array, Region.of_shape((30, 40, 45), (5, 20, 3)), Admission(1 << 20))
+    sizes = [len(piece) async for _, piece in read.pieces(9_999)]
+    assert sizes == [9_999] * 10 + [30 * 40 * 45 * 2 - 99_990]
+
+
 async def collected(read: RegionRead, piece_bytes: int) -> Any:
     result = np.zeros(read.region.size * 2, np.uint8)
     seen = np.zeros(result.shape, bool)

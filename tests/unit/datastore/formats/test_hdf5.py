@@ -355,7 +355,7 @@ def test_a_full_scratch_folder_is_told(tmp_path, monkeypatch):
     made = tempfile.TemporaryFile
     monkeypatch.setattr(chunk_row, "HELD_BYTES", 0)
     monkeypatch.setattr(chunk_row, "SLAB_BYTES", 1000)
-    monkeypatch.setattr(chunk_row.tempfile, "TemporaryFile", lambda **given: Full(made(**given)))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **given: Full(made(**given)))
     selection = select("a", "zyx", SHAPE, SourceOptions())
     with (
         chunk_row.chunked_source("a", "test", noise(), selection, SHAPE, None, SourceOptions()) as source,

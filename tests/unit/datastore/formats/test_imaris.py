@@ -46,8 +46,8 @@ def write(path, times=1, channels=1, dtype="uint8", unit="um", size=SHAPE, exten
                 data = np.pad(noise(time * 100 + channel, dtype), [(0, 5), (0, 3), (0, 15)])
                 group = file.create_group(place)
                 group.create_dataset("Data", padded, dtype, data, chunks=(8, 16, 16), compression="gzip")
-                for axis, count in zip("ZYX", SHAPE, strict=True):
-                    group.attrs[f"ImageSize{axis}"] = characters(count)
+                for letter, count in zip("ZYX", SHAPE, strict=True):
+                    group.attrs[f"ImageSize{letter}"] = characters(count)
                 group.attrs["HistogramMin"] = characters(0)
                 group.attrs["HistogramMax"] = characters(255)
     return path

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,13 +103,14 @@ def test_what_is_elsewhere_or_of_another_kind_is_refused(tmp_path):
     for path in ("../secret/color/1", str(tmp_path / "secret/color/1"), "https://host/color/1"):
         color = layer(tmp_path / "a", f"color{len(path)}", noise(), path=path)
         assert refused(write(tmp_path / "a", color)) == "UNREADABLE_FILE"
-    for changes in (
+    wrong: tuple[dict[str, Any], ...] = (
         {"dataFormat": "wkw"},
         {"boundingBox": {"topLeft": [0, 0, 0], "width": 41, "height": 20, "depth": 9}},
         {"boundingBox": {"topLeft": [-1, 0, 0], "width": 20, "height": 20, "depth": 9}},
         {"boundingBox": {}},
         {"mags": []},
-    ):
+    )
+    for changes in wrong:
         color = layer(tmp_path / "a", f"color{len(str(changes))}", noise(), **changes)
         assert refused(write(tmp_path / "a", color)) == "UNREADABLE_FILE"
     (tmp_path / "a" / "datasource-properties.json").write_text("[]")

@@ -23,7 +23,7 @@ from biosegment.backup.place import Installation, open_target
 from biosegment.backup.snapshot import make_snapshot
 from biosegment.client import Client
 from biosegment.client.resources import Annotation, JobState
-from biosegment.errors import BiosegmentError, NotFound, Unauthenticated
+from biosegment.errors import BiosegmentError, FailedPrecondition, NotFound, Unauthenticated
 from biosegment.failpoint import VARIABLE
 from biosegment.volume import Region
 from tests.system.estate import Wire, require_same, seen
@@ -379,7 +379,8 @@ def test_a_backup_holds_what_is_deleted_while_it_copies(story: Story, tmp_path: 
             begun.append(step)
             client.volumes.delete(doomed, force=True)
             client.models.delete(model.name)
-            client.platform.collect_garbage()
+            with pytest.raises(FailedPrecondition, match="a backup is being made"):
+                client.platform.collect_garbage()
 
     target = open_target(str(tmp_path / "held"), must_exist=False)
     made = make_snapshot(Installation.embedded(platform.data_dir), target, say=delete_meanwhile)

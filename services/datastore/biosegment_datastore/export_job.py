@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ class ExportJob:
             "voxel_size_nm": list(volume.voxel_size.scaled(content.downsampling)),
             "origin_nm": _origin_nm(volume.voxel_size, content),
             "name": content.name,
-            "description": f"{volume.name}, region {content.region} of this resolution (zyx)",
+            "description": _description(plan, volume, content),
             "is_labels": content.is_labels,
             "classes": _classes(project, content),
         }
@@ -219,6 +220,16 @@ class ExportJob:
                 f"{volume.name} has neither a prediction nor annotations{when}; predict it first",
             )
         return newest.id if newest else ""
+
+
+def _description(plan: ExportPlan, volume: Volume, content: _Content) -> str:
+    parts = [f"{volume.name}, region {content.region} of this resolution (zyx)"]
+    if plan.segmentation:
+        parts.append(f"prediction {plan.prediction_id or 'none'}")
+    if plan.as_of_us is not None:
+        moment = datetime.fromtimestamp(plan.as_of_us / 1e6, UTC)
+        parts.append(f"as of {moment.isoformat(timespec='milliseconds')}")
+    return ", ".join(parts)
 
 
 def _file_name(plan: ExportPlan, content: _Content) -> str:

@@ -217,6 +217,7 @@ async def test_a_segmentation_is_the_prediction_under_the_annotations_that_hold(
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         assert (file.asarray() == expected).all()
         assert "mitochondria" in (file.ome_metadata or "")
+        assert "prediction prediction" in (file.ome_metadata or "")
     part = Region(Index(1, 0, 5), Index(3, 40, 50))
     cut = await segmentation(ada, project, volume, prediction=layer.name, region=region_to_proto(part))
     assert (cut == expected[part.slices]).all()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from biosegment_datastore.pyramid import downsample, plan_levels
@@ -97,3 +99,24 @@ def test_every_plan_ends_and_covers_the_volume(shape, voxel_size):
     assert max(levels[-1].shape) <= 256
     for level in levels:
         assert level.shape == tuple(-(-n // f) for n, f in zip(shape, level.downsampling, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.data(),
+    st.sampled_from(["uint8", "int8", "uint16", "int16", "float32"]),
+    st.tuples(*[st.integers(1, 21)] * 3),
+    st.tuples(*[st.sampled_from([5.0, 20.0])] * 3),
+)
+def test_every_level_stays_close_to_the_means_of_the_original_voxels(data, dtype, shape, size):
+    """The values of a whole pyramid against means in double precision: rounding adds half a grey value per level."""
+    limits = {"elements": st.floats(-1e3, 1e3, width=32)} if dtype == "float32" else {}
+    original = data.draw(arrays.arrays(dtype, shape, **limits))
+    plan = plan_levels(Index(*shape), VoxelSize(*size), smallest=2)
+    present, exact = original, original.astype(np.float64)
+    for number, (above, below) in enumerate(itertools.pairwise(plan), 1):
+        step = Index(*(b // a for a, b in zip(above.downsampling, below.downsampling, strict=True)))
+        present, finer = downsample(present, step), exact
+        exact = np.array([block.mean() for _, block in blocks(finer, step)]).reshape(present.shape)
+        assert present.shape == below.shape
+        assert np.abs(present - exact).max() <= (1e-3 if dtype == "float32" else 0.5 * number + 1e-9)

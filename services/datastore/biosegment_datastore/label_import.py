@@ -1,8 +1,8 @@
 """From a label file to a layer, or to the label blocks of annotations, slab by slab.
 
 The planes of the file are read once, in order, and gathered into rows: as many planes as the shards of the layer, or
-the blocks of annotations, are deep. A row is written as a whole, so that no shard is written twice; memory is bounded
-by two rows. Nothing of it is visible before the caller says so in the database.
+the blocks of annotations, are deep. A row is written as a whole, or, where its planes are too large for the memory, in
+parts of whole shards: no shard is written twice. Nothing of it is visible before the caller says so in the database.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,18 +20,21 @@ import numpy as np
 from biosegment.errors import InvalidArgument
 from biosegment.ids import new_id
 from biosegment.storage.arrays import Arrays, Pending
-from biosegment.storage.layout import DEFAULT_CHUNK, DEFAULT_SHARD, ArrayLayout
+from biosegment.storage.layout import ArrayLayout
 from biosegment.storage.objects import BlockingObjects
 from biosegment.volume import BlockGrid, Index, Region
 from biosegment_datastore.annotation import count_labels, encode_block
 from biosegment_datastore.formats.source import VolumeSource, Voxels
+from biosegment_datastore.import_layout import DEFAULT_MEMORY, ImportMemory, import_layout
+from biosegment_datastore.import_pieces import needs_whole_planes
 from biosegment_datastore.label_value import UnknownValues, ValueMeaning, count_values
+from biosegment_datastore.spool import SpooledPlanes
 
-ROW_BYTES = 192 << 20
-"""Largest row; two of them and what is being encoded are in memory at the same time."""
+BLOCK_EDGES = Index(64, 256, 256)
+FLAT_BLOCK_EDGES = Index(16, 512, 512)
+"""Of label blocks, and of those in volumes whose planes are large: four million voxels, whose borders are borders of
+default shards, or of chunks along z."""
 
-BLOCK_VOXELS = 1 << 22
-_BLOCK_DEPTH = 64
 _WRITERS = 4
 
 Progress = Callable[[int, int], None]
@@ -46,6 +51,11 @@ class Placement:
 
     region: Region
     origin: Index
+
+    def in_file(self, region: Region) -> Region:
+        """A part of what is imported, in voxels of the file."""
+        z, y, x = self.origin
+        return region.shifted((-z, -y, -x))
 
     @classmethod
     def of(
@@ -106,15 +116,34 @@ class WrittenBlock:
     counts: dict[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class LabelFile:
+    """What is imported.
+
+    Attributes:
+        source: The open file.
+        name: Of the file, for messages.
+        meaning: Of its values.
+        placement: Where it lies.
+        scratch_dir: Local folder for planes that are too large for the memory.
+        memory: What may be kept.
+    """
+
+    source: VolumeSource
+    name: str
+    meaning: ValueMeaning
+    placement: Placement
+    scratch_dir: Path
+    memory: ImportMemory = DEFAULT_MEMORY
+
+    @property
+    def data_type(self) -> np.dtype[Any]:
+        """Of the labels that are written."""
+        return self.meaning.data_type(self.source.dtype)
+
+
 def write_layer(
-    source: VolumeSource,
-    name: str,
-    meaning: ValueMeaning,
-    placement: Placement,
-    volume_shape: Index,
-    arrays: Arrays,
-    key: str,
-    progress: Progress,
+    file: LabelFile, volume_shape: Index, arrays: Arrays, key: str, progress: Progress
 ) -> WrittenLayer:
     """Write the array of a layer at `key`, where nothing is.
 
@@ -123,18 +152,18 @@ def write_layer(
         ResourceExhausted: DISK_FULL.
         Unavailable: OBJECT_STORE_UNAVAILABLE.
     """
-    data_type = meaning.data_type(source.dtype)
-    layout = layer_layout(volume_shape, data_type.itemsize)
+    data_type = file.data_type
+    layout = import_layout(volume_shape, data_type.itemsize, file.memory)
     array = arrays.create(key, tuple(volume_shape), data_type, layout=layout)
     counts = np.zeros(256, np.int64)
     pending: Pending | None = None
     try:
-        for region, row in _rows(source, name, meaning, placement, layout.shard[0], progress):
+        for region, labels in _pieces(file, Index(*layout.shard), progress):
             if data_type == np.uint8:
-                counts += count_values(row)
+                counts += count_values(labels)
             if pending is not None:
                 pending.result()
-            pending = array.start_write(region, row)
+            pending = array.start_write(region, labels)
     finally:
         # Also after a failure: the caller is about to remove what this write makes.
         if pending is not None:
@@ -143,11 +172,8 @@ def write_layer(
 
 
 def write_blocks(
-    source: VolumeSource,
-    name: str,
-    meaning: ValueMeaning,
+    file: LabelFile,
     scope: Collection[int],
-    placement: Placement,
     volume_shape: Index,
     objects: BlockingObjects,
     prefix: str,
@@ -160,7 +186,7 @@ def write_blocks(
         ResourceExhausted: DISK_FULL.
         Unavailable: OBJECT_STORE_UNAVAILABLE.
     """
-    edges = block_edges(volume_shape)
+    edges = BLOCK_EDGES if _fits(file, BLOCK_EDGES.z) else FLAT_BLOCK_EDGES
     grid = BlockGrid(volume_shape, edges)
     written: list[WrittenBlock] = []
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="blocks") as writers:
@@ -171,39 +197,22 @@ def write_blocks(
             sha256 = hashlib.sha256(labels.tobytes()).hexdigest()
             return WrittenBlock(annotation_id, region, sha256, count_labels(labels, scope))
 
-        for region, row in _rows(source, name, meaning, placement, edges.z, progress):
+        for region, labels in _pieces(file, edges, progress):
             under_way: list[Future[WrittenBlock]] = []
             for number in grid.overlapping(region):
                 part = grid[number].intersection(region)
                 assert part is not None
-                tight = _annotated(part, row[part.relative_to(region).slices])
+                tight = _annotated(part, labels[part.relative_to(region).slices])
                 if tight is not None:
-                    labels = np.ascontiguousarray(row[tight.relative_to(region).slices])
-                    under_way.append(writers.submit(write, tight, labels))
+                    block = np.ascontiguousarray(labels[tight.relative_to(region).slices])
+                    under_way.append(writers.submit(write, tight, block))
             written += [each.result() for each in under_way]
     if not written:
         raise InvalidArgument(
-            "NOTHING_ANNOTATED", f"nothing in {placement.region} of {name!r} is annotated: all of it means 0"
+            "NOTHING_ANNOTATED",
+            f"nothing in {file.placement.region} of {file.name!r} is annotated: all of it means 0",
         )
     return written
-
-
-def layer_layout(shape: Index, itemsize: int) -> ArrayLayout:
-    """The default layout, flatter where a row of shards would not fit into the memory."""
-    depth = DEFAULT_SHARD[0]
-    while depth > 1 and depth * shape.y * shape.x * itemsize > ROW_BYTES:
-        depth //= 2
-    chunk = (min(depth, DEFAULT_CHUNK[0]), *DEFAULT_CHUNK[1:])
-    return ArrayLayout((depth, *DEFAULT_SHARD[1:]), chunk).clamped(shape)
-
-
-def block_edges(shape: Index) -> Index:
-    """Blocks of at most `BLOCK_VOXELS` whose borders are borders of default shards; flatter in wide volumes."""
-    depth, edge = _BLOCK_DEPTH, DEFAULT_SHARD[1]
-    while depth > 1 and depth * shape.y * shape.x > ROW_BYTES:
-        depth, edge = depth // 4, edge * 2
-    assert depth * edge * edge <= BLOCK_VOXELS
-    return Index(depth, edge, edge)
 
 
 def _annotated(region: Region, labels: Voxels) -> Region | None:
@@ -219,9 +228,25 @@ def _annotated(region: Region, labels: Voxels) -> Region | None:
     return Region(Index(*start), Index(*stop))
 
 
+def _pieces(file: LabelFile, edges: Index, progress: Progress) -> Iterator[tuple[Region, Voxels]]:
+    """Labels in pieces of whole cells of a grid of the volume, as far as they were placed.
+
+    When a value has no meaning, the file is read on, only to tell all such values.
+    """
+    unknown = UnknownValues()
+    yield from (_rows if _fits(file, edges.z) else _boxes)(file, edges, unknown, progress)
+    unknown.require_none(file.name, file.meaning)
+
+
+def _fits(file: LabelFile, depth: int) -> bool:
+    """Whether so many whole planes fit into the memory."""
+    _, height, width = file.placement.region.shape
+    return depth * height * width * file.data_type.itemsize <= file.memory.most_slab_bytes
+
+
 @dataclass(slots=True)
 class _Row:
-    """The planes of one row; begins and ends with the region or at a multiple of the depth."""
+    """The planes of one row; begins and ends with the placement or at a border of the grid."""
 
     region: Region
     planes: Voxels
@@ -229,46 +254,39 @@ class _Row:
 
 
 def _rows(
-    source: VolumeSource,
-    name: str,
-    meaning: ValueMeaning,
-    placement: Placement,
-    depth: int,
-    progress: Progress,
+    file: LabelFile, edges: Index, unknown: UnknownValues, progress: Progress
 ) -> Iterator[tuple[Region, Voxels]]:
-    """Translated planes, row by row; when values have no meaning, the file is read on only to tell them all."""
-    whole, data_type = placement.region, meaning.data_type(source.dtype)
-    unknown = UnknownValues()
+    """Whole planes, a row of cells at a time."""
+    whole = file.placement.region
     row: _Row | None = None
-    for z, slab in _slabs(source, placement):
-        labels, strange = meaning.translated(slab)
+    for z, slab in _slabs(file):
+        labels, strange = file.meaning.translated(slab)
         unknown.found.update(strange)
         if unknown.are_many:
-            break
+            return
         progress(z + len(labels) - whole.start.z, whole.shape.z)
         while len(labels) and not unknown.found:
-            row = row or _begun(whole, z, depth, data_type)
+            row = row or _begun(whole, z, edges.z, file.data_type)
             taken = min(len(labels), len(row.planes) - row.filled)
             row.planes[row.filled : row.filled + taken] = labels[:taken]
             row.filled, labels, z = row.filled + taken, labels[taken:], z + taken
             if row.filled == len(row.planes):
                 yield row.region, row.planes
                 row = None
-    unknown.require_none(name, meaning)
 
 
 def _begun(whole: Region, z: int, depth: int, data_type: np.dtype[Any]) -> _Row:
-    stop = min(whole.stop.z, (z // depth + 1) * depth)
+    stop = min(whole.stop.z, _border(z, depth))
     region = Region(Index(z, *whole.start[1:]), Index(stop, *whole.stop[1:]))
     return _Row(region, np.empty(region.shape, data_type))
 
 
-def _slabs(source: VolumeSource, placement: Placement) -> Iterator[tuple[int, Voxels]]:
+def _slabs(file: LabelFile) -> Iterator[tuple[int, Voxels]]:
     """The planes of the placement with the z of the first; the next ones are read while the caller works on these."""
-    inside = placement.region.shifted(tuple(-start for start in placement.origin))  # type: ignore[arg-type]
+    source, inside = file.source, file.placement.in_file(file.placement.region)
     step, (first, last) = source.slab_planes, (inside.start.z, inside.stop.z)
     # In whole steps of the file, whose chunks are then decoded once.
-    starts = [first, *range(first - first % step + step, last, step)]
+    starts = [first, *range(_border(first, step), last, step)]
     bounds = list(zip(starts, [*starts[1:], last], strict=True))
     with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
         ahead = reader.submit(source.read_slab, *bounds[0])
@@ -277,4 +295,39 @@ def _slabs(source: VolumeSource, placement: Placement) -> Iterator[tuple[int, Vo
             if number + 1 < len(bounds):
                 ahead = reader.submit(source.read_slab, *bounds[number + 1])
             _, y, x = inside.slices
-            yield start + placement.origin.z, slab[:, y, x]
+            yield start + file.placement.origin.z, slab[:, y, x]
+
+
+def _boxes(
+    file: LabelFile, edges: Index, unknown: UnknownValues, progress: Progress
+) -> Iterator[tuple[Region, Voxels]]:
+    """Parts of a row of cells whose planes are too large for the memory."""
+    whole, item_bytes = file.placement.region, max(file.data_type.itemsize, file.source.dtype.itemsize)
+    across = max(1, file.memory.piece_bytes // (edges.z * edges.y * item_bytes) // edges.x) * edges.x
+    with SpooledPlanes(file.source, needs_whole_planes(file.source), file.scratch_dir) as planes:
+        for region in _cut(whole, Index(edges.z, edges.y, across)):
+            stored = np.empty(region.shape, file.source.dtype)
+            planes.read_into(file.placement.in_file(region), stored)
+            labels, strange = file.meaning.translated(stored)
+            unknown.found.update(strange)
+            if unknown.are_many:
+                return
+            progress(region.start.z - whole.start.z, whole.shape.z)
+            if not unknown.found:
+                yield region, labels
+    progress(whole.shape.z, whole.shape.z)
+
+
+def _cut(whole: Region, edges: Index) -> Iterator[Region]:
+    """A region in the cells of a grid that begins at the volume's first voxel."""
+    bounds = []
+    for low, high, edge in zip(whole.start, whole.stop, edges, strict=True):
+        starts = [low, *range(_border(low, edge), high, edge)]
+        bounds.append(list(zip(starts, [*starts[1:], high], strict=True)))
+    for z, y, x in product(*bounds):
+        yield Region(Index(z[0], y[0], x[0]), Index(z[1], y[1], x[1]))
+
+
+def _border(place: int, step: int) -> int:
+    """The next multiple of `step` after a place."""
+    return (place // step + 1) * step

@@ -12,7 +12,7 @@ from biosegment.storage.objects import open_blocking_objects
 from biosegment.volume import Index, Region
 from biosegment_datastore.formats.detection import open_source
 from biosegment_datastore.formats.source import SourceOptions
-from biosegment_datastore.label_import import Placement, write_blocks, write_layer
+from biosegment_datastore.label_import import LabelFile, Placement, write_blocks, write_layer
 from biosegment_datastore.label_value import ClassValues, InstanceIds, ValueMeaning
 
 
@@ -36,18 +36,17 @@ def run_label_import(task: dict[str, Any], progress: Callable[[int, int], None])
     shape, path = Index(*task["volume_shape"]), Path(task["path"])
     offset = Index(*task["offset"]) if task["offset"] else None
     extent = Region(*(Index(*corner) for corner in task["extent"])) if task["extent"] else None
-    meaning = _meaning(task["meaning"])
-    with open_source(path, SourceOptions.read(task["options"])) as source:
+    options = SourceOptions.read(task["options"])
+    with open_source(path, options) as source:
         placement = Placement.of(path.name, source.shape, shape, offset, extent)
+        file = LabelFile(source, path.name, _meaning(task["meaning"]), placement, options.scratch_dir)
         answer = {
             "format": source.format,
             "start": list(placement.region.start),
             "stop": list(placement.region.stop),
         }
         if task["scope"] is None:
-            layer = write_layer(
-                source, path.name, meaning, placement, shape, Arrays(store), task["prefix"], progress
-            )
+            layer = write_layer(file, shape, Arrays(store), task["prefix"], progress)
             return {
                 **answer,
                 "data_type": layer.data_type,
@@ -55,9 +54,8 @@ def run_label_import(task: dict[str, Any], progress: Callable[[int, int], None])
                 "shard": list(layer.layout.shard),
                 "counts": {str(value): count for value, count in layer.counts.items()},
             }
-        objects = open_blocking_objects(store)
         blocks = write_blocks(
-            source, path.name, meaning, task["scope"], placement, shape, objects, task["prefix"], progress
+            file, task["scope"], shape, open_blocking_objects(store), task["prefix"], progress
         )
     return {
         **answer,

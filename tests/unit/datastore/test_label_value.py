@@ -28,15 +28,15 @@ def test_values_of_every_type_mean_what_was_said(dtype, other):
 
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_values_that_nothing_is_said_about_are_told(dtype):
-    stored = np.array([0, 5, 9, 5, 100, np.iinfo(dtype).min, np.iinfo(dtype).max], dtype)
+    stored = np.array([[0, 5, 9, 5, 100, np.iinfo(dtype).min, np.iinfo(dtype).max]], dtype)
     _, unknown = ClassValues({9: 2}, 0).translated(stored)
     expected = {5, 100, int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)} - {0}
     assert unknown == sorted(expected)
 
 
 def test_one_bit_labels_mean_what_was_said():
-    labels, unknown = ClassValues({1: 3}, 0).translated(np.array([True, False]))
-    assert (labels.tolist(), unknown) == ([3, 0], [])
+    labels, unknown = ClassValues({1: 3}, 0).translated(np.array([[True, False]]))
+    assert (labels.tolist(), unknown) == ([[3, 0]], [])
 
 
 @pytest.mark.parametrize(

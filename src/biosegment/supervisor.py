@@ -41,6 +41,8 @@ MALLOC: Final = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
+    # Each thread would keep what it freed for itself: twice the memory when many regions are read at once.
+    "MALLOC_ARENA_MAX": "2",
 }
 _NEEDED: Final = {
     "datastore": ("sqlalchemy", "tensorstore", "tifffile"),

@@ -73,8 +73,8 @@ class RegionRead:
     async def pieces(self, piece_bytes: int) -> AsyncGenerator[tuple[int, memoryview], None]:
         """Each byte of the region once: offsets in its C order, and at most `piece_bytes` that belong there.
 
-        Parts are read in boxes of whole chunks, so that pieces of one slice need not follow one another; the next part
-        is read while the caller sends this one.
+        Keep no piece over the next step: it keeps its part. Parts are read in boxes of whole chunks, so that pieces of
+        one slice need not follow one another; the next part is read while the caller sends this one.
 
         Raises:
             Unavailable: OBJECT_STORE_UNAVAILABLE.
@@ -91,13 +91,13 @@ class RegionRead:
                         if part.voxels is None:  # dropped, while the caller took nothing
                             part = await self._read(box)
                         assert part.voxels is not None
-                        piece = _bytes_of(part.voxels)[start:stop]
                         part.touch()
-                        yield offset, piece
+                        # Named nowhere: a part is dropped by its last name.
+                        yield offset, _bytes_of(part.voxels)[start:stop]
                 finally:
                     part.close()
         finally:
-            # A read that is under way holds its memory until it ends.
+            # What was read for nobody gives its memory back too.
             ahead.add_done_callback(_close_unused)
             ahead.cancel()
 

@@ -31,7 +31,10 @@ async def send_region(read: RegionRead) -> AsyncIterator[bytes]:
         shape=index_to_proto(read.shape), data_type=data_type_to_proto(read.dtype)
     )
     async for offset, data in read.pieces(CHUNK_BYTES):
-        yield write_piece(header, offset, data)
+        message = write_piece(header, offset, data)
+        # The memory of a reader that takes nothing can be given to others only while nobody holds a view of it.
+        del data
+        yield message
         header = None
 
 

@@ -11,7 +11,7 @@ from biosegment.volume import BlockGrid, Index, Region
 from biosegment_datastore.formats.writers.target import ExportFrame, Voxels
 from biosegment_datastore.pyramid import downsample, plan_levels
 
-_READ_VOXELS = 16 << 20
+_READ_VOXELS = 4 << 20
 
 
 def levels_of(frame: ExportFrame) -> tuple[Level, ...]:

@@ -97,7 +97,10 @@ async def running(folder: Path, wrapper: Sequence[str] = ()) -> AsyncIterator[Da
                 process = (process.children() or [process])[0]
             yield Datastore(folder, f"127.0.0.1:{port}", process, channel)
     finally:
-        started.terminate()
+        # What is traced outlives the tracer.
+        for each in (*psutil.Process(started.pid).children(), started):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.terminate()
         await asyncio.to_thread(started.wait, 30)
 
 
@@ -199,8 +202,10 @@ async def trace_commits() -> None:
     """Show with strace that files, their folder and the database's log are flushed before the answers."""
     with tempfile.TemporaryDirectory(prefix="annotation-") as folder:
         log = Path(folder) / "strace"
-        calls = "trace=openat,fsync,fdatasync,rename,renameat,renameat2,sendmsg"
-        async with running(Path(folder), ["strace", "-f", "-y", "-e", calls, "-o", str(log)]) as datastore:
+        calls = "trace=fsync,fdatasync,rename"
+        async with running(
+            Path(folder), ["strace", "-f", "-y", "--seccomp-bpf", "-e", calls, "-o", str(log)]
+        ) as datastore:
             volume = await new_volume(datastore)
             writers = Writers(datastore.channel, volume)
             await writers.work_together(2.0)

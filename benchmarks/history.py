@@ -20,12 +20,13 @@ from biosegment.rpc.geometry import region_to_proto
 from biosegment.volume import Index, Region
 
 CALLS = 25
+_PART = 50_000
 SAMPLES = 50_000
 """Each was annotated several times."""
 
 # Where annotation number n lies: 128 x 128 pixels, spread over 64 x 2048 x 2048 voxels; `cell_of` in SQL.
 _PLACES = """
-WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :records),
+WITH RECURSIVE numbers(n) AS (SELECT :first UNION ALL SELECT n + 1 FROM numbers WHERE n < :last),
 places AS (SELECT n, n * 7919 % 64 AS z, n * 104729 % 1920 AS y, n * 15485863 % 1920 AS x FROM numbers)
 """
 _ANNOTATIONS = f"""
@@ -45,20 +46,25 @@ _RECORDS = """
 INSERT INTO annotation_records (project_id, sequence, volume_id, annotation_id, action, accepted, comment, author,
     create_time_us)
 SELECT project_id, sequence, volume_id, id, 'committed', 0, '', author, create_time_us FROM annotations
+WHERE sequence BETWEEN :first AND :last
 """
 
 
 def fill(database: Path, volume: str, records: int) -> None:
     """Write a history as long commits would leave it, by SQL."""
     _, project_id, _, volume_id = volume.split("/")
-    values = {"records": records, "volume": volume_id, "samples": SAMPLES}
-    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("PRAGMA synchronous=OFF")
-        connection.execute(_ANNOTATIONS, values)
-        connection.execute(_RECORDS)
-        connection.execute(
-            "UPDATE projects SET last_sequence = :n WHERE id = :id", {"n": records, "id": project_id}
-        )
+    values = {"volume": volume_id, "samples": SAMPLES}
+    with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection:
+        for first in range(1, records + 1, _PART):
+            # In parts, since the datastore is running and wants to write now and then.
+            part = {"first": first, "last": min(first + _PART - 1, records)}
+            with connection:
+                connection.execute(_ANNOTATIONS, values | part)
+                connection.execute(_RECORDS, part)
+        with connection:
+            connection.execute(
+                "UPDATE projects SET last_sequence = :n WHERE id = :id", {"n": records, "id": project_id}
+            )
         query = "SELECT start_z, start_y, start_x, cell FROM annotations WHERE sequence = :n"
         z, y, x, cell = connection.execute(query, {"n": records // 3}).fetchone()
     region = Region(Index(z, y, x), Index(z + 1, y + 128, x + 128))

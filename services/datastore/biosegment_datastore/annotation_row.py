@@ -34,6 +34,11 @@ _CELLS = {
     "FROM json_array_elements(CAST(:ranges AS json))",
 }
 
+# Looked up, as calling an enumeration takes a fifth of what reading a row takes.
+_KINDS = {each.value: each for each in AnnotationKind}
+_STATES = {each.value: each for each in AnnotationState}
+_ACTIONS = {each.value: each for each in Action}
+
 OF_RECORD = sa.and_(
     ANNOTATIONS.c.project_id == RECORDS.c.project_id, ANNOTATIONS.c.id == RECORDS.c.annotation_id
 )
@@ -53,8 +58,8 @@ def annotation_of(row: Any) -> Annotation:
     return Annotation(
         **{name: getattr(row, name) for name in _PLAIN},
         region=region_of(row),
-        kind=AnnotationKind(row.kind),
-        state=AnnotationState(row.state),
+        kind=_KINDS[row.kind],
+        state=_STATES[row.state],
         class_scope=tuple(row.class_scope),
         voxel_counts={int(value): count for value, count in row.voxel_counts.items()},
     )
@@ -63,7 +68,7 @@ def annotation_of(row: Any) -> Annotation:
 def record_of(row: Any) -> Record:
     return Record(
         sequence=row.record_sequence,
-        action=Action(row.record_action),
+        action=_ACTIONS[row.record_action],
         annotation=annotation_of(row),
         accepted=row.record_accepted,
         comment=row.record_comment,

@@ -202,7 +202,7 @@ async def trace_commits() -> None:
     """Show with strace that files, their folder and the database's log are flushed before the answers."""
     with tempfile.TemporaryDirectory(prefix="annotation-") as folder:
         log = Path(folder) / "strace"
-        calls = "trace=fsync,fdatasync,rename"
+        tracer = ["strace", "-f", "-y", "--seccomp-bpf", "-e", "trace=fsync,fdatasync,rename", "-o", str(log)]
         async with running(
             Path(folder), ["strace", "-f", "-y", "--seccomp-bpf", "-e", calls, "-o", str(log)]
         ) as datastore:

@@ -203,9 +203,7 @@ async def trace_commits() -> None:
     with tempfile.TemporaryDirectory(prefix="annotation-") as folder:
         log = Path(folder) / "strace"
         tracer = ["strace", "-f", "-y", "--seccomp-bpf", "-e", "trace=fsync,fdatasync,rename", "-o", str(log)]
-        async with running(
-            Path(folder), ["strace", "-f", "-y", "--seccomp-bpf", "-e", calls, "-o", str(log)]
-        ) as datastore:
+        async with running(Path(folder), tracer) as datastore:
             volume = await new_volume(datastore)
             writers = Writers(datastore.channel, volume)
             await writers.work_together(2.0)

@@ -29,8 +29,9 @@ class DatastoreSettings(ServiceSettings):
     """Largest region of one ReadRegion or WriteRegion."""
     read_memory_bytes: int = 256 << 20
     """Voxels that all ReadRegion streams together hold in memory."""
-    import_memory_bytes: int = 8 << 30
-    """Address space of the process that parses one file; needs about 2 GB beyond the file's slab."""
+    import_memory_bytes: int = 4 << 30
+    """Address space of the process that reads or writes one file. What it really uses stays below 1.5 GB, unless a file
+    can only be decoded in pieces (planes compressed as one strip, chunks) of several hundred megabytes."""
     import_timeout_s: float = 7 * 24 * 3600.0
     """Time of one import or export."""
     concurrent_jobs: int = 1

@@ -67,7 +67,7 @@ async def peak_of(path, store_settings, tmp_path, calls):
         "upload": "",
     }
     with contextlib.suppress(Enough):
-        await run_task(task, WorkerLimits(8 << 30, 500), progress)
+        await run_task(task, WorkerLimits(4 << 30, 500), progress)
     assert peaks
     return max(peaks.values())
 

@@ -98,9 +98,10 @@ async def running(folder: Path, wrapper: Sequence[str] = ()) -> AsyncIterator[Da
             yield Datastore(folder, f"127.0.0.1:{port}", process, channel)
     finally:
         # What is traced outlives the tracer.
-        for each in (*psutil.Process(started.pid).children(), started):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.terminate()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(started.pid).children():
+                child.terminate()
+        started.terminate()
         await asyncio.to_thread(started.wait, 30)
 
 

@@ -61,6 +61,12 @@ class PassThrough(grpc.GenericRpcHandler):
                 return await self._forward_one(method, request, context)
 
             return grpc.unary_unary_rpc_method_handler(forward_one)
+        if _is_server_stream(method):
+
+            async def forward_many(request: bytes, context: Any) -> None:
+                await self._forward_many(method, request, context)
+
+            return grpc.unary_stream_rpc_method_handler(forward_many)
 
         async def forward(requests: AsyncIterator[bytes], context: Any) -> None:
             await self._forward(method, requests, context)
@@ -86,6 +92,16 @@ class PassThrough(grpc.GenericRpcHandler):
             upstream = self._choose(method, request)
             return await _relay_one(upstream, method, principal, request, context, recording)
 
+    async def _forward_many(self, method: str, request: bytes, context: Any) -> None:
+        principal = current_principal()
+        if not is_change(method):
+            await _relay_many(self._choose(method, request), method, principal, request, context, None)
+            return
+        async with self._audit.recording(method, principal, context.peer()) as recording:
+            recording.resource = find_resource(request)
+            upstream = self._choose(method, request)
+            await _relay_many(upstream, method, principal, request, context, recording)
+
     async def _route(
         self, method: str, requests: AsyncIterator[bytes]
     ) -> tuple[Upstream, AsyncIterator[bytes]]:
@@ -107,11 +123,21 @@ class PassThrough(grpc.GenericRpcHandler):
 
 def _is_unary(method: str) -> bool:
     """Whether a method is known to have one request and one response; unknown ones are taken for streams."""
+    known = _known(method)
+    return known is not None and not known.client_streaming and not known.server_streaming
+
+
+def _is_server_stream(method: str) -> bool:
+    """Whether a method is known to have one request and many responses."""
+    known = _known(method)
+    return known is not None and not known.client_streaming and known.server_streaming
+
+
+def _known(method: str) -> Any:
     try:
-        known = descriptor_pool.Default().FindMethodByName(method[1:].replace("/", "."))
+        return descriptor_pool.Default().FindMethodByName(method[1:].replace("/", "."))
     except KeyError:
-        return False
-    return not known.client_streaming and not known.server_streaming
+        return None
 
 
 async def _relay_one(
@@ -156,6 +182,26 @@ async def _relay(
     call = upstream.call(method)(
         requests, timeout=context.time_remaining(), metadata=_metadata(upstream, principal, context)
     )
+    await _relay_responses(upstream, call, context, recording)
+
+
+async def _relay_many(
+    upstream: Upstream,
+    method: str,
+    principal: Principal,
+    request: bytes,
+    context: Any,
+    recording: Recording | None,
+) -> None:
+    if recording is not None:
+        failpoint("gateway.call.before_forward")
+    call = upstream.stream_call(method)(
+        request, timeout=context.time_remaining(), metadata=_metadata(upstream, principal, context)
+    )
+    await _relay_responses(upstream, call, context, recording)
+
+
+async def _relay_responses(upstream: Upstream, call: Any, context: Any, recording: Recording | None) -> None:
     try:
         async for response in call:
             if recording is not None and not recording.resource:

@@ -68,6 +68,10 @@ class Upstream:
         """A callable for a method of one request and one response, in bytes; cheaper than `call`."""
         return next(self._turn).unary_unary(method)
 
+    def stream_call(self, method: str) -> Any:
+        """A callable for a method of one request and many responses, in bytes."""
+        return next(self._turn).unary_stream(method)
+
     async def health(self, timeout_s: float = 1.0) -> Health:
         """Ask the service how it is, for at most `timeout_s` seconds."""
         stub = health_pb2_grpc.HealthStub(self._connections[0])

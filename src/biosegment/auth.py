@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import os
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -26,6 +27,7 @@ from biosegment.errors import FailedPrecondition, NotFound, PermissionDenied, Un
 SERVICES: Final = ("datastore", "sampler", "trainer", "gateway")
 PRINCIPAL_LIFETIME_S: Final = 300.0
 _ALGORITHM: Final = "EdDSA"
+_REMEMBERED_TOKENS: Final = 1024
 
 
 class Kind(enum.StrEnum):
@@ -176,6 +178,8 @@ class PrincipalVerifier:
     def __init__(self, audience: str, public_keys: dict[str, Ed25519PublicKey]) -> None:
         self._audience = audience
         self._keys = public_keys
+        # Checking a signature costs more than most calls do otherwise, and callers send a token many times.
+        self._verified: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
 
     @classmethod
     def from_folder(cls, audience: str, folder: Path) -> PrincipalVerifier:
@@ -204,8 +208,19 @@ class PrincipalVerifier:
             Unauthenticated: BAD_PRINCIPAL when it is expired, forged, for another service, or vouches for somebody that
                 its issuer may not vouch for.
         """
+        known = self._verified.get(token)
+        if known is not None and time.time() < known[1]:
+            return known[0]
         issuer = self._issuer(token)
         claims = self.verify_claims(token, issuer)
+        principal = self._principal(claims, issuer)
+        self._verified[token] = principal, float(str(claims["exp"]))
+        if len(self._verified) > _REMEMBERED_TOKENS:
+            self._verified.popitem(last=False)
+        return principal
+
+    @staticmethod
+    def _principal(claims: dict[str, object], issuer: str) -> Principal:
         try:
             principal = Principal(
                 Kind(str(claims["kind"])),

@@ -67,7 +67,7 @@ _SUFFIXES = {
 def export_format(given: str, output: Path) -> str:
     """The format that was asked for, or the one that the output's name speaks of."""
     suffix = next((suffix for suffix in _SUFFIXES if output.name.lower().endswith(suffix)), "")
-    chosen = given or _SUFFIXES.get(suffix, "")
+    chosen = given.lower().replace("-", "_") or _SUFFIXES.get(suffix, "")
     if output.name.lower().endswith(".nii") and chosen in ("", "nifti"):
         raise InvalidArgument("BAD_OUTPUT", f"NIfTI exports are compressed: call the file {output.name}.gz")
     if not chosen and output.name and not output.is_dir():

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import stat
+import time
 from pathlib import Path
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from biosegment.auth import (
     ROLE_PERMISSIONS,
@@ -164,3 +167,22 @@ def test_missing_or_wrong_keys_are_named(tmp_path: Path) -> None:
     (tmp_path / "gateway.key").write_text("not a key")
     with pytest.raises(FailedPrecondition, match=r"gateway\.key"):
         PrincipalSigner("gateway", tmp_path / "gateway.key")
+
+
+def test_a_signature_is_checked_once_and_again_after_it_has_expired(keys: Path) -> None:
+    signer = _signer(keys, "gateway")
+    key = serialization.load_pem_public_key((keys / "gateway.pub").read_bytes())
+    assert isinstance(key, Ed25519PublicKey)
+    public = {"gateway": key}
+    verifier = PrincipalVerifier("datastore", public)
+    claims = jwt.decode(
+        signer.sign(Principal(Kind.USER, "ann"), "datastore"), options={"verify_signature": False}
+    )
+    end_s = int(time.time()) + 2
+    token = signer.sign_claims({**claims, "exp": end_s}, "datastore")
+    principal = verifier.verify(token)
+    public.clear()
+    assert verifier.verify(token) == principal
+    time.sleep(end_s - time.time() + 0.01)
+    with pytest.raises(Unauthenticated):
+        verifier.verify(token)

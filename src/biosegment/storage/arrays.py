@@ -15,7 +15,6 @@ import os
 import tempfile
 import weakref
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -33,6 +32,7 @@ from biosegment.errors import (
     Unavailable,
 )
 from biosegment.settings import ObjectStoreSettings
+from biosegment.storage.flush import flush_below
 from biosegment.storage.folder import folder_of_url
 from biosegment.storage.key import check_key
 from biosegment.storage.layout import ZSTD_LEVEL, ArrayLayout
@@ -126,16 +126,12 @@ class Array:
         """
         if self._root is None:
             return
-        folder = self._root / self.name
-        depth = self.layout.shard[0]
-        paths = {folder / "zarr.json"}
-        for row in range(rows.start // depth, -(-rows.stop // depth)):
-            paths.update(path for path in (folder / "c" / str(row)).rglob("*") if path.is_file())
-        folders = {parent for path in paths for parent in path.parents if parent.is_relative_to(self._root)}
+        folder, depth = self._root / self.name, self.layout.shard[0]
+        rows_of_shards = range(rows.start // depth, -(-rows.stop // depth))
         try:
-            with ThreadPoolExecutor(4, thread_name_prefix="flush") as pool:
-                list(pool.map(_flush, paths))
-                list(pool.map(_flush, folders))
+            flush_below(
+                self._root, [folder / "zarr.json", *(folder / "c" / str(row) for row in rows_of_shards)]
+            )
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _disk_full(self.name) from error
@@ -358,14 +354,6 @@ def _disk_full(name: str) -> ResourceExhausted:
     return ResourceExhausted(
         "DISK_FULL", f"no space left while writing array {name!r}: free space, try again"
     )
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _time_out_after(seconds: float) -> None:

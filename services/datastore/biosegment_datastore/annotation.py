@@ -22,7 +22,7 @@ Ids = npt.NDArray[np.uint32]
 NO_INSTANCE = 0xFFFFFFFF
 MAX_VOXELS = 64 << 20
 MAX_SENT_BYTES = 4 << 20
-_BLOCK_TYPES = {b"BSL1": np.dtype(np.uint8), b"BSI1": np.dtype("<u4")}
+_BLOCK_TYPES: dict[bytes, np.dtype[Any]] = {b"BSL1": np.dtype(np.uint8), b"BSI1": np.dtype("<u4")}
 _BLOCK_MAGICS = {data_type: magic for magic, data_type in _BLOCK_TYPES.items()}
 
 
@@ -268,7 +268,8 @@ def decode_labels_block(block: bytes, sha256: str, region: Region, name: str) ->
     digest = hashlib.sha256(raw).digest()
     if data_type is None or block[4:36] != digest or digest.hex() != sha256:
         raise _corrupt(name)
-    return np.frombuffer(raw, data_type).reshape(region.shape)
+    labels: Labels | Ids = np.frombuffer(raw, data_type).reshape(region.shape)
+    return labels
 
 
 def _corrupt(name: str) -> Internal:

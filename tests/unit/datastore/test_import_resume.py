@@ -85,7 +85,7 @@ def killed_at(call, path, store_settings, size, memory):
 
 
 def import_again(path, store_settings, objects, size, memory, prefix=PREFIX):
-    lines = []
+    lines: list[str] = []
     arrays = Arrays(store_settings, sync=False)
     target = ImportTarget(arrays, objects, prefix, source_identity(path), log=lines.append, memory=memory)
     with Counting(open_source(path, SourceOptions())) as source:

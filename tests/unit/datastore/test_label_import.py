@@ -113,7 +113,7 @@ def joined(objects, volume, blocks, prefix="p"):
     for each in blocks:
         stored = objects.get(f"{prefix}/{each.annotation_id}")
         part = decode_labels_block(stored, each.sha256, each.region, "x")
-        assert all(part.any(axis=axes)[[0, -1]].all() for axes in ((1, 2), (0, 2), (0, 1)))
+        assert all(np.asarray(part.any(axis=axes))[[0, -1]].all() for axes in ((1, 2), (0, 2), (0, 1)))
         assert each.region.size <= 1 << 22
         assert not together[each.region.slices].any()
         together[each.region.slices] = part

@@ -111,7 +111,7 @@ async def open_gateway(settings: GatewaySettings) -> AsyncIterator[Gateway]:
         rpc.add_generic(job_servicer.list_handler(jobs), job_servicer.SERVICE)
         rpc.add_generic(PassThrough(upstreams, {job_servicer.SERVICE: job_servicer.route_job}, audit))
         api = Api(datastore, TrainerClient(upstreams["trainer"]), jobs, platform)
-        zarr = ZarrEndpoint(ZarrReader(CachedLocations(datastore), objects))
+        zarr = ZarrEndpoint(ZarrReader(CachedLocations(datastore), objects, datastore))
         http = _http_server(settings, make_application(authentication, api, zarr, settings.origins))
         http_address = await http.start()
         stack.push_async_callback(http.stop)

@@ -23,8 +23,10 @@ class Level:
     """Level-0 voxels per voxel of this level; the last voxel of an axis may cover fewer."""
 
 
-def multiscale_metadata(name: str, levels: tuple[Level, ...], voxel_size: VoxelSize) -> dict[str, object]:
-    """The group's `zarr.json` for an image of zyx arrays.
+def multiscale_metadata(
+    name: str, levels: tuple[Level, ...], voxel_size: VoxelSize, method: str = "mean"
+) -> dict[str, object]:
+    """The group's `zarr.json` for an image of zyx arrays; `method`: how its levels were made, '' when unknown.
 
     Voxel centres of a level lie at `scale * index + translation` nanometres, with the centre of level 0's
     first voxel at the origin.
@@ -45,7 +47,9 @@ def multiscale_metadata(name: str, levels: tuple[Level, ...], voxel_size: VoxelS
         }
         for level in levels
     ]
-    multiscale = {"name": name, "axes": _AXES, "datasets": datasets, "type": "mean"}
+    multiscale: dict[str, object] = {"name": name, "axes": _AXES, "datasets": datasets}
+    if method:
+        multiscale["type"] = method
     ome = {"version": "0.5", "multiscales": [multiscale]}
     return {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
 

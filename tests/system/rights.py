@@ -235,7 +235,21 @@ ROWS: Final[list[Row]] = [
         ("ListMeasures", R.ANYBODY),
     ),
     *_service("SegmentationService", "trainer", ("Segment", R.ANNOTATE, {"project": "{project}"}, _LATER)),
-    *_service("WorkerService", "trainer", ("ReportProgress", R.WORKER, {"job": "{training}", "attempt": 99})),
+    *_service(
+        "WorkerService",
+        "trainer",
+        ("ReportProgress", R.WORKER, {"job": "{training}", "attempt": 99}),
+        (
+            "ReadVoxels",
+            R.WORKER,
+            {
+                "job": "{training}",
+                "attempt": 99,
+                "volume": "projects/absent/volumes/absent",
+                "region": _VOXEL,
+            },
+        ),
+    ),
     *_service(
         "JobService",
         "datastore",

@@ -150,8 +150,8 @@ def test_services_may_do_what_they_are_for_and_jobs_nothing(world: World, row: R
     _check(row, answer, "a job", row.rpc in ("SamplerService.ListStrategies", "TrainerService.ListMeasures"))
 
 
-def test_only_the_worker_of_a_job_reports_for_it_and_not_through_the_gateway(world: World):
-    (row,) = [row for row in ROWS if row.right is Right.WORKER]
+@_named([row for row in ROWS if row.right is Right.WORKER])
+def test_only_the_worker_of_a_job_speaks_for_it_and_not_through_the_gateway(world: World, row: Row):
     for user in USERS:
         assert world.ask("gateway", row.rpc, row.request, world.tokens[user]).code == "UNIMPLEMENTED"
     job_id = world.names["training"].removeprefix("jobs/")

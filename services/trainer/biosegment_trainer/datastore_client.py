@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import numpy as np
@@ -22,6 +22,7 @@ from biosegment.api.datastore.v1alpha1 import (
 from biosegment.errors import FailedPrecondition, NotFound, Unimplemented
 from biosegment.ids import parse_name
 from biosegment.rpc.geometry import (
+    data_type_from_proto,
     data_type_to_proto,
     index_from_proto,
     index_to_proto,
@@ -58,12 +59,13 @@ class ProjectView:
 
 @dataclass(frozen=True, slots=True)
 class VolumeView:
-    """A volume; `key` is that of its finest array in the object store."""
+    """A volume; `key` is that of its finest array in the object store, '' when it is a reference."""
 
     name: str
     shape: Index
     voxel_size: VoxelSize
     key: str
+    voxel_bytes: int
 
     @property
     def bounds(self) -> Region:
@@ -128,6 +130,11 @@ class DatastoreClient:
     def __init__(self, channel: grpc.aio.Channel, object_store_url: str) -> None:
         self._datastore = datastore_pb2_grpc.DatastoreServiceStub(channel)
         self._annotations = annotation_pb2_grpc.AnnotationServiceStub(channel)
+        # In bytes: they are passed on as they are.
+        self._read_region: Any = channel.unary_stream(
+            "/biosegment.api.datastore.v1alpha1.DatastoreService/ReadRegion",
+            request_serializer=datastore_pb2.ReadRegionRequest.SerializeToString,
+        )
         self._url = object_store_url.rstrip("/")
 
     async def project(self, project_id: str) -> ProjectView:
@@ -141,8 +148,23 @@ class DatastoreClient:
         """NotFound when there is no such volume."""
         volume = (await self._datastore.GetVolume(datastore_pb2.GetVolumeRequest(name=name))).volume
         finest = f"{volume.uri.rstrip('/')}/{volume.levels[0].path}"
-        voxel_size = voxel_size_from_proto(volume.voxel_size)
-        return VolumeView(volume.name, index_from_proto(volume.shape), voxel_size, self._key(finest))
+        return VolumeView(
+            volume.name,
+            index_from_proto(volume.shape),
+            voxel_size_from_proto(volume.voxel_size),
+            "" if volume.reference else self._key(finest),
+            data_type_from_proto(volume.data_type).itemsize,
+        )
+
+    async def read_region(self, name: str, region: Region) -> AsyncIterator[bytes]:
+        """The serialised ReadRegionResponses that carry a region of a volume's level 0."""
+        request = datastore_pb2.ReadRegionRequest(name=name, region=region_to_proto(region))
+        call = self._read_region(request)
+        try:
+            async for message in call:
+                yield message
+        finally:
+            call.cancel()
 
     async def statistics(self, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of every slice."""
@@ -244,7 +266,7 @@ class DatastoreClient:
         if not uri.startswith(f"{self._url}/"):
             raise Unimplemented(
                 "FOREIGN_STORAGE",
-                f"{uri} is not below the object storage {self._url}; import the volume by copying it",
+                f"{uri} is not below the object storage {self._url}; give all services the same OBJECT_STORE_URL",
             )
         return uri.removeprefix(f"{self._url}/").rstrip("/")
 

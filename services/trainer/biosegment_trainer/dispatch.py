@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from biosegment.auth import Kind, Principal, PrincipalSigner
 from biosegment.jobs import JobCancelled, JobContext
 from biosegment.settings import ObjectStoreSettings
-from biosegment_trainer.datastore_client import DatastoreClient, VolumeView, volume_id_of
+from biosegment_trainer.datastore_client import DatastoreClient, VolumeView
 from biosegment_trainer.ports import Executor
 from biosegment_trainer.task import Callback, Outcome, Task, VolumeArray
 
@@ -52,4 +52,4 @@ class Dispatch:
 async def volume_array(datastore: DatastoreClient, volume: VolumeView) -> VolumeArray:
     """What a worker needs to read a volume."""
     mean, std = await datastore.statistics(volume.name)
-    return VolumeArray(volume_id_of(volume.name), volume.key, volume.shape, mean, std)
+    return VolumeArray(volume.name, volume.key, volume.shape, volume.voxel_bytes, mean, std)

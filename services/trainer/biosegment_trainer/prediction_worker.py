@@ -1,9 +1,10 @@
-"""Prediction inside of a worker: straight from Zarr through the network into Zarr, block by block."""
+"""Prediction inside of a worker: voxels through the network into Zarr, block by block."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,13 @@ from biosegment_trainer.block import CELL, aligned, downsampled
 from biosegment_trainer.learning.normalisation import SliceStatistics
 from biosegment_trainer.learning.prediction import PredictionConfig, Predictor
 from biosegment_trainer.report import Reporter
-from biosegment_trainer.task import PredictTask
+from biosegment_trainer.task import PredictTask, VolumeArray
 from biosegment_trainer.training_worker import load_model
+from biosegment_trainer.voxel import VoxelReader, open_voxels
 
 Voxels = NDArray[np.generic]
+_CHUNK_DEPTH: Final = 16
+_SLAB_BYTES: Final = 256 << 20
 
 
 def predict_layers(task: PredictTask, reporter: Reporter) -> None:
@@ -31,8 +35,6 @@ def predict_layers(task: PredictTask, reporter: Reporter) -> None:
         factor=task.plan.factor, measures=tuple(task.scores), with_labels=bool(task.labels)
     )
     predictor = Predictor(model, config)
-    margin = (config.tiling.tile + 2 * config.tiling.halo) * task.plan.factor
-    reader = _SlabReader(arrays.open(task.volume.key, immutable=True), margin)
     statistics = SliceStatistics(np.array(task.volume.mean), np.array(task.volume.std))
     whole = Region(Index(0, 0, 0), Index(*task.volume.shape))
     region = aligned(task.plan.region, CELL * task.plan.factor, whole)
@@ -40,44 +42,62 @@ def predict_layers(task: PredictTask, reporter: Reporter) -> None:
     parts = [part for number in grid.overlapping(region) if (part := grid[number].intersection(region))]
     total = sum(part.shape.z for part in parts)
     done = 0
-    for part in parts:
-        reader.move_to(part)
-        block = writer.begin(part)
-        for prediction in predictor.predict(reader.read, part, whole.shape, statistics):
+    with open_voxels(task.volume, arrays, task.callback, reporter) as voxels:
+        reader = _SlabReader(voxels, task.volume, config)
+        for part in parts:
+            reader.move_to(part)
+            block = writer.begin(part)
+            for prediction in predictor.predict(reader.read, part, whole.shape, statistics):
+                reporter.check()
+                block.add(prediction.region, prediction.labels, prediction.probabilities, prediction.scores)
+                done += prediction.region.shape.z
+                reporter.progress(done / total, "predicting", done, total, "slices of blocks")
             reporter.check()
-            block.add(prediction.region, prediction.labels, prediction.probabilities, prediction.scores)
-            done += prediction.region.shape.z
-            reporter.progress(done / total, "predicting", done, total, "slices of blocks")
-        reporter.check()
-        writer.write(block)
-        failpoint("trainer.predict.block_written")
+            writer.write(block)
+            failpoint("trainer.predict.block_written")
 
 
 class _SlabReader:
-    """Reads raw voxels, keeping the slices of one row of chunks, since tiles and their halos overlap."""
+    """Reads raw voxels, keeping some slices of a block and its surroundings, since tiles and their halos overlap.
 
-    def __init__(self, array: Array, margin: int, depth: int = 16) -> None:
-        self._array = array
-        self._margin = margin
-        self._depth = depth
-        self._whole = Region(Index(0, 0, 0), Index(*array.shape))
+    Of our own arrays it keeps the slices of one row of chunks. The chunks of a reference may be deeper, and whoever
+    reads a part of one decodes it whole: of these it keeps as many slices as fit into `_SLAB_BYTES`.
+    """
+
+    def __init__(self, voxels: VoxelReader, volume: VolumeArray, config: PredictionConfig) -> None:
+        self._reader = voxels
+        self._volume = volume
+        self._tile = config.tiling.tile * config.factor
+        self._halo = config.tiling.halo * config.factor
+        self._depth = _CHUNK_DEPTH
+        self._whole = Region(Index(0, 0, 0), Index(*volume.shape))
         self._part = self._whole
         self._held: Region | None = None
         self._voxels: Voxels = np.empty((0, 0, 0))
 
     def move_to(self, part: Region) -> None:
         """Prepare for a block."""
-        self._part = part.padded((0, self._margin, self._margin), self._whole)
-        self._held = None
+        # All that the tiles see which touch it.
+        tiles = aligned(part, self._tile, self._whole)
+        self._part = tiles.padded((0, self._halo, self._halo), self._whole)
+        self._held, self._voxels = None, np.empty((0, 0, 0))
+        self._depth = _CHUNK_DEPTH
+        if self._volume.is_reference:
+            slice_bytes = self._part.shape.y * self._part.shape.x * self._volume.voxel_bytes
+            while self._depth < part.shape.z and 2 * self._depth * slice_bytes <= _SLAB_BYTES:
+                self._depth *= 2
 
     def read(self, region: Region) -> Voxels:
         if self._held is None or not self._held.contains(region):
-            start_z = region.start.z - region.start.z % self._depth
-            stop_z = min(-(-region.stop.z // self._depth) * self._depth, self._whole.stop.z)
-            self._held = Region(Index(start_z, *self._part.start[1:]), Index(stop_z, *self._part.stop[1:]))
-            if not self._held.contains(region):
-                return self._array.read(region)
-            self._voxels = self._array.read(self._held)
+            # Before the next slices come.
+            self._held, self._voxels = None, np.empty((0, 0, 0))
+            start_z = max(region.start.z - region.start.z % self._depth, self._part.start.z)
+            stop_z = min(-(-region.stop.z // self._depth) * self._depth, self._part.stop.z)
+            held = Region(Index(start_z, *self._part.start[1:]), Index(stop_z, *self._part.stop[1:]))
+            if not held.contains(region):
+                return self._reader.read(region)
+            self._voxels = self._reader.read(held)
+            self._held = held
         return self._voxels[region.relative_to(self._held).slices]
 
 

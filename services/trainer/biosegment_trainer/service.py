@@ -6,15 +6,17 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from biosegment.auth import Authorizer, Kind, Permission, Principal
 from biosegment.errors import InvalidArgument, NotFound, PermissionDenied, ResourceExhausted
-from biosegment.ids import new_id
+from biosegment.ids import new_id, parse_name
 from biosegment.jobs import Progress, SqlJobs
 from biosegment.storage.objects import Objects
+from biosegment.volume import Region
 from biosegment_trainer.archive import pack, unpack
 from biosegment_trainer.bundle_check import check_bundle
 from biosegment_trainer.bundle_files import upload_bundle
@@ -166,11 +168,46 @@ class WorkerReports:
         log: Sequence[str],
     ) -> bool:
         """Store progress and log of an attempt; True when it should stop. Conflict ATTEMPT_OUTDATED."""
-        if principal.kind is not Kind.JOB or principal.subject != job_id:
-            raise PermissionDenied("NOT_ALLOWED", f"{principal} may not speak for job {job_id}")
+        _require_worker(principal, job_id)
         job = await self._jobs.report(job_id, attempt, progress, metrics)
         await self._jobs.append_log(job_id, attempt, log)
         return job.cancel_requested
+
+
+class WorkerReads:
+    """Voxels for workers that cannot read them themselves.
+
+    Args:
+        jobs: The trainer's jobs.
+        datastore: Asked in the trainer's own name, for volumes of the job's project alone.
+    """
+
+    def __init__(self, jobs: SqlJobs, datastore: DatastoreClient) -> None:
+        self._jobs = jobs
+        self._datastore = datastore
+
+    async def read(
+        self, principal: Principal, job_id: str, attempt: int, volume: str, region: Region
+    ) -> AsyncIterator[bytes]:
+        """Serialised pieces of a region of level 0.
+
+        Raises:
+            Conflict: ATTEMPT_OUTDATED.
+            InvalidArgument: OTHER_PROJECT.
+        """
+        _require_worker(principal, job_id)
+        job = await self._jobs.get(job_id)
+        job.require_attempt(attempt)
+        if parse_name(volume, "projects/*/volumes/*")[0] != job.project_id:
+            raise InvalidArgument("OTHER_PROJECT", f"{volume} is not of project {job.project_id!r}")
+        async with aclosing(cast(Any, self._datastore.read_region(volume, region))) as pieces:
+            async for piece in pieces:
+                yield piece
+
+
+def _require_worker(principal: Principal, job_id: str) -> None:
+    if principal.kind is not Kind.JOB or principal.subject != job_id:
+        raise PermissionDenied("NOT_ALLOWED", f"{principal} may not speak for job {job_id}")
 
 
 def _matched(classes: Sequence[tuple[int, str]], values: Mapping[str, int]) -> tuple[ModelClass, ...]:

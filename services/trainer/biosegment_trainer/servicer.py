@@ -20,9 +20,17 @@ from biosegment.ids import parse_name
 from biosegment.jobs import Progress
 from biosegment.jobs.convert import job_id_of
 from biosegment.rpc import current_principal
+from biosegment.rpc.geometry import region_from_proto
 from biosegment_trainer.convert import model_id_of, model_to_proto
 from biosegment_trainer.measure import MEASURES
-from biosegment_trainer.service import ModelService, Upload, WorkerReports, list_token, read_list_token
+from biosegment_trainer.service import (
+    ModelService,
+    Upload,
+    WorkerReads,
+    WorkerReports,
+    list_token,
+    read_list_token,
+)
 
 TRAINER_SERVICE: Final = "biosegment.api.trainer.v1alpha1.TrainerService"
 SEGMENTATION_SERVICE: Final = "biosegment.api.trainer.v1alpha1.SegmentationService"
@@ -132,8 +140,9 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
 class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     """What workers call."""
 
-    def __init__(self, reports: WorkerReports) -> None:
+    def __init__(self, reports: WorkerReports, reads: WorkerReads) -> None:
         self._reports = reports
+        self._reads = reads
 
     async def ReportProgress(
         self, request: worker_pb2.ReportProgressRequest, context: Any
@@ -148,3 +157,15 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             list(request.log),
         )
         return worker_pb2.ReportProgressResponse(cancel=cancel)
+
+    async def ReadVoxels(self, request: worker_pb2.ReadVoxelsRequest, context: Any) -> AsyncIterator[Any]:
+        pieces = self._reads.read(
+            current_principal(),
+            job_id_of(request.job),
+            request.attempt,
+            request.volume,
+            region_from_proto(request.region),
+        )
+        async with aclosing(cast(Any, pieces)):
+            async for piece in pieces:
+                yield piece

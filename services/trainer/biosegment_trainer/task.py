@@ -39,18 +39,24 @@ class VolumeArray:
     """A volume's finest level.
 
     Attributes:
-        volume_id: Within its project.
-        key: Of the Zarr array in the object store.
+        name: Resource name of the volume.
+        key: Of the Zarr array in the object store; '' when it is a reference, whose voxels come through the trainer.
         shape: (z, y, x) voxels.
+        voxel_bytes: Of one voxel.
         mean: Of each slice.
         std: Of each slice.
     """
 
-    volume_id: str
+    name: str
     key: str
     shape: tuple[int, int, int]
+    voxel_bytes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def is_reference(self) -> bool:
+        return not self.key
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from biosegment_trainer.dispatch import Dispatch
 from biosegment_trainer.prediction_job import PredictionJob
 from biosegment_trainer.ray_executor import RayExecutor, RaySettings
 from biosegment_trainer.ray_folder import default_folder
-from biosegment_trainer.service import ModelService, WorkerReports
+from biosegment_trainer.service import ModelService, WorkerReads, WorkerReports
 from biosegment_trainer.servicer import (
     SEGMENTATION_SERVICE,
     TRAINER_SERVICE,
@@ -106,7 +106,7 @@ def _server(
     )
     server.add(
         worker_pb2_grpc.add_WorkerServiceServicer_to_server,
-        WorkerServicer(WorkerReports(jobs)),
+        WorkerServicer(WorkerReports(jobs), WorkerReads(jobs, datastore)),
         WORKER_SERVICE,
     )
     return server

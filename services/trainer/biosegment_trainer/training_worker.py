@@ -1,4 +1,4 @@
-"""Training inside of a worker: voxels from the object store in, a bundle out."""
+"""Training inside of a worker: voxels in, a bundle out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import tempfile
 import zlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.failpoint import failpoint
-from biosegment.storage.arrays import Array, Arrays
+from biosegment.storage.arrays import Arrays
 from biosegment.storage.objects import BlockingObjects, open_blocking_objects
 from biosegment.volume import Index, Region
 from biosegment_trainer.block import aligned
@@ -34,6 +35,7 @@ from biosegment_trainer.model import ModelClass
 from biosegment_trainer.option import Option
 from biosegment_trainer.report import Reporter
 from biosegment_trainer.task import AnnotationBlock, Parent, TrainedBundle, TrainTask, VolumeArray
+from biosegment_trainer.voxel import VoxelReader, open_voxels
 
 
 def train_bundle(task: TrainTask, reporter: Reporter) -> TrainedBundle:
@@ -94,24 +96,28 @@ def load_model(objects: BlockingObjects, key: str, classes: tuple[ModelClass, ..
 
 def _examples(task: TrainTask, config: TrainingConfig, reporter: Reporter) -> list[AnnotatedRegion]:
     arrays = Arrays(task.store, cache_bytes=64 << 20)
-    opened = {key: arrays.open(volume.key) for key, (volume, _) in task.volumes.items()}
     found = []
-    for number, block in enumerate(task.annotations):
-        reporter.check()
-        volume, factor = task.volumes[block.volume_id]
-        found.append(_example(block, volume, factor, opened[block.volume_id], config.patch_size))
-        reporter.progress(
-            0.05 * (number + 1) / len(task.annotations),
-            "reading annotations",
-            number + 1,
-            len(task.annotations),
-            "annotations",
-        )
+    with ExitStack() as stack:
+        opened = {
+            volume_id: stack.enter_context(open_voxels(volume, arrays, task.callback, reporter))
+            for volume_id, (volume, _) in task.volumes.items()
+        }
+        for number, block in enumerate(task.annotations):
+            reporter.check()
+            volume, factor = task.volumes[block.volume_id]
+            found.append(_example(block, volume, factor, opened[block.volume_id], config.patch_size))
+            reporter.progress(
+                0.05 * (number + 1) / len(task.annotations),
+                "reading annotations",
+                number + 1,
+                len(task.annotations),
+                "annotations",
+            )
     return found
 
 
 def _example(
-    block: AnnotationBlock, volume: VolumeArray, factor: int, array: Array, patch: int
+    block: AnnotationBlock, volume: VolumeArray, factor: int, voxels: VoxelReader, patch: int
 ) -> AnnotatedRegion:
     whole = Region(Index(0, 0, 0), Index(*volume.shape))
     margin = patch * factor // 2
@@ -123,7 +129,7 @@ def _example(
         volume_id=block.volume_id,
         region=block.region,
         context=context,
-        raw=array.read(context),
+        raw=voxels.read(context),
         labels=labels,
         scope=block.scope,
         statistics=SliceStatistics(np.array(volume.mean), np.array(volume.std))[slices],

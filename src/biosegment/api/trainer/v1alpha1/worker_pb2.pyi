@@ -1,8 +1,9 @@
+from biosegment.api.volume.v1alpha1 import geometry_pb2 as _geometry_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -40,3 +41,21 @@ class ReportProgressResponse(_message.Message):
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     cancel: bool
     def __init__(self, cancel: bool = ...) -> None: ...
+
+class ReadVoxelsRequest(_message.Message):
+    __slots__ = ("job", "attempt", "volume", "region")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    attempt: int
+    volume: str
+    region: _geometry_pb2.Region
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., volume: _Optional[str] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ...) -> None: ...
+
+class ReadVoxelsResponse(_message.Message):
+    __slots__ = ("chunk",)
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    chunk: _geometry_pb2.ArrayChunk
+    def __init__(self, chunk: _Optional[_Union[_geometry_pb2.ArrayChunk, _Mapping]] = ...) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class WorkerServiceStub(object):
-    """What the trainer's workers tell it. Internal: the gateway does not forward it, and only the credential of the very
+    """What the trainer's workers tell and ask it. Internal: the gateway does not forward it, and only the credential of the very
     job is accepted.
     """
 
@@ -41,16 +41,30 @@ class WorkerServiceStub(object):
                 request_serializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_worker__pb2.ReportProgressRequest.SerializeToString,
                 response_deserializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_worker__pb2.ReportProgressResponse.FromString,
                 _registered_method=True)
+        self.ReadVoxels = channel.unary_stream(
+                '/biosegment.api.trainer.v1alpha1.WorkerService/ReadVoxels',
+                request_serializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_worker__pb2.ReadVoxelsRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_worker__pb2.ReadVoxelsResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer(object):
-    """What the trainer's workers tell it. Internal: the gateway does not forward it, and only the credential of the very
+    """What the trainer's workers tell and ask it. Internal: the gateway does not forward it, and only the credential of the very
     job is accepted.
     """
 
     def ReportProgress(self, request, context):
         """Reports progress and log lines of an attempt; answers whether to go on. Errors: ABORTED ATTEMPT_OUTDATED: a newer
         attempt has taken over, stop at once and write nothing more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadVoxels(self, request, context):
+        """Streams level-0 voxels of a volume of the job's project, for volumes that are references: workers reach no storage
+        but the object storage, and the datastore alone sees the folders of references. Errors: ABORTED ATTEMPT_OUTDATED,
+        INVALID_ARGUMENT OTHER_PROJECT, and those of the datastore's ReadRegion.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -64,6 +78,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_worker__pb2.ReportProgressRequest.FromString,
                     response_serializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_worker__pb2.ReportProgressResponse.SerializeToString,
             ),
+            'ReadVoxels': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadVoxels,
+                    request_deserializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_worker__pb2.ReadVoxelsRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_worker__pb2.ReadVoxelsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'biosegment.api.trainer.v1alpha1.WorkerService', rpc_method_handlers)
@@ -73,7 +92,7 @@ def add_WorkerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkerService(object):
-    """What the trainer's workers tell it. Internal: the gateway does not forward it, and only the credential of the very
+    """What the trainer's workers tell and ask it. Internal: the gateway does not forward it, and only the credential of the very
     job is accepted.
     """
 
@@ -94,6 +113,33 @@ class WorkerService(object):
             '/biosegment.api.trainer.v1alpha1.WorkerService/ReportProgress',
             biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_worker__pb2.ReportProgressRequest.SerializeToString,
             biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_worker__pb2.ReportProgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadVoxels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/biosegment.api.trainer.v1alpha1.WorkerService/ReadVoxels',
+            biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_worker__pb2.ReadVoxelsRequest.SerializeToString,
+            biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_worker__pb2.ReadVoxelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

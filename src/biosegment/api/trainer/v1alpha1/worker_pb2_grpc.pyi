@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WorkerServiceStub:
-    """What the trainer's workers tell it. Internal: the gateway does not forward it, and only the credential of the very
+    """What the trainer's workers tell and ask it. Internal: the gateway does not forward it, and only the credential of the very
     job is accepted.
     """
 
@@ -39,10 +39,15 @@ class WorkerServiceStub:
     """Reports progress and log lines of an attempt; answers whether to go on. Errors: ABORTED ATTEMPT_OUTDATED: a newer
     attempt has taken over, stop at once and write nothing more.
     """
+    ReadVoxels: _grpc.UnaryStreamMultiCallable[_worker_pb2.ReadVoxelsRequest, _worker_pb2.ReadVoxelsResponse]
+    """Streams level-0 voxels of a volume of the job's project, for volumes that are references: workers reach no storage
+    but the object storage, and the datastore alone sees the folders of references. Errors: ABORTED ATTEMPT_OUTDATED,
+    INVALID_ARGUMENT OTHER_PROJECT, and those of the datastore's ReadRegion.
+    """
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
-    """What the trainer's workers tell it. Internal: the gateway does not forward it, and only the credential of the very
+    """What the trainer's workers tell and ask it. Internal: the gateway does not forward it, and only the credential of the very
     job is accepted.
     """
 
@@ -51,9 +56,14 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """Reports progress and log lines of an attempt; answers whether to go on. Errors: ABORTED ATTEMPT_OUTDATED: a newer
     attempt has taken over, stop at once and write nothing more.
     """
+    ReadVoxels: _aio.UnaryStreamMultiCallable[_worker_pb2.ReadVoxelsRequest, _worker_pb2.ReadVoxelsResponse]  # type: ignore[assignment]
+    """Streams level-0 voxels of a volume of the job's project, for volumes that are references: workers reach no storage
+    but the object storage, and the datastore alone sees the folders of references. Errors: ABORTED ATTEMPT_OUTDATED,
+    INVALID_ARGUMENT OTHER_PROJECT, and those of the datastore's ReadRegion.
+    """
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What the trainer's workers tell it. Internal: the gateway does not forward it, and only the credential of the very
+    """What the trainer's workers tell and ask it. Internal: the gateway does not forward it, and only the credential of the very
     job is accepted.
     """
 
@@ -65,6 +75,17 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_worker_pb2.ReportProgressResponse, _abc.Awaitable[_worker_pb2.ReportProgressResponse]]:
         """Reports progress and log lines of an attempt; answers whether to go on. Errors: ABORTED ATTEMPT_OUTDATED: a newer
         attempt has taken over, stop at once and write nothing more.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadVoxels(
+        self,
+        request: _worker_pb2.ReadVoxelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.ReadVoxelsResponse], _abc.AsyncIterator[_worker_pb2.ReadVoxelsResponse]]:
+        """Streams level-0 voxels of a volume of the job's project, for volumes that are references: workers reach no storage
+        but the object storage, and the datastore alone sees the folders of references. Errors: ABORTED ATTEMPT_OUTDATED,
+        INVALID_ARGUMENT OTHER_PROJECT, and those of the datastore's ReadRegion.
         """
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

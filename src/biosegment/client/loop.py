@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_END_TIMEOUT_S = 2.0
+
 
 class BackgroundLoop:
     """Runs coroutines for threads that have no event loop; may be shared by threads."""
@@ -45,7 +47,8 @@ class BackgroundLoop:
         return self._loop.is_closed()
 
     def close(self) -> None:
-        """Stop the loop and its thread."""
+        """End what still runs, such as the last steps of calls, and stop the loop and its thread."""
+        self.run(_end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -53,3 +56,12 @@ class BackgroundLoop:
 
 async def _next(items: AsyncIterator[T]) -> T:
     return await anext(items)
+
+
+async def _end_tasks() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    # A task that goes on all the same must not keep its program from ending.
+    if others:
+        await asyncio.wait(others, timeout=_END_TIMEOUT_S)

@@ -161,8 +161,7 @@ def _check_values(spec: job_pb2.ImportLabelsSpec) -> None:
     if spec.zero_meaning not in _ZERO:
         raise InvalidArgument(
             "ZERO_MEANING_MISSING",
-            "say what 0 means in the file: that nobody looked there (ZERO_MEANING_NOT_ANNOTATED), or none of the "
-            "classes (ZERO_MEANING_BACKGROUND)",
+            "say what 0 means in the file: not annotated (nobody looked there), or background (none of the classes)",
         )
     if not spec.values and not spec.HasField("other_values"):
         raise InvalidArgument(

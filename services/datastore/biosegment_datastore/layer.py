@@ -134,7 +134,10 @@ def check_request(request: LayerRequest, volume_shape: Index, class_values: froz
             "BAD_LAYER", "the annotations layer is made by the datastore from the annotations"
         )
     if request.kind is LayerKind.INSTANCES:
-        raise Unimplemented("LAYER_KIND_NOT_SUPPORTED", "layers of instances are not in this release")
+        raise Unimplemented(
+            "LAYER_KIND_NOT_SUPPORTED",
+            "layers of instances come from imports of labels only: import_labels with `instances`",
+        )
     check_text("display_name", request.display_name, 0, 200)
     allowed = DATA_TYPES[request.kind]
     data_type = request.data_type or allowed[0]

@@ -64,6 +64,7 @@ def import_labels(
     json: JsonOption = False,
 ) -> None:
     """Import labels of a volume that you have already, as a layer or as annotations."""
+    _check_meaning(zero, instances or bool(value or other), instances)
     volume = volume_name(volume_id, project_id)
     project = "/".join(volume.split("/")[:2])
     with connect() as client:
@@ -118,6 +119,23 @@ def parse_offset(text: str) -> Index | None:
     except ValueError as error:
         raise InvalidArgument("BAD_OFFSET", f"offset {text!r} is not z,y,x in voxels") from error
     return Index(z, y, x)
+
+
+def _check_meaning(zero: str, has_values: bool, instances: bool) -> None:
+    """Ask for what is missing in the words of the options, before a file is uploaded."""
+    if not zero and not instances:
+        raise InvalidArgument(
+            "ZERO_MEANING_MISSING",
+            "say what 0 means in the file: --zero not-annotated (nobody looked there) or --zero background "
+            "(none of the classes)",
+        )
+    if zero not in ("", *_RESERVED):
+        raise InvalidArgument("BAD_ZERO", f"--zero is {zero!r}; it takes {' or '.join(_RESERVED)}")
+    if not has_values:
+        raise InvalidArgument(
+            "VALUES_MISSING",
+            "say what the file's values mean: --value VALUE=CLASS for each, or --other CLASS for all but 0",
+        )
 
 
 def _meaning(text: str, classes: Mapping[str, int]) -> tuple[int, int]:

@@ -126,7 +126,7 @@ def wait_for(client: Client, job: Job, as_json: bool = False) -> Job:
 
 
 def _results(job: Job) -> Iterable[str]:
-    yield from (name for name in (job.volume, job.model, job.artifact, *job.layers) if name)
+    yield from (name for name in (job.volume, job.model, job.artifact, *job.layers, *job.annotations) if name)
 
 
 def progress_bar() -> Progress:

@@ -105,9 +105,7 @@ def remove_member(project_id: str, user_id: str) -> None:
 def import_volume(
     path: Annotated[str, typer.Argument(help="File or folder (or URI that the server may read).")],
     project_id: ProjectOption,
-    volume_id: Annotated[
-        str, typer.Option("--id", help="Id of the volume; from the file's name by default.")
-    ] = "",
+    volume_id: Annotated[str, typer.Option("--id", help="Id of the volume; made up by default.")] = "",
     voxel_size: Annotated[
         str, typer.Option(help="z,y,x in nm, or one number; needed when the file does not say.")
     ] = "",
@@ -165,7 +163,9 @@ def import_from(client: Client, project: str, path: str, upload: bool, create: C
             notes.print("the server may not read this path: uploading the file")
     if local.is_dir():
         raise InvalidArgument(
-            "IS_A_FOLDER", f"{path!r} is a folder and cannot be uploaded: zip it, and import the zip file"
+            "IS_A_FOLDER",
+            f"{path!r} is a folder and cannot be uploaded: zip it and import the zip file, or let the server "
+            "read it (`biosegment up --import-root FOLDER`)",
         )
     if not local.is_file():
         raise InvalidArgument("NO_FILE", f"there is no file {path!r} to upload")

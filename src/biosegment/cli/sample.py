@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from biosegment.cli.argument import ProjectOption, RegionOption, parse_region, project_name, volume_name
+from biosegment.cli.label_file import ClassOption, CommentOption, KindOption, LabelsArgument, read_labels
 from biosegment.cli.output import JsonOption, notes, show, show_list
 from biosegment.client import connect
 from biosegment.client.resources import AnnotationRecord
@@ -131,66 +129,38 @@ def list_strategies(json: JsonOption = False) -> None:
     show_list(found, ("strategy", "measures", "cold_start", "description"), json, "none")
 
 
-def _read_labels(path: Path, kind: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
-    if path.suffix == ".npy":
-        labels = np.load(path, allow_pickle=False)
-    elif path.suffix in (".tif", ".tiff"):
-        from tifffile import imread
-
-        labels = imread(path)
-    else:
-        raise InvalidArgument("BAD_LABELS_FILE", f"{path} is neither a NumPy (.npy) nor a TIFF (.tif) file")
-    labels = labels[None] if labels.ndim == 2 else labels
-    data_type = np.uint32 if kind == "instances" else np.uint8
-    if (
-        labels.dtype.kind not in "ui"
-        or labels.ndim != 3
-        or labels.min() < 0
-        or labels.max() > np.iinfo(data_type).max
-    ):
-        raise InvalidArgument(
-            "BAD_LABELS_FILE",
-            f"{path} holds {labels.dtype} {labels.shape}; labels are (z, y, x) or (y, x) with 0 not annotated, "
-            "1 background, 2.. classes, or ids of instances up to 4294967295",
-        )
-    return np.asarray(labels, np.uint32) if kind == "instances" else np.asarray(labels, np.uint8)
-
-
 @annotation.command("commit")
 def commit_annotation(
-    labels: Annotated[
-        Path, typer.Argument(help="Labels as .npy or .tif: 0 not annotated, 1 background, 2.. classes.")
-    ],
+    labels: LabelsArgument,
     sample_name: Annotated[str, typer.Option("--sample", help="The leased sample that this answers.")] = "",
-    volume_id: Annotated[str, typer.Option("--volume", help="Or a volume,")] = "",
+    volume_id: Annotated[str, typer.Option("--volume", help="Or a volume, and a region of it.")] = "",
     region: RegionOption = "",
     project_id: ProjectOption = "",
-    kind: Annotated[str, typer.Option(help="dense, scribbles or instances.")] = "dense",
-    class_value: Annotated[
-        list[int] | None, typer.Option("--class", help="Value of a class that was looked for; repeatable.")
+    kind: KindOption = "dense",
+    class_value: ClassOption = None,
+    comment: CommentOption = "",
+    base: Annotated[
+        int | None,
+        typer.Option(help="Number of the last record that you saw; refused when a newer one overlaps."),
     ] = None,
-    comment: str = "",
+    draft_name: Annotated[str, typer.Option("--draft", help="Name of the draft that this finishes.")] = "",
     json: JsonOption = False,
 ) -> None:
     """Store an annotation."""
-    array = _read_labels(labels, kind)
-    scope = class_value or []
+    array = read_labels(labels, kind)
     with connect() as client:
-        if sample_name:
-            held = client.samples.get(sample_name)
-            made = client.annotations.commit(
-                array, sample=held, kind=kind, class_scope=scope, comment=comment
-            )
-        else:
-            name = volume_name(volume_id, project_id)
-            made = client.annotations.commit(
-                array,
-                volume=name,
-                region=parse_region(region),
-                kind=kind,
-                class_scope=scope,
-                comment=comment,
-            )
+        held = client.samples.get(sample_name) if sample_name else None
+        made = client.annotations.commit(
+            array,
+            sample=held,
+            volume=volume_name(volume_id, project_id) if volume_id else "",
+            region=parse_region(region),
+            kind=kind,
+            class_scope=class_value or [],
+            comment=comment,
+            base_sequence=base,
+            draft=draft_name,
+        )
     show(made, json)
 
 

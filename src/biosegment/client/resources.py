@@ -105,7 +105,12 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """One 3D image; `shape` in voxels of level 0, zyx. A `reference` stays where it was, at `uri`."""
+    """One 3D image; `shape` in voxels of level 0, zyx.
+
+    Attributes:
+        reference: It stays where it was, at `uri`.
+        display_window: Grey values that a viewer shows black and white at first; percentiles of the volume.
+    """
 
     name: str
     display_name: str
@@ -118,6 +123,7 @@ class Volume:
     create_time: datetime | None
     etag: str
     reference: bool = False
+    display_window: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def from_proto(cls, message: volume_pb2.Volume) -> Volume:
@@ -136,6 +142,7 @@ class Volume:
             _time(message.create_time),
             message.etag,
             message.reference,
+            (message.display_window.low, message.display_window.high),
         )
 
 
@@ -263,7 +270,7 @@ class AnnotationRecord:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Unfinished work of the caller; its labels are read with `annotations.draft_labels`.
+    """Unfinished work of the caller; its labels are read with `annotations.draft`.
 
     Attributes:
         base_sequence: Number of the last record that was seen when it was saved.

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 from google.protobuf.field_mask_pb2 import FieldMask
 from numpy.typing import NDArray
 
@@ -19,17 +18,15 @@ from biosegment.api.datastore.v1alpha1.datastore_pb2_grpc import DatastoreServic
 from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.client.resources import Artifact, Layer, Volume
 from biosegment.client.transfer import fetch_file, send_file
-from biosegment.errors import Internal, InvalidArgument
+from biosegment.errors import InvalidArgument
 from biosegment.rpc.geometry import (
-    data_type_from_proto,
     data_type_to_proto,
-    index_from_proto,
     index_to_proto,
     region_to_proto,
     voxel_size_to_proto,
 )
-from biosegment.rpc.piece import read_piece
-from biosegment.rpc.stream import ArrayAssembler, chunks
+from biosegment.rpc.region import RegionAssembler
+from biosegment.rpc.stream import chunks
 from biosegment.volume import Region, VoxelSize
 
 
@@ -128,19 +125,9 @@ class Volumes:
         request = pb.ReadRegionRequest(name=name, level=level)
         if region is not None:
             request.region.CopyFrom(region_to_proto(region))
-        assembler: ArrayAssembler | None = None
+        assembler = RegionAssembler(name, region.shape if region is not None else None)
         async for message in self._read_region(request):
-            piece = read_piece(message)
-            if assembler is None:
-                if piece.header is None:
-                    raise Internal("BAD_STREAM", f"the stream of {name} began without a header")
-                shape = index_from_proto(piece.header.shape)
-                assembler = ArrayAssembler(
-                    np.empty(shape, data_type_from_proto(piece.header.data_type)), Internal
-                )
-            assembler.place(piece.data, piece.offset)
-        if assembler is None:
-            raise Internal("BAD_STREAM", f"the stream of {name} was empty")
+            assembler.take(message)
         return assembler.finish()
 
     async def write_layer(

@@ -101,8 +101,10 @@ class Predictor:
             InvalidArgument: REGION_OUT_OF_BOUNDS, UNALIGNED_BLOCK, BAD_STATISTICS.
         """
         self._require_block(block, volume_shape, statistics)
-        for z in range(block.start.z, block.stop.z, self._config.slices_at_once):
-            stop = min(z + self._config.slices_at_once, block.stop.z)
+        step = self._config.slices_at_once
+        # In steps of the stored chunks, wherever the block begins.
+        for first in range(block.start.z - block.start.z % step, block.stop.z, step):
+            z, stop = max(first, block.start.z), min(first + step, block.stop.z)
             part = Region(Index(z, *block.start[1:]), Index(stop, *block.stop[1:]))
             yield self._predict_slices(read, part, Index(*volume_shape), statistics[z:stop])
 

@@ -1,0 +1,21 @@
+"""Values of the API as Python has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+
+def time_of(message: Timestamp) -> datetime | None:
+    """None when it was not set."""
+    return message.ToDatetime(UTC) if message.seconds else None
+
+
+def word_of(enumeration: Any, value: int) -> str:
+    """`STATE_QUEUED` as `queued`: the name without the prefix that all values of an enum share."""
+    names: Iterable[str] = enumeration.keys()
+    unspecified = next(name for name in names if name.endswith("_UNSPECIFIED"))
+    return str(enumeration.Name(value)).removeprefix(unspecified.removesuffix("UNSPECIFIED")).lower()

@@ -6,7 +6,6 @@ import json
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 import biosegment
@@ -69,5 +68,5 @@ def main() -> None:
         else:
             notes.print(f"error: {error.message}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)

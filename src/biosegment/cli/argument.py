@@ -12,6 +12,10 @@ from biosegment.client.jobs import EXPORT_FORMATS
 from biosegment.errors import InvalidArgument
 from biosegment.volume import Region, VoxelSize
 
+ProjectArgument = Annotated[str, typer.Argument(help="Project id or name.", show_default=False)]
+VolumeArgument = Annotated[str, typer.Argument(help="Volume id or name.", show_default=False)]
+UserArgument = Annotated[str, typer.Argument(help="User id.", show_default=False)]
+NameArgument = Annotated[str, typer.Argument(help="Its name, as the list shows it.", show_default=False)]
 ProjectOption = Annotated[
     str, typer.Option("--project", "-p", help="Project id.", envvar="BIOSEGMENT_PROJECT", show_default=False)
 ]

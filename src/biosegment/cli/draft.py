@@ -8,7 +8,14 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from biosegment.cli.argument import ProjectOption, RegionOption, parse_region, project_name, volume_name
+from biosegment.cli.argument import (
+    NameArgument,
+    ProjectOption,
+    RegionOption,
+    parse_region,
+    project_name,
+    volume_name,
+)
 from biosegment.cli.label_file import ClassOption, CommentOption, KindOption, LabelsArgument, read_labels
 from biosegment.cli.output import JsonOption, console, show, show_list
 from biosegment.client import connect
@@ -65,17 +72,19 @@ def list_drafts(
 
 @draft.command("read")
 def read_draft(
-    name: str, output: Annotated[Path, typer.Argument(help="NumPy file (.npy) to write.")]
+    name: NameArgument, output: Annotated[Path, typer.Argument(help="NumPy file (.npy) to write.")]
 ) -> None:
     """Save the labels of a draft as a NumPy file."""
     with connect() as client:
         found, labels = client.annotations.draft(name)
     np.save(output, labels)
-    console.print(f"{output}: {labels.dtype} labels of {found.region} (z, y, x)", highlight=False)
+    console.print(
+        f"{output}: {labels.dtype} labels of {found.region} (z, y, x)", highlight=False, soft_wrap=True
+    )
 
 
 @draft.command("delete")
-def delete_draft(name: str) -> None:
+def delete_draft(name: NameArgument) -> None:
     """Throw a draft away."""
     with connect() as client:
         client.annotations.delete_draft(name)

@@ -10,6 +10,7 @@ import typer
 from biosegment.cli.argument import (
     AsOfOption,
     FormatOption,
+    NameArgument,
     ProjectOption,
     RegionOption,
     WaitOption,
@@ -31,7 +32,7 @@ def train(
     project_id: ProjectOption,
     parent: Annotated[str, typer.Option(help="Model to start from; the newest by default.")] = "",
     from_scratch: Annotated[bool, typer.Option(help="Start from random weights.")] = False,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     max_steps: Annotated[int, typer.Option(help="Optimisation steps; 0 for the default.")] = 0,
     option: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the training configuration.")
@@ -139,35 +140,35 @@ def list_jobs(
 
 
 @job.command("show")
-def show_job(name: str, json: JsonOption = False) -> None:
+def show_job(name: NameArgument, json: JsonOption = False) -> None:
     """Show a job."""
     with connect() as client:
         show(client.jobs.get(name), json)
 
 
 @job.command("watch")
-def watch_job(name: str, json: JsonOption = False) -> None:
+def watch_job(name: NameArgument, json: JsonOption = False) -> None:
     """Follow a job to its end."""
     with connect() as client:
         follow(client, client.jobs.get(name), json)
 
 
 @job.command("cancel")
-def cancel_job(name: str, json: JsonOption = False) -> None:
+def cancel_job(name: NameArgument, json: JsonOption = False) -> None:
     """Ask a job to stop."""
     with connect() as client:
         show(client.jobs.cancel(name), json)
 
 
 @job.command("retry")
-def retry_job(name: str, json: JsonOption = False) -> None:
+def retry_job(name: NameArgument, json: JsonOption = False) -> None:
     """Queue a failed or cancelled job again."""
     with connect() as client:
         show(client.jobs.retry(name), json)
 
 
 @job.command("log")
-def show_log(name: str, json: JsonOption = False) -> None:
+def show_log(name: NameArgument, json: JsonOption = False) -> None:
     """Print the log of a job."""
     with connect() as client:
         lines = client.jobs.log(name)
@@ -193,25 +194,27 @@ def list_models(project_id: ProjectOption, json: JsonOption = False) -> None:
 
 
 @model.command("show")
-def show_model(name: str, json: JsonOption = False) -> None:
+def show_model(name: NameArgument, json: JsonOption = False) -> None:
     """Show a model with its training configuration."""
     with connect() as client:
         show(client.models.get(name), json)
 
 
 @model.command("lineage")
-def show_lineage(name: str, json: JsonOption = False) -> None:
+def show_lineage(name: NameArgument, json: JsonOption = False) -> None:
     """Show a model and its ancestors."""
     with connect() as client:
         show_list(client.models.lineage(name), ("name", "version", "annotation_count", "metrics"), json, "")
 
 
 @model.command("export")
-def export_model(name: str, output: Annotated[Path, typer.Argument(help="Zip file to write.")]) -> None:
+def export_model(
+    name: NameArgument, output: Annotated[Path, typer.Argument(help="Zip file to write.")]
+) -> None:
     """Write the MONAI bundle of a model."""
     with connect() as client:
         path = client.models.export(name, output)
-    console.print(f"{path}: {path.stat().st_size} bytes", highlight=False)
+    console.print(f"{path}: {path.stat().st_size} bytes", highlight=False, soft_wrap=True)
 
 
 @model.command("import")
@@ -226,7 +229,7 @@ def import_model(
 
 
 @model.command("delete")
-def delete_model(name: str) -> None:
+def delete_model(name: NameArgument) -> None:
     """Delete the weights of a model."""
     with connect() as client:
         client.models.delete(name)

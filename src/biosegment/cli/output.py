@@ -99,14 +99,14 @@ def _cell(item: Any) -> str:
 def follow(client: Client, job: Job, as_json: bool, wait: bool = True) -> None:
     """Show a job's progress bar until it has ended, then its result; only its name without `wait`."""
     if not wait:
-        show(job, as_json) if as_json else console.print(job.name)
+        show(job, as_json) if as_json else console.print(job.name, soft_wrap=True)
         return
     done = wait_for(client, job, as_json)
     if as_json:
         show(done, True)
         return
     for made in _results(done):
-        console.print(made)
+        console.print(made, soft_wrap=True)
 
 
 def wait_for(client: Client, job: Job, as_json: bool = False) -> Job:

@@ -65,7 +65,7 @@ async def _run(supervisor: Supervisor) -> None:
         return
     addresses = starting.result()
     token = (supervisor.data_dir / "token").read_text().strip()
-    console.print(f"BioSegment runs on {supervisor.data_dir}", highlight=False)
+    console.print(f"BioSegment runs on {supervisor.data_dir}", highlight=False, soft_wrap=True)
     console.print(f"  gRPC  {addresses.grpc['gateway']}", highlight=False)
     console.print(f"  web   http://{addresses.http}/#token={token}", highlight=False, soft_wrap=True)
     console.print("Ctrl-C stops it.")
@@ -99,7 +99,7 @@ def collect_garbage(
         show(found, True)
         return
     for prefix in found.prefixes:
-        console.print(prefix, highlight=False)
+        console.print(prefix, highlight=False, soft_wrap=True)
     what = "would be removed" if dry_run else "removed"
     console.print(f"{found.objects} objects, {found.size_bytes / 1e6:.1f} MB {what}", highlight=False)
 
@@ -114,4 +114,4 @@ def generate_keys(
     """Make a signing key (.key, secret) and a public key (.pub) for each service."""
     for service in SERVICES:
         generate_key(service, folder)
-        console.print(f"{folder / service}.key  {folder / service}.pub", highlight=False)
+        console.print(f"{folder / service}.key  {folder / service}.pub", highlight=False, soft_wrap=True)

@@ -13,10 +13,13 @@ from biosegment.cli.argument import (
     AxesOption,
     ChannelOption,
     DatasetOption,
+    ProjectArgument,
     ProjectOption,
     RegionOption,
     TimePointOption,
     UploadOption,
+    UserArgument,
+    VolumeArgument,
     WaitOption,
     parse_region,
     parse_voxel_size,
@@ -56,7 +59,7 @@ def list_projects(json: JsonOption = False) -> None:
 
 
 @project.command("show")
-def show_project(project_id: str, json: JsonOption = False) -> None:
+def show_project(project_id: ProjectArgument, json: JsonOption = False) -> None:
     """Show a project and how far it is."""
     with connect() as client:
         name = project_name(project_id)
@@ -67,7 +70,8 @@ def show_project(project_id: str, json: JsonOption = False) -> None:
 
 @project.command("delete")
 def delete_project(
-    project_id: str, force: Annotated[bool, typer.Option(help="Also when it has volumes.")] = False
+    project_id: ProjectArgument,
+    force: Annotated[bool, typer.Option(help="Also when it has volumes.")] = False,
 ) -> None:
     """Delete a project."""
     with connect() as client:
@@ -75,7 +79,7 @@ def delete_project(
 
 
 @project.command("members")
-def list_members(project_id: str, json: JsonOption = False) -> None:
+def list_members(project_id: ProjectArgument, json: JsonOption = False) -> None:
     """List the members of a project."""
     with connect() as client:
         found = client.projects.members(project_name(project_id))
@@ -84,8 +88,8 @@ def list_members(project_id: str, json: JsonOption = False) -> None:
 
 @project.command("add-member")
 def add_member(
-    project_id: str,
-    user_id: str,
+    project_id: ProjectArgument,
+    user_id: UserArgument,
     role: Annotated[str, typer.Option(help="owner, manager, annotator, reviewer or viewer.")] = "annotator",
     json: JsonOption = False,
 ) -> None:
@@ -95,7 +99,7 @@ def add_member(
 
 
 @project.command("remove-member")
-def remove_member(project_id: str, user_id: str) -> None:
+def remove_member(project_id: ProjectArgument, user_id: UserArgument) -> None:
     """Remove a member."""
     with connect() as client:
         client.projects.remove_member(project_name(project_id), user_id)
@@ -194,14 +198,14 @@ def list_volumes(project_id: ProjectOption, json: JsonOption = False) -> None:
 
 
 @volume.command("show")
-def show_volume(volume_id: str, project_id: ProjectOption = "", json: JsonOption = False) -> None:
+def show_volume(volume_id: VolumeArgument, project_id: ProjectOption = "", json: JsonOption = False) -> None:
     """Show a volume."""
     with connect() as client:
         show(client.volumes.get(volume_name(volume_id, project_id)), json)
 
 
 @volume.command("layers")
-def list_layers(volume_id: str, project_id: ProjectOption = "", json: JsonOption = False) -> None:
+def list_layers(volume_id: VolumeArgument, project_id: ProjectOption = "", json: JsonOption = False) -> None:
     """List the layers of a volume."""
     with connect() as client:
         found = client.volumes.layers(volume_name(volume_id, project_id))
@@ -220,12 +224,16 @@ def read_region(
     with connect() as client:
         array = client.volumes.read(volume_name(name, project_id), parse_region(region), level=level)
     np.save(output, array)
-    console.print(f"{output}: {array.dtype} {' x '.join(map(str, array.shape))} (z, y, x)", highlight=False)
+    console.print(
+        f"{output}: {array.dtype} {' x '.join(map(str, array.shape))} (z, y, x)",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @volume.command("delete")
 def delete_volume(
-    volume_id: str,
+    volume_id: VolumeArgument,
     project_id: ProjectOption = "",
     force: Annotated[bool, typer.Option(help="Also when it has annotations, which are deleted too.")] = False,
 ) -> None:

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from biosegment.cli.argument import ProjectOption, RegionOption, parse_region, project_name, volume_name
+from biosegment.cli.argument import (
+    NameArgument,
+    ProjectOption,
+    RegionOption,
+    VolumeArgument,
+    parse_region,
+    project_name,
+    volume_name,
+)
 from biosegment.cli.label_file import ClassOption, CommentOption, KindOption, LabelsArgument, read_labels
 from biosegment.cli.output import JsonOption, notes, show, show_list
 from biosegment.client import connect
@@ -22,7 +30,7 @@ annotation = typer.Typer(no_args_is_help=True, help="What was annotated.")
 @sample.command("next")
 def next_samples(
     project_id: ProjectOption,
-    count: Annotated[int, typer.Option(min=1, max=100)] = 1,
+    count: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 1,
     strategy: Annotated[str, typer.Option(help="Instead of the pool's strategies.")] = "",
     json: JsonOption = False,
 ) -> None:
@@ -37,7 +45,7 @@ def next_samples(
 
 @sample.command("create")
 def create_sample(
-    volume_id: str, region: RegionOption, project_id: ProjectOption = "", json: JsonOption = False
+    volume_id: VolumeArgument, region: RegionOption, project_id: ProjectOption = "", json: JsonOption = False
 ) -> None:
     """Lease a region of your own choice."""
     wanted = parse_region(region)
@@ -61,14 +69,14 @@ def list_samples(
 
 
 @sample.command("renew")
-def renew_lease(name: str, json: JsonOption = False) -> None:
+def renew_lease(name: NameArgument, json: JsonOption = False) -> None:
     """Extend your lease on a sample."""
     with connect() as client:
         show(client.samples.renew(name), json)
 
 
 @sample.command("release")
-def release_sample(name: str, json: JsonOption = False) -> None:
+def release_sample(name: NameArgument, json: JsonOption = False) -> None:
     """Give a sample back."""
     with connect() as client:
         show(client.samples.release(name), json)
@@ -76,7 +84,7 @@ def release_sample(name: str, json: JsonOption = False) -> None:
 
 @sample.command("skip")
 def skip_sample(
-    name: str, reason: Annotated[str, typer.Option(help="Why.")], json: JsonOption = False
+    name: NameArgument, reason: Annotated[str, typer.Option(help="Why.")], json: JsonOption = False
 ) -> None:
     """Set a sample aside."""
     with connect() as client:
@@ -174,7 +182,10 @@ def list_annotations(project_id: ProjectOption, json: JsonOption = False) -> Non
 
 @annotation.command("history")
 def list_history(
-    volume_id: str, region: RegionOption = "", project_id: ProjectOption = "", json: JsonOption = False
+    volume_id: VolumeArgument,
+    region: RegionOption = "",
+    project_id: ProjectOption = "",
+    json: JsonOption = False,
 ) -> None:
     """List who did what to the annotations of a volume, or of a region of it, and when."""
     with connect() as client:
@@ -218,7 +229,7 @@ class _Line:
 
 
 @annotation.command("revert")
-def revert_annotation(name: str, json: JsonOption = False) -> None:
+def revert_annotation(name: NameArgument, json: JsonOption = False) -> None:
     """Take an annotation back."""
     with connect() as client:
         show(client.annotations.revert(name), json)
@@ -226,7 +237,7 @@ def revert_annotation(name: str, json: JsonOption = False) -> None:
 
 @annotation.command("review")
 def review_annotation(
-    name: str,
+    name: NameArgument,
     accept: Annotated[bool, typer.Option("--accept/--reject", help="The verdict.")],
     comment: Annotated[str, typer.Option(help="Why; needed to reject.")] = "",
     json: JsonOption = False,
@@ -237,7 +248,7 @@ def review_annotation(
 
 
 @annotation.command("rebuild")
-def rebuild_layer(volume_id: str, project_id: ProjectOption = "") -> None:
+def rebuild_layer(volume_id: VolumeArgument, project_id: ProjectOption = "") -> None:
     """Make the annotations layer of a volume anew from the records."""
     with connect() as client:
         notes.print(client.annotations.rebuild(volume_name(volume_id, project_id)))

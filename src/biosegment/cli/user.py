@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from biosegment.cli.argument import NameArgument, UserArgument
 from biosegment.cli.output import JsonOption, show, show_list
 from biosegment.client import connect
 
@@ -16,8 +17,8 @@ token = typer.Typer(no_args_is_help=True, help="API tokens.")
 
 @user.command("create")
 def create_user(
-    user_id: str,
-    display_name: Annotated[str, typer.Option("--name")] = "",
+    user_id: UserArgument,
+    display_name: Annotated[str, typer.Option("--name", help="For people.")] = "",
     admin: Annotated[bool, typer.Option(help="Platform administrator.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -57,7 +58,7 @@ def list_tokens(
 
 
 @token.command("revoke")
-def revoke_token(name: str) -> None:
+def revoke_token(name: NameArgument) -> None:
     """End a token at once."""
     with connect() as client:
         client.platform.revoke_token(name)

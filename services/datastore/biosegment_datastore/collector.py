@@ -87,7 +87,10 @@ class Collector:
         return [owner for owner in await self._garbage.owners() if not await self._goes_on(owner)]
 
     async def remove_orphans(self) -> int:
-        """Delete label blocks that no record refers to and that are old enough; returns how many."""
+        """Delete label blocks that no record refers to and that are old enough; returns how many.
+
+        None while there is a hold: blocks of a volume that was deleted meanwhile are in the backup's snapshot.
+        """
         removed, token = 0, ""
         # Before the blocks are listed: what is reserved later is younger than the grace.
         reserved = [
@@ -101,6 +104,9 @@ class Collector:
                 blocks = await self._objects.list(f"{project.storage_key}/annotations/")
                 # Listed before the rows are read: what was committed in between is in use.
                 used = await self._annotations.keys(project.id)
+                # Afterwards: whoever sees that rows of a snapshot are gone sees its hold.
+                if await self._garbage.is_held():
+                    return removed
                 for key in blocks:
                     if key.startswith(tuple(reserved)):
                         continue  # of an import of labels, whose records come all at once at its end

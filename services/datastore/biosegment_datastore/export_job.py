@@ -27,7 +27,7 @@ from biosegment_datastore.reference import ReferencedLevel
 from biosegment_datastore.sql_annotation import SqlAnnotations
 from biosegment_datastore.sql_layer import SqlLayers, layer_not_found
 from biosegment_datastore.sql_project import SqlProjects
-from biosegment_datastore.sql_transfer import SqlGarbage, SqlTransfers
+from biosegment_datastore.sql_transfer import SqlGarbage, SqlTransfers, owner_of
 from biosegment_datastore.sql_volume import SqlVolumes
 from biosegment_datastore.transfer import Artifact
 from biosegment_datastore.volume import Volume
@@ -108,7 +108,7 @@ class ExportJob:
         project = await self.projects.get(job.project_id)
         artifact_id = new_id()
         key = f"{project.storage_key}/artifacts/{artifact_id}"
-        await self.garbage.reserve(key, job.job_id)
+        await self.garbage.reserve(key, job.job_id, context.attempt)
         try:
             content = await self._content(plan, volume)
             task = await self._task(plan, volume, project, content)
@@ -126,7 +126,7 @@ class ExportJob:
             failpoint("datastore.export.before_row")
             await self.transfers.create_artifact(artifact)
         finally:
-            await asyncio.shield(self.garbage.abandon(job.job_id))
+            await asyncio.shield(self.garbage.abandon(owner_of(job.job_id, context.attempt)))
         return JobResult(artifact=artifact.name)
 
     async def _write(self, context: JobContext, task: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from biosegment.auth import Principal, require_admin
 from biosegment.errors import FailedPrecondition, NotFound
@@ -11,6 +13,8 @@ from biosegment_datastore.clock import now_us
 from biosegment_datastore.collector import Collector
 from biosegment_datastore.garbage import OWN, SHOWN, Garbage, unreferenced
 from biosegment_datastore.sql_transfer import SqlGarbage
+
+_AT_ONCE: Final = 64
 
 
 class GarbageService:
@@ -36,10 +40,8 @@ class GarbageService:
             FailedPrecondition: BACKUP_RUNNING: nothing may be removed while a backup copies what it has listed.
         """
         require_admin(principal)
-        if not dry_run and await self._garbage.is_held():
-            raise FailedPrecondition(
-                "BACKUP_RUNNING", "a backup is being made: collect garbage when it has ended"
-            )
+        if not dry_run:
+            await self._require_no_hold()
         keys = [key for place in OWN for key in await self._objects.list(place)]
         due = {*await self._garbage.due(), *await self._collector.abandoned()}
         used = await self._garbage.used() - due
@@ -50,17 +52,31 @@ class GarbageService:
             tuple(sorted(found))[:SHOWN],
         )
         if not dry_run:
+            # Again: whoever sees that rows of a backup's snapshot are gone sees its hold.
+            await self._require_no_hold()
             await self._collector.collect()
             for place, members in found.items():
                 if place not in due:
-                    await asyncio.gather(*map(self._objects.delete, members))
+                    for some in _groups(members):
+                        await asyncio.gather(*map(self._objects.delete, some))
         return garbage
 
+    async def _require_no_hold(self) -> None:
+        if await self._garbage.is_held():
+            raise FailedPrecondition(
+                "BACKUP_RUNNING", "a backup is being made: collect garbage when it has ended"
+            )
+
     async def _size(self, keys: list[str]) -> int:
-        return sum(await asyncio.gather(*map(self._size_of, keys)))
+        return sum([sum(await asyncio.gather(*map(self._size_of, some))) for some in _groups(keys)])
 
     async def _size_of(self, key: str) -> int:
         try:
             return await self._objects.size(key)
         except NotFound:
             return 0
+
+
+def _groups(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """A few at a time: there may be millions."""
+    return (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))

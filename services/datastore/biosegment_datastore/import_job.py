@@ -20,7 +20,7 @@ from biosegment_datastore.convert_job import ImportPlan, import_plan
 from biosegment_datastore.import_file import ImportFiles
 from biosegment_datastore.import_progress import progress_key
 from biosegment_datastore.reference import Reference
-from biosegment_datastore.sql_transfer import SqlGarbage
+from biosegment_datastore.sql_transfer import SqlGarbage, owner_of
 from biosegment_datastore.sql_volume import SqlVolumes, volume_exists
 from biosegment_datastore.volume import DisplayWindow, Level, SliceStatistics, Volume
 from biosegment_datastore.worker_process import WorkerLimits, run_task, store_values
@@ -82,11 +82,11 @@ class ImportJob:
             volume = _volume(context, plan, made, prefix, file_name)
             failpoint("datastore.import.before_row")
             statistics = SliceStatistics(tuple(made["mean"]), tuple(made["std"]))
-            await self.volumes.create(volume, statistics)
+            await self.volumes.create(volume, statistics, owner_of(job_id, attempt))
         except Exception as error:
             # Otherwise the job goes on in another attempt, from where this one ended.
             if not (isinstance(error, BiosegmentError) and error.reason in AWAY):
-                await asyncio.shield(self.garbage.abandon(f"{job_id}/{attempt}"))
+                await asyncio.shield(self.garbage.abandon(owner_of(job_id, attempt)))
             raise
         return volume
 

@@ -25,7 +25,7 @@ from biosegment_datastore.request import Request
 from biosegment_datastore.sql_label import SqlLabelImports
 from biosegment_datastore.sql_layer import SqlLayers, layer_exists
 from biosegment_datastore.sql_project import SqlProjects
-from biosegment_datastore.sql_transfer import SqlGarbage
+from biosegment_datastore.sql_transfer import SqlGarbage, owner_of
 from biosegment_datastore.sql_volume import SqlVolumes
 from biosegment_datastore.volume import Volume
 from biosegment_datastore.worker_process import WorkerLimits, run_task, store_values
@@ -121,8 +121,8 @@ class LabelJob:
 
     async def _make(self, attempt: _Attempt) -> str:
         """Prefix of the annotations, or name of the layer."""
-        job_id = attempt.context.job.job_id
-        await self.garbage.reserve(attempt.prefix, job_id)
+        job_id, number = attempt.context.job.job_id, attempt.context.attempt
+        await self.garbage.reserve(attempt.prefix, job_id, number)
         try:
             files = self.files.file(attempt.context, attempt.plan.uri, attempt.plan.upload_id)
             async with files as (path, file_name):
@@ -135,7 +135,7 @@ class LabelJob:
             failpoint("datastore.labels.rows_written")
             return result
         finally:
-            await asyncio.shield(self.garbage.abandon(job_id))
+            await asyncio.shield(self.garbage.abandon(owner_of(job_id, number)))
 
     async def _write(self, attempt: _Attempt, path: Path, file_name: str) -> dict[str, Any]:
         context, plan = attempt.context, attempt.plan

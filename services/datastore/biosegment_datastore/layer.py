@@ -110,15 +110,19 @@ class Layer:
             Conflict: ATTEMPT_OUTDATED.
             FailedPrecondition: LAYER_COMMITTED.
         """
+        self.require_newest(attempt)
+        if self.state is LayerState.COMMITTED:
+            raise FailedPrecondition(
+                "LAYER_COMMITTED", f"{self.name} is committed and cannot change; make a new layer"
+            )
+
+    def require_newest(self, attempt: int) -> None:
+        """Raise Conflict ATTEMPT_OUTDATED unless `attempt` is the last one."""
         if attempt != self.attempt:
             raise Conflict(
                 "ATTEMPT_OUTDATED",
                 f"{self.name} is at attempt {self.attempt}, not {attempt}; stop writing, a newer attempt took over",
                 attempt=str(self.attempt),
-            )
-        if self.state is LayerState.COMMITTED:
-            raise FailedPrecondition(
-                "LAYER_COMMITTED", f"{self.name} is committed and cannot change; make a new layer"
             )
 
 

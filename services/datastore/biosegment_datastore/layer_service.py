@@ -134,8 +134,7 @@ class LayerService:
         await self._authorizer.authorize(principal, Permission.LAYER_WRITE, project_id)
         layer = await self._layers.get(project_id, volume_id, layer_id)
         layer.require_attempt(layer.attempt)
-        key = f"{layer.storage_key}/{layer.attempt + 1}"
-        await self._layers.reserve(key)
+        key = await self._layers.reserve_next(layer)
         # A crash between making the array and the row below leaves an array that nobody was told of.
         if not await self._open_arrays.exists(key):
             await self._make_array(layer, key)

@@ -35,9 +35,9 @@ from biosegment_datastore.sql_project import SqlProjects
 from biosegment_datastore.sql_projection import SqlProjections
 from biosegment_datastore.sql_volume import SqlVolumes
 
-_BATCH = 1000
+_BATCH = 2000
 _PAUSE_S = 0.2
-_GATHER_S = 3.0
+_GATHER_S = 10.0
 """Records gather until there is a pause, for so long at most; who reads the layer does not wait for that."""
 _WAIT_FOR_OTHERS_S = 0.1
 _log = structlog.get_logger("biosegment_datastore.projector")
@@ -172,7 +172,7 @@ class Projector:
                 raise _busy(volume_id)
             layer = await self._layers.get(project_id, volume_id, ANNOTATIONS_LAYER)
             fresh = replace(layer, attempt=layer.attempt + 1)
-            await self._layers.reserve(fresh.key)
+            await self._layers.reserve_next(layer)
             if await self._open_arrays.exists(fresh.key):
                 # Left by a rebuild that died: nobody may know what is in it.
                 await self._objects.delete_prefix(f"{fresh.key}/")
@@ -180,7 +180,8 @@ class Projector:
             await self._make_array(fresh)
             array = await self._open_arrays.get(fresh.key, immutable=False)
             holding = await self._annotations.holding(project_id, volume_id)
-            if not await self._follow(project_id, volume_id, self._laying.lay(array, holding)):
+            steps = self._laying.lay(array, holding)
+            if not await self._follow(project_id, volume_id, steps, rebuilt=layer):
                 raise _busy(volume_id)
             sequence = claim.wanted_sequence
             args = (project_id, volume_id, self.instance, layer.storage_key, fresh.attempt, sequence)
@@ -231,8 +232,10 @@ class Projector:
             await self._projections.release(project_id, volume_id, self.instance)
         return True
 
-    async def _follow(self, project_id: str, volume_id: str, steps: AsyncIterator[None]) -> bool:
-        """Take steps and keep the claim meanwhile; False when it was lost."""
+    async def _follow(
+        self, project_id: str, volume_id: str, steps: AsyncIterator[None], rebuilt: Layer | None = None
+    ) -> bool:
+        """Take steps and keep the claim, and a rebuilt layer's new place, meanwhile; False when outclaimed."""
         claimed_s = time.monotonic()
         async with aclosing(cast(AsyncGenerator[None], steps)) as following:
             async for _ in following:
@@ -242,6 +245,8 @@ class Projector:
                         is None
                     ):
                         return False
+                    if rebuilt is not None:
+                        await self._layers.reserve_next(rebuilt)
                     claimed_s = time.monotonic()
         return True
 

@@ -14,7 +14,7 @@ from biosegment_datastore.annotation import AnnotationKind, NewAnnotation
 from biosegment_datastore.annotation_row import region_columns, region_of
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.draft import Draft
-from biosegment_datastore.sql_request import doom, lock_project, require_volume, spare
+from biosegment_datastore.sql_request import doom, lock_project, require_volume, take
 from biosegment_datastore.tables import DRAFTS
 
 _UNFINISHED_GRACE_US = 3600 * 1_000_000
@@ -46,7 +46,7 @@ class SqlDrafts:
             The draft; when the same was saved before, that one.
 
         Raises:
-            Conflict: ETAG_MISMATCH.
+            Conflict: ETAG_MISMATCH, or ATTEMPT_OUTDATED when the labels took so long that they may be gone.
             ResourceExhausted: TOO_MANY_DRAFTS.
             NotFound: PROJECT_NOT_FOUND, VOLUME_NOT_FOUND.
         """
@@ -62,7 +62,7 @@ class SqlDrafts:
             else:
                 await _remove(connection, present)
             await connection.execute(sa.insert(DRAFTS).values(**_row_of(draft)))
-            await spare(connection, draft.key)
+            await take(connection, draft.key)
         return draft
 
     async def get(self, project_id: str, volume_id: str, author: str, draft_id: str) -> Draft:

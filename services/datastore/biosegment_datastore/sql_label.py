@@ -8,13 +8,12 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from biosegment.database import Database
-from biosegment.errors import Conflict
 from biosegment_datastore.annotation import Action, Annotation
 from biosegment_datastore.annotation_row import record_row, row_of
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql_record import advance, record_time_us, want
-from biosegment_datastore.sql_request import lock_project, remember, replayed, require_volume, spare
-from biosegment_datastore.tables import ANNOTATIONS, GARBAGE, RECORDS
+from biosegment_datastore.sql_request import lock_project, remember, replayed, require_volume, take
+from biosegment_datastore.tables import ANNOTATIONS, RECORDS
 
 _ROWS = 500
 
@@ -68,11 +67,7 @@ class SqlLabelImports:
             if await replayed(connection, request) is not None:
                 return
             await require_volume(connection, project_id, volume_id)
-            reserved = sa.select(GARBAGE.c.prefix).where(GARBAGE.c.prefix == prefix, GARBAGE.c.owner != "")
-            if (await connection.execute(reserved)).one_or_none() is None:
-                raise Conflict(
-                    "ATTEMPT_OUTDATED", f"a newer attempt took over from the one that wrote {prefix}"
-                )
+            await take(connection, prefix)
             last = await connection.run_sync(advance, project_id, len(annotations))
             now = await connection.run_sync(record_time_us, project_id)
             stored = [
@@ -88,4 +83,3 @@ class SqlLabelImports:
                 await connection.execute(sa.insert(RECORDS), records)
             await connection.run_sync(want, project_id, volume_id, last)
             await remember(connection, request, prefix)
-            await spare(connection, prefix)

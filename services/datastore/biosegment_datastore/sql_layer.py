@@ -15,7 +15,7 @@ from biosegment_datastore.clock import now_us
 from biosegment_datastore.layer import ANNOTATIONS_LAYER, Layer, LayerKind, LayerState
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.request import Request
-from biosegment_datastore.sql_request import doom, lock_project, remember, replayed, require_volume, spare
+from biosegment_datastore.sql_request import doom, lock_project, remember, replayed, require_volume, take
 from biosegment_datastore.tables import LAYERS, PROJECTIONS
 
 _JOINED = sa.select(LAYERS, PROJECTIONS.c.applied_sequence).outerjoin(
@@ -38,9 +38,23 @@ class SqlLayers:
         self._database = database
 
     async def reserve(self, prefix: str) -> None:
-        """Enter a prefix as garbage of tomorrow before something is written there."""
+        """Enter a prefix as garbage of later before something is written there."""
         async with self._database.write() as connection:
             await doom(connection, prefix, now_us() + OLD_ATTEMPT_GRACE_US)
+
+    async def reserve_next(self, layer: Layer) -> str:
+        """Like `reserve`, for the attempt after `layer.attempt`, or prolong that; returns its key.
+
+        Raises:
+            Conflict: ATTEMPT_OUTDATED when that attempt has begun: what is in use must not become garbage.
+            NotFound: LAYER_NOT_FOUND.
+        """
+        key = f"{layer.storage_key}/{layer.attempt + 1}"
+        async with self._database.write() as connection:
+            present = await self._locked(connection, layer)
+            present.require_newest(layer.attempt)
+            await doom(connection, key, now_us() + OLD_ATTEMPT_GRACE_US)
+        return key
 
     async def create(self, layer: Layer, request: Request) -> Layer:
         """Store a layer whose array exists, or answer with the one that the same request made before.
@@ -58,7 +72,7 @@ class SqlLayers:
             if await _find(connection, layer.project_id, layer.volume_id, layer.id) is not None:
                 raise layer_exists(layer.name)
             await connection.execute(sa.insert(LAYERS).values(**_row_of(layer)))
-            await spare(connection, layer.storage_key)
+            await take(connection, layer.storage_key)
             await remember(connection, request, layer.name)
             return layer
 
@@ -121,7 +135,7 @@ class SqlLayers:
             present = await self._locked(connection, layer)
             present.require_attempt(layer.attempt)
             await connection.execute(sa.update(LAYERS).where(*_key(layer)).values(attempt=layer.attempt + 1))
-            await spare(connection, f"{layer.storage_key}/{layer.attempt + 1}")
+            await take(connection, f"{layer.storage_key}/{layer.attempt + 1}")
             await doom(connection, layer.key, now_us() + OLD_ATTEMPT_GRACE_US)
             return await _load(connection, layer.project_id, layer.volume_id, layer.id)
 

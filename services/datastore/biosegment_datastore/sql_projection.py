@@ -12,7 +12,7 @@ from biosegment.database import Database
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.layer import ANNOTATIONS_LAYER
 from biosegment_datastore.sql_layer import OLD_ATTEMPT_GRACE_US
-from biosegment_datastore.sql_request import doom, lock_project, spare
+from biosegment_datastore.sql_request import doom, lock_project, take
 from biosegment_datastore.tables import LAYERS, PROJECTIONS
 
 
@@ -124,7 +124,11 @@ class SqlProjections:
     async def replace(
         self, project_id: str, volume_id: str, owner: str, storage_key: str, attempt: int, sequence: int
     ) -> bool:
-        """Switch the layer to a new attempt with the records up to `sequence`; False when outclaimed."""
+        """Switch the layer to a new attempt with the records up to `sequence`; False when outclaimed.
+
+        Raises:
+            Conflict: ATTEMPT_OUTDATED when the new attempt's prefix is reserved no longer.
+        """
         key = (
             LAYERS.c.project_id == project_id,
             LAYERS.c.volume_id == volume_id,
@@ -140,7 +144,7 @@ class SqlProjections:
             if not (await connection.execute(mine)).rowcount:
                 return False
             await connection.execute(sa.update(LAYERS).where(*key).values(attempt=attempt))
-            await spare(connection, f"{storage_key}/{attempt}")
+            await take(connection, f"{storage_key}/{attempt}")
             await doom(connection, f"{storage_key}/{attempt - 1}", now_us() + OLD_ATTEMPT_GRACE_US)
         return True
 

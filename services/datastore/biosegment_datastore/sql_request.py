@@ -7,7 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from biosegment.errors import NotFound
+from biosegment.errors import Conflict, NotFound
+from biosegment_datastore.clock import now_us
 from biosegment_datastore.request import Request
 from biosegment_datastore.tables import GARBAGE, PROJECTS, REQUESTS, VOLUMES
 
@@ -59,8 +60,29 @@ async def doom(connection: AsyncConnection, prefix: str, due_us: int, owner: str
 
 
 async def spare(connection: AsyncConnection, prefix: str) -> None:
-    """Take a prefix out of the garbage: it is in use from now on."""
+    """Take a prefix out of the garbage, whatever it waits for."""
     await connection.execute(sa.delete(GARBAGE).where(GARBAGE.c.prefix == prefix))
+
+
+async def take(connection: AsyncConnection, prefix: str, owner: str | None = None) -> None:
+    """Take a reserved prefix into use.
+
+    Args:
+        connection: In a transaction, which fails with this.
+        prefix: Where everything is written.
+        owner: Who must have reserved it; None for anybody.
+
+    Raises:
+        Conflict: ATTEMPT_OUTDATED when it is reserved no longer: what was written there may be gone.
+    """
+    reserved = sa.delete(GARBAGE).where(GARBAGE.c.prefix == prefix, GARBAGE.c.due_us > now_us())
+    if owner is not None:
+        reserved = reserved.where(GARBAGE.c.owner == owner)
+    if not (await connection.execute(reserved)).rowcount:
+        raise Conflict(
+            "ATTEMPT_OUTDATED",
+            f"{prefix} is reserved no longer: a newer attempt took over, or it took too long; begin again",
+        )
 
 
 def project_not_found(project_id: str) -> NotFound:

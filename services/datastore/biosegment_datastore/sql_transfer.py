@@ -12,7 +12,7 @@ from biosegment.database import Database
 from biosegment.errors import Conflict, NotFound
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.request import Request
-from biosegment_datastore.sql_request import NEVER_US, doom, lock_project, remember, replayed, spare
+from biosegment_datastore.sql_request import NEVER_US, doom, lock_project, remember, replayed, spare, take
 from biosegment_datastore.tables import ARTIFACTS, GARBAGE, HOLDS, METADATA, PROJECTS, UPLOADS
 from biosegment_datastore.transfer import Artifact, Upload, UploadLimits
 
@@ -83,11 +83,16 @@ class SqlTransfers:
         return len(expired)
 
     async def create_artifact(self, artifact: Artifact) -> None:
-        """Store an artifact whose bytes are complete; its prefix is garbage no longer."""
+        """Store an artifact whose bytes are complete; its prefix is garbage no longer.
+
+        Raises:
+            Conflict: ATTEMPT_OUTDATED when the prefix is reserved no longer.
+            NotFound: PROJECT_NOT_FOUND.
+        """
         async with self._database.write() as connection:
             await lock_project(connection, artifact.project_id)
             await connection.execute(sa.insert(ARTIFACTS).values(**_row_of(artifact)))
-            await spare(connection, artifact.key)
+            await take(connection, artifact.key)
 
     async def artifact(self, project_id: str, artifact_id: str) -> Artifact:
         """NotFound ARTIFACT_NOT_FOUND."""
@@ -109,13 +114,16 @@ class SqlGarbage:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def reserve(self, prefix: str, owner: str) -> None:
-        """Enter a prefix that `owner` (a job) is about to write to; whatever it left elsewhere is due now."""
+    async def reserve(self, prefix: str, job_id: str, attempt: int) -> None:
+        """Enter a prefix that an attempt of a job is about to write to; what earlier ones left is due now.
+
+        An earlier attempt that lives on can `abandon` its own prefixes only, not this one.
+        """
         async with self._database.write() as connection:
             await connection.execute(
-                sa.update(GARBAGE).where(GARBAGE.c.owner == owner).values(owner="", due_us=now_us())
+                sa.update(GARBAGE).where(_of_job(job_id)).values(owner="", due_us=now_us())
             )
-            await doom(connection, prefix, NEVER_US, owner)
+            await doom(connection, prefix, NEVER_US, owner_of(job_id, attempt))
 
     async def take_over(self, job_id: str, attempt: int, fresh: str) -> str:
         """Enter the prefix that an attempt of a job is about to write to, and return it.
@@ -123,12 +131,12 @@ class SqlGarbage:
         That is where the attempt before it left off, or `fresh`. What the earlier attempt may still `abandon` is its
         own, not this one's.
         """
-        mine = sa.or_(GARBAGE.c.owner == job_id, GARBAGE.c.owner.startswith(f"{job_id}/", autoescape=True))
+        mine = _of_job(job_id)
         query = sa.select(GARBAGE.c.prefix).where(mine).order_by(GARBAGE.c.prefix.desc())
         async with self._database.write() as connection:
             prefix = (await connection.execute(query)).scalars().first() or fresh
             await connection.execute(sa.update(GARBAGE).where(mine).values(owner="", due_us=now_us()))
-            await doom(connection, prefix, NEVER_US, f"{job_id}/{attempt}")
+            await doom(connection, prefix, NEVER_US, owner_of(job_id, attempt))
         return prefix
 
     async def abandon(self, owner: str) -> None:
@@ -169,11 +177,10 @@ class SqlGarbage:
             for name in _PLACES
             if name in table.c
         ]
-        used: set[str] = set()
+        # One statement sees one state on every database; in two, what is taken into use in between is in neither.
+        query = sa.union_all(*(sa.select(column.label("place")) for column in columns))
         async with self._database.read() as connection:
-            for column in columns:
-                used.update((await connection.execute(sa.select(column))).scalars())
-        return used
+            return set((await connection.execute(query)).scalars())
 
     async def is_held(self) -> bool:
         """Whether a backup asks that nothing is removed from the object storage."""
@@ -184,6 +191,16 @@ class SqlGarbage:
         """A prefix is empty now."""
         async with self._database.write() as connection:
             await spare(connection, prefix)
+
+
+def owner_of(job_id: str, attempt: int) -> str:
+    """Who reserves prefixes: one attempt of a job."""
+    return f"{job_id}/{attempt}"
+
+
+def _of_job(job_id: str) -> sa.ColumnElement[bool]:
+    # Releases before this one entered the job alone.
+    return sa.or_(GARBAGE.c.owner == job_id, GARBAGE.c.owner.startswith(f"{job_id}/", autoescape=True))
 
 
 def _held() -> sa.Exists:

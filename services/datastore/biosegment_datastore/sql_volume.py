@@ -14,7 +14,7 @@ from biosegment.volume import Index, VoxelSize
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.reference import Reference
-from biosegment_datastore.sql_request import doom, lock_project, spare, volume_not_found
+from biosegment_datastore.sql_request import doom, lock_project, take, volume_not_found
 from biosegment_datastore.tables import ANNOTATIONS, DRAFTS, LAYERS, VOLUMES
 from biosegment_datastore.volume import DisplayWindow, Level, SliceStatistics, Volume
 
@@ -25,11 +25,12 @@ class SqlVolumes:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, volume: Volume, statistics: SliceStatistics) -> None:
-        """Store a volume whose voxels are complete; its prefix is garbage no longer.
+    async def create(self, volume: Volume, statistics: SliceStatistics, owner: str) -> None:
+        """Store a volume whose voxels are complete; its prefix, reserved by `owner`, is garbage no longer.
 
         Raises:
             AlreadyExists: VOLUME_EXISTS.
+            Conflict: ATTEMPT_OUTDATED when the prefix is somebody else's now.
             NotFound: PROJECT_NOT_FOUND when the project was deleted meanwhile.
         """
         async with self._database.write() as connection:
@@ -42,7 +43,7 @@ class SqlVolumes:
                 "slice_std": list(statistics.std),
             }
             await connection.execute(sa.insert(VOLUMES).values(**row))
-            await spare(connection, volume.key)
+            await take(connection, volume.key, owner)
 
     async def get(self, project_id: str, volume_id: str) -> Volume:
         """NotFound VOLUME_NOT_FOUND."""

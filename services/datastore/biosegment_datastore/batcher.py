@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -14,20 +15,27 @@ R = TypeVar("R")
 class Batcher(Generic[T, R]):
     """Collects calls while earlier ones are being carried out; what has gathered by then is the next batch.
 
-    A lonely call is carried out at once. When a whole batch fails, each of its calls is carried out by itself, so
-    that one bad call fails nobody else's.
+    A lonely call is carried out at once; after a batch of several, the next one may wait for as many. When a whole
+    batch fails, each of its calls is carried out by itself, so that one bad call fails nobody else's.
 
     Args:
         run: Carries out a batch; returns a result or an error for each item, in order. It may be called again with
             items that it failed upon.
         largest: Most items of a batch.
+        gather_s: After a batch of several, how long to wait at most until as many are waiting again.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]], largest: int = 64
+        self,
+        run: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]],
+        largest: int = 64,
+        gather_s: float = 0.0,
     ) -> None:
         self._run = run
         self._largest = largest
+        self._gather_s = gather_s
+        self._wanted = 0
+        self._enough = asyncio.Event()
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._worker: asyncio.Task[None] | None = None
 
@@ -38,6 +46,8 @@ class Batcher(Generic[T, R]):
         """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
+        if len(self._waiting) >= self._wanted:
+            self._enough.set()
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         return await future
@@ -46,8 +56,19 @@ class Batcher(Generic[T, R]):
         try:
             while batch := self._next():
                 await self._carry_out(batch)
+                await self._gather(len(batch))
         finally:
             self._worker = None
+
+    async def _gather(self, size: int) -> None:
+        # What a batch costs is the same for few: those who were together come again together.
+        if size == 1 or self._gather_s == 0 or len(self._waiting) >= size:
+            return
+        self._wanted = size
+        self._enough.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._gather_s):
+                await self._enough.wait()
 
     def _next(self) -> list[tuple[T, asyncio.Future[R]]]:
         batch: list[tuple[T, asyncio.Future[R]]] = []

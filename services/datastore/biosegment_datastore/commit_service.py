@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from biosegment.auth import Authorizer, Permission, Principal
 from biosegment.errors import (
@@ -17,12 +18,14 @@ from biosegment.errors import (
     InvalidArgument,
     NotFound,
     ResourceExhausted,
+    Unavailable,
 )
 from biosegment.failpoint import failpoint
 from biosegment.ids import new_id
 from biosegment.storage.objects import Objects
 from biosegment_datastore.annotation import Annotation, NewAnnotation
 from biosegment_datastore.batcher import Batcher
+from biosegment_datastore.expiring import Expiring
 from biosegment_datastore.intake import Intake, take_in
 from biosegment_datastore.leasing import LeaseVerifier
 from biosegment_datastore.projector import Projector
@@ -31,6 +34,24 @@ from biosegment_datastore.sql_commit import Commit, Ground, Place, SqlCommits
 
 _NOT_STORED = (AlreadyExists, Conflict, NotFound, ResourceExhausted)
 """After these no row was written for certain."""
+
+
+_KNOWN_S = 60.0
+"""Commits upon what is remembered are checked again in their transaction."""
+
+_GATHER_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    principal: Principal
+    request: Request
+    new: NewAnnotation
+    data: bytes
+    is_zlib: bool
+    lease_token: str
+    base_sequence: int | None
+    draft_id: str
 
 
 class CommitService:
@@ -57,7 +78,8 @@ class CommitService:
         self._leases = leases
         self._projector = projector
         self._look: Batcher[Place, Ground] = Batcher(commits.look)
-        self._put: Batcher[tuple[str, bytes], None] = Batcher(self._put_many)
+        self._known: Expiring[tuple[str, str], Ground] = Expiring(_KNOWN_S)
+        self._put: Batcher[tuple[str, bytes], None] = Batcher(self._put_many, gather_s=_GATHER_S)
         self._commit: Batcher[Commit, Annotation] = Batcher(commits.commit_many)
 
     async def commit(
@@ -82,17 +104,34 @@ class CommitService:
         # Without the lease token: after LEASE_EXPIRED the same request comes again with a renewed one.
         what = (principal.user, volume_id, repr(new), data, str(is_zlib), str(base_sequence), draft_id)
         request = Request.of(project_id, request_id, "commit", *what)
+        sent = _Sent(principal, request, new, data, is_zlib, lease_token, base_sequence, draft_id)
+        ground = self._known.peek((project_id, volume_id))
+        if ground is not None:
+            try:
+                return await self._commit_upon(ground, sent, is_known=True)
+            except Unavailable:
+                raise
+            except BiosegmentError:
+                # It may be a repeated request, or what is remembered may have changed: so look.
+                self._known.forget()
         ground = await self._look(Place(project_id, volume_id, request))
         if ground.earlier is not None:
             return ground.earlier
-        lease = self._leases.check(principal.user, ground.volume.name, new, lease_token)
-        taken = await take_in(new, data, is_zlib, ground.project, ground.volume)
+        self._known.put((project_id, volume_id), ground)
+        return await self._commit_upon(ground, sent, is_known=False)
+
+    async def _commit_upon(self, ground: Ground, sent: _Sent, is_known: bool) -> Annotation:
+        lease = self._leases.check(sent.principal.user, ground.volume.name, sent.new, sent.lease_token)
+        taken = await take_in(sent.new, sent.data, sent.is_zlib, ground.project, ground.volume)
         strategy, model = (lease.strategy, lease.model) if lease else ("", "")
-        annotation = _annotation(principal, ground, new, taken, strategy, model)
+        annotation = _annotation(sent.principal, ground, sent.new, taken, strategy, model)
         await self._put((annotation.key, taken.block))
         failpoint("datastore.annotation.block_written")
+        checked = ground if is_known else None
         try:
-            stored = await self._commit(Commit(annotation, request, base_sequence, draft_id))
+            stored = await self._commit(
+                Commit(annotation, sent.request, sent.base_sequence, sent.draft_id, checked)
+            )
         except _NOT_STORED:
             await self._drop(annotation)
             raise

@@ -21,7 +21,7 @@ from biosegment_datastore.annotation_row import (
     unindexed,
 )
 from biosegment_datastore.clock import now_us
-from biosegment_datastore.project import Project
+from biosegment_datastore.project import Project, make_etag
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql_project import project_of
 from biosegment_datastore.sql_record import advance, record_time_us, want
@@ -58,12 +58,14 @@ class Commit:
         request: That it comes from; one without id is never repeated.
         base_sequence: Number of the last record that its author had seen; None for no such check.
         draft_id: Of the draft of its author that it finishes; '' for none.
+        ground: What it was checked against, which must not have changed since; None for no such check.
     """
 
     annotation: Annotation
     request: Request
     base_sequence: int | None = None
     draft_id: str = ""
+    ground: Ground | None = None
 
 
 class SqlCommits:
@@ -83,7 +85,7 @@ class SqlCommits:
 
         Returns:
             For each the stored annotation, that of an earlier commit with the same request, or
-            Conflict BASE_OUTDATED when a later record overlaps it, AlreadyExists REQUEST_ID_REUSED,
+            Conflict BASE_OUTDATED when a later record overlaps it or GROUND_CHANGED, AlreadyExists REQUEST_ID_REUSED,
             NotFound PROJECT_NOT_FOUND or VOLUME_NOT_FOUND.
         """
         return await self._database.write_at_once(lambda connection: _commit_all(connection, commits))
@@ -113,11 +115,11 @@ def _commit_to_project(
     connection: sa.Connection, project_id: str, commits: dict[int, Commit]
 ) -> dict[int, Annotation | Exception]:
     try:
-        _lock_project(connection, project_id)
+        etag = _lock_project(connection, project_id)
     except BiosegmentError as error:
         return dict.fromkeys(commits, error)
     earlier = _earlier(connection, [each.request for each in commits.values()])
-    volumes = _volume_ids(connection, project_id, {each.annotation.volume_id for each in commits.values()})
+    volumes = _volume_etags(connection, project_id, {each.annotation.volume_id for each in commits.values()})
     outcomes: dict[int, Annotation | Exception] = {}
     accepted: dict[int, Commit] = {}
     firsts: dict[str, int] = {}
@@ -131,6 +133,7 @@ def _commit_to_project(
                 continue
             if each.annotation.volume_id not in volumes:
                 raise volume_not_found(project_id, each.annotation.volume_id)
+            _require_ground(each, etag, volumes[each.annotation.volume_id])
             _require_base(connection, each, accepted.values())
         except BiosegmentError as error:
             outcomes[number] = error
@@ -218,9 +221,10 @@ def _earlier(
     return {(row.scope, row.request_id): (row.digest, row.resource) for row in rows}
 
 
-def _volume_ids(connection: sa.Connection, project_id: str, wanted: set[str]) -> set[str]:
-    query = sa.select(VOLUMES.c.id).where(VOLUMES.c.project_id == project_id, VOLUMES.c.id.in_(wanted))
-    return set((connection.execute(query)).scalars())
+def _volume_etags(connection: sa.Connection, project_id: str, wanted: set[str]) -> dict[str, str]:
+    columns = VOLUMES.c.id, VOLUMES.c.create_time_us, VOLUMES.c.version
+    query = sa.select(*columns).where(VOLUMES.c.project_id == project_id, VOLUMES.c.id.in_(wanted))
+    return {row.id: make_etag(row.create_time_us, row.version) for row in connection.execute(query)}
 
 
 def _load(connection: sa.Connection, project_id: str, annotation_id: str) -> Annotation:
@@ -228,6 +232,12 @@ def _load(connection: sa.Connection, project_id: str, annotation_id: str) -> Ann
         ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.id == annotation_id
     )
     return annotation_of((connection.execute(query)).one())
+
+
+def _require_ground(commit: Commit, project_etag: str, volume_etag: str) -> None:
+    ground = commit.ground
+    if ground is not None and (ground.project.etag, ground.volume.etag) != (project_etag, volume_etag):
+        raise Conflict("GROUND_CHANGED", f"{ground.volume.name} or its project was changed; look again")
 
 
 def _require_base(connection: sa.Connection, commit: Commit, before: Any) -> None:
@@ -264,10 +274,13 @@ def outdated(newer: str, base: int, sequence: str) -> Conflict:
     )
 
 
-def _lock_project(connection: sa.Connection, project_id: str) -> None:
-    query = sa.select(PROJECTS.c.id).where(PROJECTS.c.id == project_id).with_for_update()
-    if connection.execute(query).one_or_none() is None:
+def _lock_project(connection: sa.Connection, project_id: str) -> str:
+    columns = PROJECTS.c.create_time_us, PROJECTS.c.version
+    query = sa.select(*columns).where(PROJECTS.c.id == project_id).with_for_update()
+    row = connection.execute(query).one_or_none()
+    if row is None:
         raise project_not_found(project_id)
+    return make_etag(row.create_time_us, row.version)
 
 
 class _Lookup:

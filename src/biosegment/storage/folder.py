@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -20,7 +20,7 @@ from biosegment.storage.objects import Buffer
 _INCOMING = ".incoming"
 """Files on their way in and trees on their way out; on the same file system as the rest, never listed."""
 
-_WRITERS = 4
+_WRITERS = 16
 _STALE_S = 24 * 3600.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
@@ -39,6 +39,8 @@ class FolderObjects:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._incoming = root / _INCOMING
+        # Starts threads when they are needed. They wait for the disk, which flushes files together that wait together.
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="folder")
         with _mapped(f"folder {root}"):
             self._incoming.mkdir(parents=True, exist_ok=True)
             self._sweep()
@@ -66,9 +68,10 @@ class FolderObjects:
                 self._into_place(lambda: os.replace(staged, target), target, flush=False)
 
         # The disk takes several files at a time; a name is durable when its folder is, once for all of them.
-        with ThreadPoolExecutor(min(_WRITERS, len(items))) as pool:
-            for _ in pool.map(place, items):
-                pass
+        futures = [self._writers.submit(place, item) for item in items]
+        wait(futures)
+        for future in futures:
+            future.result()
         for folder in folders:
             with _mapped(folder.name):
                 _flush_folder(folder)
@@ -141,7 +144,7 @@ class FolderObjects:
             pass
 
     def close(self) -> None:
-        """Nothing is held open between calls."""
+        self._writers.shutdown()
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +19,13 @@ _PLAIN = (
     "project_id volume_id id sequence author create_time_us sample strategy model work_time_s labels_sha256 comment "
     "key review_comment"
 ).split()
+
+# Places, as a row is read sooner by place than by name.
+_WIDTH = len(ANNOTATIONS.c)
+_PLACES = {column.name: place for place, column in enumerate(ANNOTATIONS.c)}
+_plain_of = itemgetter(*(_PLACES[name] for name in _PLAIN))
+_corners_of = itemgetter(*(_PLACES[f"{edge}_{axis}"] for edge in ("start", "stop") for axis in _AXES))
+_rest_of = itemgetter(*(_PLACES[name] for name in ("kind", "state", "class_scope", "voxel_counts")))
 
 RECORD_COLUMNS = [
     RECORDS.c.sequence.label("record_sequence"),
@@ -54,27 +63,25 @@ def row_of(annotation: Annotation) -> dict[str, Any]:
     return row
 
 
-def annotation_of(row: Any) -> Annotation:
+def annotation_of(row: Sequence[Any]) -> Annotation:
+    """From a row whose last columns are those of `ANNOTATIONS`."""
+    columns = row[-_WIDTH:]
+    z0, y0, x0, z1, y1, x1 = _corners_of(columns)
+    kind, state, class_scope, voxel_counts = _rest_of(columns)
     return Annotation(
-        **{name: getattr(row, name) for name in _PLAIN},
-        region=region_of(row),
-        kind=_KINDS[row.kind],
-        state=_STATES[row.state],
-        class_scope=tuple(row.class_scope),
-        voxel_counts={int(value): count for value, count in row.voxel_counts.items()},
+        **dict(zip(_PLAIN, _plain_of(columns), strict=True)),
+        region=Region(Index(z0, y0, x0), Index(z1, y1, x1)),
+        kind=_KINDS[kind],
+        state=_STATES[state],
+        class_scope=tuple(class_scope),
+        voxel_counts={int(value): count for value, count in voxel_counts.items()},
     )
 
 
-def record_of(row: Any) -> Record:
-    return Record(
-        sequence=row.record_sequence,
-        action=_ACTIONS[row.record_action],
-        annotation=annotation_of(row),
-        accepted=row.record_accepted,
-        comment=row.record_comment,
-        author=row.record_author,
-        create_time_us=row.record_create_time_us,
-    )
+def record_of(row: Sequence[Any]) -> Record:
+    """From a row of `RECORD_COLUMNS` and those of `ANNOTATIONS`."""
+    sequence, action, accepted, comment, author, create_time_us = row[:-_WIDTH]
+    return Record(sequence, _ACTIONS[action], annotation_of(row), accepted, comment, author, create_time_us)
 
 
 def region_columns(region: Region) -> dict[str, int]:

@@ -157,12 +157,14 @@ class AnnotationService:
     ) -> Sequence[Record]:
         """What happened in a project after a record, in order; to a volume, or to a region of it."""
         await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
-        await self._projects.get(project_id)
         if region is not None and not volume_id:
             raise InvalidArgument("BAD_PARENT", "a region needs a volume: projects/{p}/volumes/{v}")
-        if volume_id:
-            await self._volumes.get(project_id, volume_id)
         page = PageRequest.of(page_size, "", largest=1000, default=200)
-        return await self._annotations.records(
+        records = await self._annotations.records(
             project_id, max(0, after_sequence), page.size, volume_id, region
         )
+        if not records:  # of what there is not, there are none
+            await self._projects.get(project_id)
+            if volume_id:
+                await self._volumes.get(project_id, volume_id)
+        return records

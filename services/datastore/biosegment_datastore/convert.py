@@ -55,9 +55,8 @@ def timestamp(time_us: int) -> Timestamp | None:
     """None for 0, which is 'never'."""
     if not time_us:
         return None
-    stamp = Timestamp()
-    stamp.FromMicroseconds(time_us)
-    return stamp
+    seconds, micros = divmod(time_us, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=1000 * micros)
 
 
 def masked(mask: FieldMask, fields: type[_F]) -> list[_F]:

@@ -33,8 +33,8 @@ from biosegment_datastore.annotation_row import (
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql_record import advance, record_time_us, want
-from biosegment_datastore.sql_request import lock_project, remember, replayed, require_volume
-from biosegment_datastore.tables import ANNOTATIONS, RECORDS
+from biosegment_datastore.sql_request import lock_project, remember, replayed, volume_not_found
+from biosegment_datastore.tables import ANNOTATIONS, RECORDS, VOLUMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +115,13 @@ class SqlAnnotations:
         if page.after is not None:
             query = query.where(sequence > int(page.after))
         query = query.order_by(sequence).limit(page.size + 1)
-        async with self._database.read() as connection:
+
+        def fetch(connection: sa.Connection) -> Sequence[Annotation]:
             if volume_id:
-                await require_volume(connection, project_id, volume_id)
-            found = [annotation_of(row) for row in (await connection.execute(query)).all()]
+                _require_volume(connection, project_id, volume_id)
+            return [annotation_of(row) for row in connection.execute(query)]
+
+        found = await self._database.read_at_once(fetch)
         items = found[: page.size]
         return Page(items, page.next_token(items[-1].sequence) if len(found) > page.size else "")
 
@@ -177,14 +180,21 @@ class SqlAnnotations:
             if volume_id:
                 query = query.where(RECORDS.c.volume_id == volume_id)
         query = query.where(sequence > after).order_by(sequence).limit(limit)
-        async with self._database.read() as connection:
-            return [record_of(row) for row in (await connection.execute(query)).all()]
+        return await self._database.read_at_once(
+            lambda connection: [record_of(row) for row in connection.execute(query)]
+        )
 
     async def keys(self, project_id: str) -> frozenset[str]:
         """Keys of all label blocks that a record refers to."""
         query = sa.select(ANNOTATIONS.c.key).where(ANNOTATIONS.c.project_id == project_id)
         async with self._database.read() as connection:
             return frozenset((await connection.execute(query)).scalars())
+
+
+def _require_volume(connection: sa.Connection, project_id: str, volume_id: str) -> None:
+    query = sa.select(VOLUMES.c.id).where(VOLUMES.c.project_id == project_id, VOLUMES.c.id == volume_id)
+    if connection.execute(query).one_or_none() is None:
+        raise volume_not_found(project_id, volume_id)
 
 
 def _within(query: sa.Select[Any], project_id: str, volume_id: str) -> sa.Select[Any]:

@@ -47,9 +47,12 @@ class Region:
     stop: Index
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "start", Index(*self.start))
-        object.__setattr__(self, "stop", Index(*self.stop))
-        if any(low < 0 or high <= low for low, high in zip(self.start, self.stop, strict=True)):
+        start, stop = Index(*self.start), Index(*self.stop)
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "stop", stop)
+        # Written out, as long lists of regions are made.
+        (z0, y0, x0), (z1, y1, x1) = start, stop
+        if not (0 <= z0 < z1 and 0 <= y0 < y1 and 0 <= x0 < x1):
             raise InvalidArgument(
                 "BAD_REGION",
                 f"region {self} is empty or negative: every axis needs 0 <= start < stop (zyx, half-open)",

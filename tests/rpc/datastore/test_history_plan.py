@@ -33,7 +33,9 @@ class Explained:
         self.rows = SqlAnnotations(database)
         self._file = file
         self._seen: list[tuple[str, Any]] = []
-        sa.event.listen(database._engine.sync_engine, "before_cursor_execute", self._see)
+        assert database._blocking is not None
+        for engine in (database._engine.sync_engine, database._blocking):
+            sa.event.listen(engine, "before_cursor_execute", self._see)
 
     def _see(self, connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
         if "annotation" in statement:
@@ -82,6 +84,7 @@ async def test_queries_use_indexes_and_pages_in_order_are_not_sorted(
 ) -> None:
     await getattr(explained.rows, name)(*arguments)
     plans = explained.plans()
+    assert plans
     for index in indexes:
         assert any(index in plan for plan in plans), plans
     for plan in plans:

@@ -37,12 +37,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from biosegment.errors import BiosegmentError, FailedPrecondition, ResourceExhausted, Unavailable
+from biosegment.sqlite import WRITING, prepare_sqlite
 
 _T = TypeVar("_T")
 
@@ -61,7 +62,6 @@ _AWAY: Final = re.compile(
 )
 # Connection, operator intervention, serialization and deadlock, too many connections, lock not available.
 _AWAY_STATES: Final = ("08", "57P", "40001", "40P01", "53300", "55P03")
-_WRITING: Final = "biosegment_writing"
 
 
 class Database:
@@ -86,7 +86,7 @@ class Database:
             engine = create_async_engine(
                 url, pool_size=_POOL_SIZE, max_overflow=0, connect_args={"timeout": wait_s}
             )
-            _prepare_sqlite(engine.sync_engine, wait_s)
+            prepare_sqlite(engine.sync_engine, wait_s)
         else:
             engine = create_async_engine(
                 url,
@@ -126,7 +126,7 @@ class Database:
         async with self._turn():
             with _translated():
                 async with self._engine.connect() as connection:
-                    await connection.execution_options(**{_WRITING: True})
+                    await connection.execution_options(**{WRITING: True})
                     async with connection.begin():
                         yield connection
 
@@ -236,7 +236,7 @@ def open_engine(url: str) -> Engine:
         place, connect_args={"timeout": _BUSY_TIMEOUT_S} if is_sqlite else {"connect_timeout": 5}
     )
     if is_sqlite:
-        _prepare_sqlite(engine, _BUSY_TIMEOUT_S)
+        prepare_sqlite(engine, _BUSY_TIMEOUT_S)
     return engine
 
 
@@ -244,7 +244,7 @@ def open_engine(url: str) -> Engine:
 def begin_writing(engine: Engine) -> Iterator[Connection]:
     """One transaction of a blocking engine that may write, as `Database.write`."""
     with _translated(), engine.connect() as connection:
-        connection.execution_options(**{_WRITING: True})
+        connection.execution_options(**{WRITING: True})
         with connection.begin():
             yield connection
 
@@ -315,60 +315,6 @@ def _upgrade(connection: Connection, folder: Path, target: str) -> None:
             f"the database does not fit the migrations in {folder}: {error}; install the release that "
             "wrote it, or a newer one",
         ) from error
-
-
-def _prepare_sqlite(engine: Any, wait_s: float) -> None:
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, record: Any) -> None:
-        if engine.dialect.is_async:
-            _finish_statements(connection.driver_connection)
-        # Python's driver would begin transactions late and by itself; `begin` below does so explicitly.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout={int(wait_s * 1000)}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # A reader that starts to write may find that another wrote meanwhile: waiting cannot cure that.
-        writing = connection.get_execution_options().get(_WRITING, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-
-def _finish_statements(driver: Any) -> None:
-    """Keep cancellation out of transactions: a task hears of it with its first wait that is not for this driver.
-
-    The driver's thread carries a statement out whether somebody waits for it or not, and a connection that is thrown
-    away in the middle of one goes on holding the write lock: after a client's cancellation nobody could write any more.
-    """
-    execute = driver._execute
-
-    async def execute_to_the_end(*arguments: Any, **keywords: Any) -> Any:
-        statement = asyncio.ensure_future(execute(*arguments, **keywords))
-        was_cancelled = False
-        while not statement.done():
-            try:
-                await asyncio.wait({statement})
-            except asyncio.CancelledError:
-                was_cancelled = True
-        if was_cancelled:
-            asyncio.get_running_loop().call_soon(_cancel_again, asyncio.current_task())
-        return statement.result()
-
-    driver._execute = execute_to_the_end
-
-
-def _cancel_again(task: asyncio.Task[Any] | None) -> None:
-    # A timeout that has been left meanwhile took its cancellation back.
-    if task is not None and not task.done() and task.cancelling():
-        task.uncancel()
-        task.cancel()
 
 
 @contextlib.contextmanager

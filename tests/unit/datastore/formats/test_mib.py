@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import h5py
-import mat73
 import numpy as np
 import pytest
 from biosegment_datastore.formats.detection import open_source
@@ -9,6 +8,7 @@ from biosegment_datastore.formats.source import ACCEPTED_LABELS, SourceOptions
 
 from biosegment.errors import InvalidArgument
 from biosegment.volume import VoxelSize
+from tests.unit.datastore.matlab_reader import load_matlab
 
 SHAPE = (7, 13, 9)
 LABELS = SourceOptions(accepted=ACCEPTED_LABELS)
@@ -45,7 +45,7 @@ def write(path, model, version=2):
 def test_a_model_is_read_as_matlab_shows_it(tmp_path, dtype, version):
     labels = np.random.default_rng(0).integers(0, 5, SHAPE).astype(dtype)
     path = write(tmp_path / "Labels_a.model", labels.transpose(1, 2, 0), version)
-    assert np.array_equal(mat73.loadmat(path)["mibModel"], labels.transpose(1, 2, 0))
+    assert np.array_equal(load_matlab(path)["mibModel"], labels.transpose(1, 2, 0))
     with open_source(path, LABELS) as source:
         assert source.format == "MIB model"
         assert source.shape == SHAPE

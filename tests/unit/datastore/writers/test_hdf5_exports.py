@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import subprocess
 
 import h5py
-import mat73
 import numpy as np
 import pytest
 from biosegment_datastore.pyramid import downsample
 from imaris_ims_file_reader.ims import ims
 
 from biosegment.volume import Index
+from tests.unit.datastore.matlab_reader import load_matlab
 from tests.unit.datastore.writers.exported import (
     CLASSES,
     IMAGE_TYPES,
@@ -105,18 +104,11 @@ def test_coarse_labels_in_an_imaris_file_are_labels(tmp_path):
     np.testing.assert_array_equal(coarse, downsample(cut_out(array), Index(1, 2, 2), "mode"))
 
 
-@pytest.fixture
-def quiet_mat73(caplog):
-    # It warns of file names that do not end in .mat.
-    caplog.set_level(logging.ERROR)
-
-
-@pytest.mark.usefixtures("quiet_mat73")
 @pytest.mark.parametrize(("dtype", "kind"), [("uint8", 63), ("uint16", 65535), ("uint32", 4294967295)])
 def test_a_mib_model_is_the_same_to_a_matlab_reader(tmp_path, dtype, kind):
     array = labels(dtype)
     frame = LABELS_FRAME if dtype == "uint8" else INSTANCES_FRAME
-    found = mat73.loadmat(str(written(tmp_path, "mib_model", array, frame)))
+    found = load_matlab(written(tmp_path, "mib_model", array, frame))
     model = found["mibModel"]
     # MATLAB's order: height, width, depth.
     assert (model.dtype, model.shape) == (array.dtype, (131, 302, 37))
@@ -125,9 +117,8 @@ def test_a_mib_model_is_the_same_to_a_matlab_reader(tmp_path, dtype, kind):
     assert found["BoundingBox"].tolist() == pytest.approx([0.026, 1.5912, 0.0138, 0.6118, 0.06, 1.14])
 
 
-@pytest.mark.usefixtures("quiet_mat73")
 def test_materials_of_a_mib_model_stand_at_their_values(tmp_path):
-    found = mat73.loadmat(str(written(tmp_path, "mib_model", labels(), LABELS_FRAME)))
+    found = load_matlab(written(tmp_path, "mib_model", labels(), LABELS_FRAME))
     names = [name for (name,) in found["modelMaterialNames"]]
     assert names == ["unused 1", "mitochondria", "unused 3", "Membran, außen"]
     colors = (found["modelMaterialColors"] * 255).round().astype(int).tolist()

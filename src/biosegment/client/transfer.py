@@ -94,12 +94,15 @@ async def _present(stub: Any, name: str) -> Any:
 
 
 async def _begun(stub: Any, project: str, path: Path, size: int) -> Any:
-    """The upload of this very file that another process began, or a new one."""
+    """The upload of this very file that another process began and did not finish, or a new one."""
     upload = volume_pb2.Upload(file_name=path.name, size_bytes=size)
     identity = await asyncio.to_thread(_identity, project, path)
     try:
         request = pb.CreateUploadRequest(parent=project, upload=upload, request_id=identity)
-        return (await stub.CreateUpload(request)).upload
+        found = (await stub.CreateUpload(request)).upload
+        # A complete one may be what an import is about to read, and to drop at its end.
+        if found.received_bytes < size:
+            return found
     except (AlreadyExists, NotFound) as error:
         # It was imported or has expired, or somebody else sends the same file.
         if error.reason not in ("UPLOAD_NOT_FOUND", "REQUEST_ID_REUSED"):

@@ -14,6 +14,7 @@ import pytest
 
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.job.v1alpha1 import job_pb2
+from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.client import transfer
 from biosegment.client.volumes import Volumes
 from biosegment.errors import FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
@@ -64,7 +65,6 @@ async def test_a_file_goes_in_several_calls_and_another_process_continues_it(
     assert 12_000_000 < progress[0] < SIZE_BYTES
     assert progress[-1] == SIZE_BYTES
     assert await stored(datastore, name) == source.read_bytes()
-    assert await again.upload(project.name, source) == name
     assert await again.upload(project.name, source, name=name) == name
     # A file that was changed is another one.
     source.write_bytes(b"x" * SIZE_BYTES)
@@ -74,6 +74,22 @@ async def test_a_file_goes_in_several_calls_and_another_process_continues_it(
     with pytest.raises(FailedPrecondition) as other:
         await again.upload(project.name, small, name=name)
     assert other.value.reason == "OTHER_FILE"
+
+
+async def test_a_file_may_be_imported_twice_at_the_same_time(
+    datastore: RunningDatastore, ada: Caller, project: Any, image: Any
+) -> None:
+    """Each import drops its upload at its end."""
+    path = datastore.write_tiff("twice.tif", image)
+    jobs = []
+    for number in range(2):
+        upload = await Volumes(ada.channel).upload(project.name, path)
+        size = geometry_pb2.VoxelSize(z_nm=30, y_nm=8, x_nm=8)
+        spec = job_pb2.ImportVolumeSpec(volume_id=f"v{number}", upload=upload, voxel_size=size)
+        jobs.append(await ada.create_job(project.name, import_volume=spec))
+    for job in jobs:
+        ended = await ada.finished(job)
+        assert ended.state == job_pb2.Job.STATE_SUCCEEDED, ended.error
 
 
 async def test_two_users_may_send_the_same_file(

@@ -113,6 +113,7 @@ class ExportJob:
             content = await self._content(plan, volume)
             task = await self._task(plan, volume, project, content)
             made = await run_until_cancelled(context, self._write(context, {**task, "prefix": key}))
+            await self._require_still(plan, content)
             artifact = Artifact(
                 project_id=job.project_id,
                 id=artifact_id,
@@ -128,6 +129,15 @@ class ExportJob:
         finally:
             await asyncio.shield(self.garbage.abandon(owner_of(job.job_id, context.attempt)))
         return JobResult(artifact=artifact.name)
+
+    async def _require_still(self, plan: ExportPlan, content: _Content) -> None:
+        """Raise when the voxels were deleted or moved meanwhile: what is missing reads as zeros."""
+        volume = await self.volumes.get(plan.project_id, plan.volume_id)
+        now = await self._content(plan, volume)
+        if now.array != content.array:
+            raise FailedPrecondition(
+                "SOURCE_CHANGED", f"{content.name!r} was made anew while it was exported; export it again"
+            )
 
     async def _write(self, context: JobContext, task: dict[str, Any]) -> dict[str, Any]:
         async def report(done: int, total: int) -> None:

@@ -15,6 +15,7 @@ import nrrd
 import numpy as np
 import pytest
 import tifffile
+from biosegment_datastore import export_job
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from biosegment.api.datastore.v1alpha1 import annotation_pb2, volume_pb2
@@ -330,3 +331,21 @@ async def test_a_type_that_a_format_has_not_is_refused_with_formats_that_have_it
     assert caught.value.reason == "FORMAT_CANNOT_HOLD"
     assert "Imaris cannot hold int16 voxels" in caught.value.message
     assert "nrrd" in caught.value.message
+
+
+async def test_an_export_of_what_is_deleted_meanwhile_fails_instead_of_holding_zeros(
+    datastore: RunningDatastore, ada: Caller, volume: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = export_job.run_task
+
+    async def write_and_delete(*arguments: Any) -> Any:
+        made = await written(*arguments)
+        await ada.datastore.DeleteVolume(pb.DeleteVolumeRequest(name=volume.name, force=True))
+        return made
+
+    monkeypatch.setattr(export_job, "run_task", write_and_delete)
+    spec = job_pb2.ExportSpec(source=volume.name, format=job_pb2.ExportSpec.FORMAT_OME_TIFF)
+    ended = await ada.finished(await ada.create_job("projects/em", export=spec))
+    assert (ended.state, ended.error.reason) == (job_pb2.Job.STATE_FAILED, "VOLUME_NOT_FOUND")
+    await datastore.parts.collector.collect()
+    assert await datastore.parts.objects.list("projects/em/artifacts/") == []

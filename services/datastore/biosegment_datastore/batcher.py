@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from biosegment.errors import Unavailable
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -16,7 +18,8 @@ class Batcher(Generic[T, R]):
     """Collects calls while earlier ones are being carried out; what has gathered by then is the next batch.
 
     A lonely call is carried out at once; after a batch of several, the next one may wait for as many. When a whole
-    batch fails, each of its calls is carried out by itself, so that one bad call fails nobody else's.
+    batch fails, each of its calls is carried out by itself, so that one bad call fails nobody else's; until one of them
+    finds what all of them need away (Unavailable), which then is the answer to the rest.
 
     Args:
         run: Carries out a batch; returns a result or an error for each item, in order. It may be called again with
@@ -89,11 +92,25 @@ class Batcher(Generic[T, R]):
             if len(batch) == 1:
                 _settle(batch[0][1], error)
                 return
-            for each in batch:
-                await self._carry_out([each])
+            await self._carry_out_singly(batch)
             return
         for (_, future), result in zip(batch, results, strict=True):
             _settle(future, result)
+
+    async def _carry_out_singly(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
+        for number, each in enumerate(batch):
+            await self._carry_out([each])
+            away = _outage(each[1])
+            if away is not None:
+                # The rest would find that out one after another, each after a timeout, while more and more wait.
+                for _, future in batch[number + 1 :]:
+                    _settle(future, away)
+                return
+
+
+def _outage(future: asyncio.Future[R]) -> Unavailable | None:
+    error = future.exception() if future.done() and not future.cancelled() else None
+    return error if isinstance(error, Unavailable) else None
 
 
 def _settle(future: asyncio.Future[R], result: R | Exception) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import pytest
 from biosegment_datastore.batcher import Batcher
 
+from biosegment.errors import Unavailable
+
 
 class Recorder:
     """Doubles numbers, one batch at a time; -1 fails its batch, negative ones fail by themselves."""
@@ -80,3 +82,16 @@ async def test_after_a_batch_of_several_the_next_one_waits_for_as_many_but_not_f
     assert await batcher(7) == 14  # after a while, alone
     assert await batcher(8) == 16
     assert recorder.batches[2:] == [[7], [8]]
+
+
+async def test_an_outage_is_asked_about_twice_and_not_once_for_every_caller() -> None:
+    batches: list[list[int]] = []
+
+    async def run(items: Sequence[int]) -> Sequence[int | Exception]:
+        batches.append(list(items))
+        raise Unavailable("DATABASE_UNAVAILABLE", "away")
+
+    batcher: Batcher[int, int] = Batcher(run)
+    results = await asyncio.gather(*(batcher(number) for number in range(5)), return_exceptions=True)
+    assert [type(each) for each in results] == [Unavailable] * 5
+    assert batches == [[0, 1, 2, 3, 4], [0]]

@@ -68,16 +68,16 @@ _GREY = _image(photometric="minisblack")
 BAD_FILES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "truncated": (_truncated, "TRUNCATED_FILE", "copy it again"),
     "truncated-tiles": (_truncated_with_tiles, "TRUNCATED_FILE", "copy it again"),
-    "text": (_text, "UNKNOWN_FORMAT", "neither a TIFF file nor an OME-Zarr folder"),
-    "empty": (_empty, "UNKNOWN_FORMAT", "neither a TIFF file nor an OME-Zarr folder"),
+    "text": (_text, "UNKNOWN_FORMAT", "no format that is known"),
+    "empty": (_empty, "UNREADABLE_FILE", "is empty"),
     "float64": (_GREY(STACK.astype(np.float64)), "BAD_DTYPE", "float64"),
     "complex64": (_GREY(STACK.astype(np.complex64)), "BAD_DTYPE", "complex64"),
-    "rgb": (_image(photometric="rgb")(np.stack([STACK] * 3, -1)), "NOT_A_VOLUME", "colour"),
-    "two-dimensions": (_GREY(STACK[0]), "NOT_A_VOLUME", "2D"),
+    "rgb": (_image(photometric="rgb")(np.stack([STACK] * 3, -1)), "CHANNEL_MISSING", "colour"),
+    "two-dimensions": (_GREY(STACK[0]), "NOT_A_VOLUME", "axes yx"),
     "four-dimensions": (
         _image(photometric="minisblack", metadata={"axes": "TZYX"})(np.stack([STACK] * 2)),
-        "NOT_A_VOLUME",
-        "axes",
+        "TIME_POINT_MISSING",
+        "2 time points",
     ),
 }
 

@@ -14,7 +14,7 @@ from biosegment.ids import check_id, new_id
 from biosegment.storage.arrays import Array, Arrays, Voxels
 from biosegment.storage.layout import ArrayLayout
 from biosegment.volume import Index, Region
-from biosegment_datastore.admission import Admission
+from biosegment_datastore.admission import Admission, Part
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.expiring import Expiring
 from biosegment_datastore.layer import (
@@ -74,6 +74,7 @@ class LayerService:
         self._projector = projector
         self._max_region_bytes = max_region_bytes
         self._admission = admission
+        self._writing = Admission(max_region_bytes)
         self._committed: Expiring[tuple[str, str, str], Layer] = Expiring(_KNOWN_S)
 
     async def create(
@@ -179,6 +180,10 @@ class LayerService:
         region.require_within(layer.shape, layer.name)
         require_size(region, np.dtype(layer.data_type).itemsize, self._max_region_bytes)
         return await self._open_arrays.get(layer.key, immutable=False)
+
+    async def reserve(self, array: Array, region: Region) -> Part:
+        """Memory for a region on its way in, to be closed; all writers together hold one largest region at most."""
+        return await self._writing.enter(region.size * array.dtype.itemsize)
 
     async def write(
         self,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.volume.v1alpha1 import geometry_pb2
@@ -67,17 +69,27 @@ async def receive_region(
         raise InvalidArgument(
             "BAD_DATA_TYPE", f"{first.name} holds {array.dtype}, not {data_type_from_proto(header.data_type)}"
         )
-    assembler = ArrayAssembler(np.empty(region.shape, array.dtype))
+    room = await layers.reserve(array, region)
+    try:
+        data = await _received(np.empty(region.shape, array.dtype), first, requests)
+        await layers.write(principal, name, first.attempt, array, region, data)
+    finally:
+        room.close()
+
+
+async def _received(
+    voxels: npt.NDArray[Any], first: pb.WriteRegionRequest, requests: AsyncIterator[pb.WriteRegionRequest]
+) -> npt.NDArray[Any]:
+    assembler = ArrayAssembler(voxels)
     try:
         _append(assembler, first.chunk)
         async for request in requests:
             _append(assembler, request.chunk)
-        data = assembler.finish()
+        return assembler.finish()
     except InvalidArgument as error:
         if error.reason in ("TOO_MANY_BYTES", "TOO_FEW_BYTES"):
             raise InvalidArgument("ARRAY_WRONG_SIZE", error.message) from error
         raise
-    await layers.write(principal, name, first.attempt, array, region, data)
 
 
 def _append(assembler: ArrayAssembler, chunk: geometry_pb2.ArrayChunk) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from biosegment.errors import (
 from biosegment.rpc.geometry import index_to_proto, region_to_proto
 from biosegment.storage.arrays import Arrays
 from biosegment.volume import Index, Region
-from tests.rpc.datastore_server import Caller, RunningDatastore
+from tests.rpc.datastore_server import Caller, RunningDatastore, running_datastore
 
 LABELS = volume_pb2.Layer.KIND_LABELS
 DTYPES = {"uint8": geometry_pb2.DATA_TYPE_UINT8, "float16": geometry_pb2.DATA_TYPE_FLOAT16}
@@ -260,3 +262,41 @@ async def test_who_may_not_write_layers_is_refused(
     for caller in (datastore.as_user("ann"), datastore.as_service("sampler")):
         with pytest.raises(PermissionDenied):
             await create(caller, volume)
+
+
+async def test_writers_together_hold_no_more_than_one_largest_region(tmp_path: Path, keys: Path) -> None:
+    shape = (4, 64, 64)
+    voxels = np.arange(4 * 64 * 64, dtype=np.uint32).reshape(shape).astype(np.uint8) % 3
+    async with running_datastore(tmp_path, keys, max_region_bytes=voxels.size) as datastore:
+        ada, trainer = datastore.as_user("ada"), datastore.as_service("trainer")
+        project = await ada.create_project("em", ("mitochondria",))
+        volume = await ada.import_volume(project.name, datastore.write_tiff("stack.tif", voxels), "brain")
+        slow, other = [await create(trainer, volume, name) for name in ("slow", "other")]
+        release = asyncio.Event()
+        header = geometry_pb2.ArrayHeader(shape=index_to_proto(voxels.shape), data_type=DTYPES["uint8"])
+
+        async def requests() -> AsyncIterator[pb.WriteRegionRequest]:
+            yield pb.WriteRegionRequest(
+                name=slow.name,
+                attempt=slow.attempt,
+                region=region_to_proto(Region.of_shape(shape)),
+                chunk=geometry_pb2.ArrayChunk(header=header),
+            )
+            await release.wait()
+            yield pb.WriteRegionRequest(chunk=geometry_pb2.ArrayChunk(data=voxels.tobytes()))
+
+        async def write_slowly() -> None:
+            await trainer.datastore.WriteRegion(requests())
+
+        first = asyncio.create_task(write_slowly())
+        for _ in range(50):
+            second = asyncio.create_task(write(trainer, other, voxels))
+            if not (await asyncio.wait({second}, timeout=1))[0]:
+                break  # else the first one's header was still on its way
+        else:
+            pytest.fail("a second writer never waited for the first one")
+        release.set()
+        await asyncio.gather(first, second)
+        for layer in (slow, other):
+            await commit(trainer, layer)
+            assert (await ada.read(layer.name) == voxels).all()

@@ -189,8 +189,8 @@ class Volumes:
     ) -> str:
         """Send a file for import and return the upload's name; goes on where it was after a break.
 
-        An upload that another process began with the same unchanged file is continued, and so is the one that `name`
-        says. Every piece carries its CRC-32C.
+        An upload that another process began with the same unchanged file, and did not end, is continued, and so is the
+        one that `name` says. Every piece carries its CRC-32C.
 
         Args:
             project: `projects/{p}`.

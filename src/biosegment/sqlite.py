@@ -31,6 +31,8 @@ def prepare_sqlite(engine: Any, wait_s: float) -> None:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            # 8 MiB, filled when used: what lies near a place is on many pages of a long history.
+            "cache_size=-8192",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

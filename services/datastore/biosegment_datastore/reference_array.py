@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from biosegment.errors import BiosegmentError, FailedPrecondition, Unavailable
 from biosegment.storage.arrays import Array
+from biosegment.volume import Region
 from biosegment_datastore.formats.selection import Selection
 from biosegment_datastore.formats.tensors import Folder, open_view
 from biosegment_datastore.reference import Reference, ReferencedLevel
@@ -51,6 +53,48 @@ class ReferenceArrays:
         return known[1]
 
 
+class _ReferencedArray(Array):
+    """Looks at the files of the chunks before it reads them: whoever may write to an import root could make them links
+    to any file that this service can read, and ask for its bytes as voxels.
+    """
+
+    def __init__(self, level: ReferencedLevel, selection: Selection, view: Any) -> None:
+        super().__init__(f"{level.reference.uri}/{level.path}", view)
+        self._level, self._selection = level, selection
+        metadata = view.spec().to_json()["metadata"]
+        if level.reference.zarr_format == 2:
+            self._grid = tuple(metadata["chunks"])
+            self._prefix, self._separator = "", metadata.get("dimension_separator", ".")
+        else:
+            self._grid = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+            naming = metadata["chunk_key_encoding"]
+            is_default = naming["name"] == "default"
+            self._separator = naming.get("configuration", {}).get("separator", "/" if is_default else ".")
+            self._prefix = f"c{self._separator}" if is_default else ""
+
+    def _at(self, region: Region | tuple[slice, ...]) -> Any:
+        part = super()._at(region)
+        folder = Folder(self._level.reference.path)
+        for key in self._chunks(region.slices if isinstance(region, Region) else region):
+            try:
+                folder.place(f"{self._level.path}/{key}")
+            except BiosegmentError as error:
+                raise _changed(self._level) from error
+        return part
+
+    def _chunks(self, region: tuple[slice, ...]) -> Iterator[str]:
+        """Keys of the chunks that hold a region, zyx, below the array."""
+        bounds = [part.indices(size)[:2] for part, size in zip(region, self.shape, strict=True)]
+        ranges = []
+        for axis, (number, edge) in enumerate(zip(self._selection.fixed, self._grid, strict=True)):
+            start, stop = (
+                (number, number + 1) if number is not None else bounds[self._selection.order.index(axis)]
+            )
+            ranges.append(range(start // edge, -(-stop // edge)))
+        for place in itertools.product(*ranges):
+            yield self._prefix + self._separator.join(map(str, place))
+
+
 def require_allowed(reference: Reference, roots: Sequence[Path]) -> None:
     """Look again at what was looked at when the volume was made: roots may be taken away, and links put in between.
 
@@ -85,7 +129,7 @@ def _array(level: ReferencedLevel) -> Array:
     selection = Selection(level.reference.fixed, level.reference.order, level.shape)
     try:
         view: Any = open_view(Folder(level.reference.path), level.path, driver, selection)
-        found = Array(f"{level.reference.uri}/{level.path}", view)
+        found = _ReferencedArray(level, selection, view)
         same = found.shape == tuple(level.shape) and found.dtype.name == level.data_type
     except (BiosegmentError, IndexError, ValueError) as error:
         raise _changed(level) from error

@@ -220,6 +220,31 @@ async def test_a_source_that_left_the_import_roots_is_not_read(
     assert error.value.reason == "REFERENCE_NOT_ALLOWED"
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+async def test_a_chunk_that_became_a_link_out_of_the_folder_is_not_read(
+    datastore: RunningDatastore, ada: Caller, project: str, tmp_path: Path, version: str
+) -> None:
+    folder = datastore.imports / "source.ome.zarr"
+    levels = write(folder, image(), version)
+    volume = await referred(ada, project, folder)
+    finest = folder / _finest(folder)
+    last = max(path for path in finest.rglob("*") if path.is_file() and path.name[-1].isdigit())
+    elsewhere = tmp_path / "elsewhere"
+    last.rename(elsewhere)
+    last.symlink_to(elsewhere)
+    beginning = Region(Index(0, 0, 0), Index(5, 8, 8))
+    assert (await ada.read(volume.name, beginning) == levels[0][beginning.slices]).all()
+    with pytest.raises(FailedPrecondition) as error:
+        await ada.read(volume.name)
+    assert error.value.reason == "SOURCE_CHANGED"
+
+
+def _finest(folder: Path) -> str:
+    attributes: Any = zarr.open_group(folder, mode="r").attrs.asdict()
+    multiscale = attributes.get("ome", attributes)["multiscales"][0]
+    return str(Path(multiscale["datasets"][0]["path"]).parts[0])
+
+
 async def test_what_cannot_be_used_where_it_is_is_refused(
     datastore: RunningDatastore, ada: Caller, project: str
 ) -> None:

@@ -107,6 +107,29 @@ async def test_classes_are_added_renamed_and_never_come_back(ada: Caller, projec
     assert [each.value for each in only.classes] == [2]
 
 
+async def test_commits_follow_the_classes_of_the_project_at_once(
+    ada: Caller, project: Any, volume: Any
+) -> None:
+    region, labels = Region.of_shape((1, 2, 2)), [[[4, 4], [2, 2]]]
+    with pytest.raises(InvalidArgument) as early:
+        await ada.commit(volume.name, region, labels)
+    await ada.commit(volume.name, region, [[[2, 2], [2, 2]]], class_scope=[2])
+    wanted = [*project.classes, LabelClass(display_name="nucleus")]
+    changed = (await ada.datastore.UpdateProject(update(project, "classes", classes=wanted))).project
+    nucleus = changed.classes[-1].value
+    made = await ada.commit(volume.name, region, [[[nucleus, 0], [2, 2]]])
+    assert nucleus in made.class_scope
+    await ada.commit(volume.name, region, [[[2, 2], [2, 2]]], class_scope=[2])
+    unused = [*changed.classes, LabelClass(display_name="vesicle")]
+    changed = (await ada.datastore.UpdateProject(update(project, "classes", classes=unused))).project
+    vesicle = changed.classes[-1].value
+    await ada.commit(volume.name, region, [[[2, 2], [2, 2]]], class_scope=[2])  # now this class is remembered
+    await ada.datastore.UpdateProject(update(project, "classes", classes=changed.classes[:-1]))
+    with pytest.raises(InvalidArgument) as late:
+        await ada.commit(volume.name, region, [[[vesicle, 0], [2, 2]]])
+    assert early.value.reason == late.value.reason == "UNKNOWN_CLASS"
+
+
 async def test_an_update_with_an_old_etag_is_refused(ada: Caller, project: Any) -> None:
     first = update(project, "display_name", display_name="one", etag=project.etag)
     changed = (await ada.datastore.UpdateProject(first)).project

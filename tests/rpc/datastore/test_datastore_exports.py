@@ -15,7 +15,7 @@ import nrrd
 import numpy as np
 import pytest
 import tifffile
-from biosegment_datastore import export_job
+from biosegment_datastore import export_job, worker_process
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from biosegment.api.datastore.v1alpha1 import annotation_pb2, volume_pb2
@@ -336,7 +336,7 @@ async def test_a_type_that_a_format_has_not_is_refused_with_formats_that_have_it
 async def test_an_export_of_what_is_deleted_meanwhile_fails_instead_of_holding_zeros(
     datastore: RunningDatastore, ada: Caller, volume: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = export_job.run_task
+    written = worker_process.run_task
 
     async def write_and_delete(*arguments: Any) -> Any:
         made = await written(*arguments)

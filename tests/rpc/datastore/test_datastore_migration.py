@@ -46,9 +46,20 @@ def old_rows() -> dict[str, list[dict[str, Any]]]:
     """What a datastore of the second revision held."""
     common = {"project_id": "em", "volume_id": "brain"}
     times = {"create_time_us": 5, "update_time_us": 6, "version": 1}
-    project = {"id": "em", "display_name": "em", "description": "", "classes": [], "retired_values": []}
+    project: dict[str, Any] = {
+        "id": "em",
+        "display_name": "em",
+        "description": "",
+        "classes": [],
+        "retired_values": [],
+    }
     project |= {"working_resolution_nm": 8.0, "storage_key": "projects/em", "last_sequence": MANY, **times}
-    volume = {"project_id": "em", "id": "brain", "display_name": "b", "shape": [200, 9000, 9000]}
+    volume: dict[str, Any] = {
+        "project_id": "em",
+        "id": "brain",
+        "display_name": "b",
+        "shape": [200, 9000, 9000],
+    }
     volume |= {"data_type": "uint8", "voxel_size_nm": [30.0, 8.0, 8.0], "levels": [], "key": "volumes/x"}
     volume |= {"source": "x.tif", "display_window": [0.0, 255.0], "slice_mean": [1.5], "slice_std": [0.5]}
     volume |= {"creator": "ada", **times}

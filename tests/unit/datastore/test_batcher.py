@@ -77,7 +77,7 @@ async def test_after_a_batch_of_several_the_next_one_waits_for_as_many_but_not_f
     first = asyncio.create_task(batcher(4))
     await asyncio.sleep(0.01)
     assert recorder.batches == [[1, 2, 3]]
-    assert await asyncio.gather(first, batcher(5), batcher(6)) == [8, 10, 12]
+    assert list(await asyncio.gather(first, batcher(5), batcher(6))) == [8, 10, 12]
     assert recorder.batches == [[1, 2, 3], [4, 5, 6]]
     assert await batcher(7) == 14  # after a while, alone
     assert await batcher(8) == 16

@@ -103,7 +103,9 @@ async def test_sixteen_clients_read_two_gigabytes_in_bounded_memory_and_side_by_
         sampling = asyncio.ensure_future(sample())
         await asyncio.gather(*(read(number) for number in range(CLIENTS)))
         sampling.cancel()
-        print(f'idle {idle >> 20} MiB, most {max(memory) >> 20} MiB, spread {max(spread, default=0) / BYTES:.2f}')
+        print(
+            f"idle {idle >> 20} MiB, most {max(memory) >> 20} MiB, spread {max(spread, default=0) / BYTES:.2f}"
+        )
         assert received == [BYTES] * CLIENTS
         # Beside the parts: decoded chunks, and a few messages for each stream.
         assert max(memory) - idle < READ_MEMORY + CLIENTS * (8 << 20) + (160 << 20), (idle, max(memory))

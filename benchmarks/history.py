@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from biosegment_datastore.annotation_cell import cell_of
+from biosegment_datastore.annotations.cell import cell_of
 
 from benchmarks.report import print_samples
 from biosegment.api.datastore.v1alpha1 import annotation_pb2 as pb

@@ -49,8 +49,8 @@ SIDES = ("biosegment", "decode", *RIVALS)
 def run_biosegment(source_path: Path, output: Path) -> float:
     """Import with our pipeline; seconds."""
     from biosegment_datastore.formats.detection import open_source
-    from biosegment_datastore.import_target import ImportTarget
-    from biosegment_datastore.importing import import_volume
+    from biosegment_datastore.imports.importing import import_volume
+    from biosegment_datastore.imports.target import ImportTarget
 
     from biosegment.settings import ObjectStoreSettings
     from biosegment.storage.arrays import Arrays
@@ -125,7 +125,7 @@ def run_ome_zarr(source_path: Path, output: Path, side: str) -> float:
 def layout_of(source_path: Path) -> tuple[Any, list[dict[str, int]]]:
     """Our layout and cumulative factors for a file, for the other side to use."""
     from biosegment_datastore.formats.detection import open_source
-    from biosegment_datastore.import_layout import import_layout
+    from biosegment_datastore.imports.layout import import_layout
     from biosegment_datastore.pyramid import plan_levels
 
     with open_source(source_path) as source:

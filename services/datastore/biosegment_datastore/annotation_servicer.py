@@ -10,8 +10,9 @@ from biosegment.errors import InvalidArgument
 from biosegment.ids import parse_name
 from biosegment.rpc import current_principal
 from biosegment.rpc.geometry import region_from_proto
-from biosegment_datastore.annotation_service import AnnotationService
-from biosegment_datastore.commit_service import CommitService
+from biosegment_datastore.annotations.commit_service import CommitService
+from biosegment_datastore.annotations.draft_service import DraftService
+from biosegment_datastore.annotations.service import AnnotationService
 from biosegment_datastore.convert_annotation import (
     annotation_to_proto,
     draft_to_proto,
@@ -20,7 +21,6 @@ from biosegment_datastore.convert_annotation import (
     record_to_proto,
     states_from_proto,
 )
-from biosegment_datastore.draft_service import DraftService
 from biosegment_datastore.layer_service import LayerService
 
 ANNOTATION_SERVICE: Final = "biosegment.api.datastore.v1alpha1.AnnotationService"

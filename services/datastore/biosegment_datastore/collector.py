@@ -15,9 +15,9 @@ from biosegment_datastore.clock import now_us
 from biosegment_datastore.garbage import made_us
 from biosegment_datastore.page import PageRequest
 from biosegment_datastore.scratch import remove_leftovers
-from biosegment_datastore.sql_annotation import SqlAnnotations
-from biosegment_datastore.sql_project import SqlProjects
-from biosegment_datastore.sql_transfer import SqlGarbage, SqlTransfers
+from biosegment_datastore.sql.annotation import SqlAnnotations
+from biosegment_datastore.sql.project import SqlProjects
+from biosegment_datastore.sql.transfer import SqlGarbage, SqlTransfers
 
 _log = structlog.get_logger("biosegment_datastore.collector")
 

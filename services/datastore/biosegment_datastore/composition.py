@@ -18,34 +18,34 @@ from biosegment.rpc.server import RpcServer
 from biosegment.storage.arrays import Arrays
 from biosegment.storage.objects import Objects, open_objects
 from biosegment_datastore.admission import Admission
-from biosegment_datastore.annotation_service import AnnotationService
 from biosegment_datastore.annotation_servicer import ANNOTATION_SERVICE, AnnotationServicer
+from biosegment_datastore.annotations.commit_service import CommitService
+from biosegment_datastore.annotations.draft_service import DraftService
+from biosegment_datastore.annotations.leasing import LeaseVerifier
+from biosegment_datastore.annotations.projector import Projector
+from biosegment_datastore.annotations.service import AnnotationService
 from biosegment_datastore.collector import Collector
-from biosegment_datastore.commit_service import CommitService
 from biosegment_datastore.datastore_servicer import DATASTORE_SERVICE, DatastoreServicer
-from biosegment_datastore.draft_service import DraftService
 from biosegment_datastore.expiring import CachedMemberships
-from biosegment_datastore.export_job import ExportJob
+from biosegment_datastore.exports.job import ExportJob
 from biosegment_datastore.garbage_service import GarbageService
-from biosegment_datastore.import_file import ImportFiles
-from biosegment_datastore.import_job import ImportJob
-from biosegment_datastore.label_job import LabelJob
+from biosegment_datastore.imports.file import ImportFiles
+from biosegment_datastore.imports.job import ImportJob
+from biosegment_datastore.imports.label_job import LabelJob
 from biosegment_datastore.layer_service import LayerService
-from biosegment_datastore.leasing import LeaseVerifier
 from biosegment_datastore.project_service import ProjectService
-from biosegment_datastore.projector import Projector
 from biosegment_datastore.reading import OpenArrays
 from biosegment_datastore.reference_array import ReferenceArrays
 from biosegment_datastore.settings import SERVICE, DatastoreSettings
-from biosegment_datastore.sql_annotation import SqlAnnotations
-from biosegment_datastore.sql_commit import SqlCommits
-from biosegment_datastore.sql_draft import SqlDrafts
-from biosegment_datastore.sql_label import SqlLabelImports
-from biosegment_datastore.sql_layer import SqlLayers
-from biosegment_datastore.sql_project import SqlProjects
-from biosegment_datastore.sql_projection import SqlProjections
-from biosegment_datastore.sql_transfer import SqlGarbage, SqlTransfers
-from biosegment_datastore.sql_volume import SqlVolumes
+from biosegment_datastore.sql.annotation import SqlAnnotations
+from biosegment_datastore.sql.commit import SqlCommits
+from biosegment_datastore.sql.draft import SqlDrafts
+from biosegment_datastore.sql.label import SqlLabelImports
+from biosegment_datastore.sql.layer import SqlLayers
+from biosegment_datastore.sql.project import SqlProjects
+from biosegment_datastore.sql.projection import SqlProjections
+from biosegment_datastore.sql.transfer import SqlGarbage, SqlTransfers
+from biosegment_datastore.sql.volume import SqlVolumes
 from biosegment_datastore.transfer import UploadLimits
 from biosegment_datastore.transfer_service import TransferService
 from biosegment_datastore.volume_service import VolumeService

@@ -8,7 +8,7 @@ from typing import Final
 from biosegment.api.datastore.v1alpha1 import annotation_pb2 as pb
 from biosegment.errors import InvalidArgument
 from biosegment.rpc.geometry import region_from_proto, region_to_proto
-from biosegment_datastore.annotation import (
+from biosegment_datastore.annotations.annotation import (
     Action,
     Annotation,
     AnnotationKind,
@@ -16,8 +16,8 @@ from biosegment_datastore.annotation import (
     NewAnnotation,
     Record,
 )
+from biosegment_datastore.annotations.draft import Draft
 from biosegment_datastore.convert import timestamp
-from biosegment_datastore.draft import Draft
 
 _KINDS: Final = {
     AnnotationKind.DENSE: pb.Annotation.KIND_DENSE,

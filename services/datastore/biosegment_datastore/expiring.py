@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from biosegment.auth import Role
-from biosegment_datastore.sql_project import SqlProjects
+from biosegment_datastore.sql.project import SqlProjects
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -12,7 +12,7 @@ from biosegment.storage.objects import Objects
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.collector import Collector
 from biosegment_datastore.garbage import OWN, SHOWN, Garbage, unreferenced
-from biosegment_datastore.sql_transfer import SqlGarbage
+from biosegment_datastore.sql.transfer import SqlGarbage
 
 _AT_ONCE: Final = 64
 

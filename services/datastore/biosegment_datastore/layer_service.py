@@ -15,6 +15,7 @@ from biosegment.storage.arrays import Array, Arrays, Voxels
 from biosegment.storage.layout import ArrayLayout
 from biosegment.volume import Index, Region
 from biosegment_datastore.admission import Admission, Part
+from biosegment_datastore.annotations.projector import Projector
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.expiring import Expiring
 from biosegment_datastore.layer import (
@@ -27,12 +28,11 @@ from biosegment_datastore.layer import (
     check_request,
 )
 from biosegment_datastore.page import Page, PageRequest
-from biosegment_datastore.projector import Projector
 from biosegment_datastore.reading import OpenArrays, RegionRead, require_size
 from biosegment_datastore.request import Request
-from biosegment_datastore.sql_layer import SqlLayers, layer_not_found
-from biosegment_datastore.sql_project import SqlProjects
-from biosegment_datastore.sql_volume import SqlVolumes
+from biosegment_datastore.sql.layer import SqlLayers, layer_not_found
+from biosegment_datastore.sql.project import SqlProjects
+from biosegment_datastore.sql.volume import SqlVolumes
 
 _KNOWN_S = 2.0
 _PROJECTION_WAIT_S = 10.0

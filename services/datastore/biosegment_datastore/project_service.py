@@ -20,7 +20,7 @@ from biosegment_datastore.project import (
     complete_classes,
 )
 from biosegment_datastore.request import Request
-from biosegment_datastore.sql_project import SqlProjects
+from biosegment_datastore.sql.project import SqlProjects
 
 
 class ProjectService:

@@ -15,8 +15,8 @@ from biosegment.storage.objects import Objects
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.parts import PART_BYTES, Parts, part_key
 from biosegment_datastore.request import Request
-from biosegment_datastore.sql_project import SqlProjects
-from biosegment_datastore.sql_transfer import SqlTransfers, offset_mismatch
+from biosegment_datastore.sql.project import SqlProjects
+from biosegment_datastore.sql.transfer import SqlTransfers, offset_mismatch
 from biosegment_datastore.transfer import Artifact, Upload, UploadLimits, check_file_name
 
 _PIECE_BYTES = 1 << 20

@@ -16,7 +16,7 @@ from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.project_service import require_etag
 from biosegment_datastore.reading import OpenArrays, RegionRead, require_size
 from biosegment_datastore.reference_array import ReferenceArrays
-from biosegment_datastore.sql_volume import SqlVolumes
+from biosegment_datastore.sql.volume import SqlVolumes
 from biosegment_datastore.volume import SliceStatistics, Volume, VolumeField
 
 _KNOWN_S = 2.0

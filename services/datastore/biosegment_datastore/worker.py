@@ -63,14 +63,14 @@ def _run(task: dict[str, Any], answers: TextIO) -> dict[str, Any]:
 
     # Imported late, under the limits.
     if task["kind"] == "import":
-        from biosegment_datastore.import_task import run_import
+        from biosegment_datastore.imports.task import run_import
 
         return run_import(task, progress, lambda line: _answer(answers, {"log": line}))
     if task["kind"] == "import_labels":
-        from biosegment_datastore.label_task import run_label_import
+        from biosegment_datastore.imports.label_task import run_label_import
 
         return run_label_import(task, progress)
-    from biosegment_datastore.export_task import run_export
+    from biosegment_datastore.exports.task import run_export
 
     return run_export(task, progress)
 

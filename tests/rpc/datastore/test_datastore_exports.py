@@ -15,7 +15,8 @@ import nrrd
 import numpy as np
 import pytest
 import tifffile
-from biosegment_datastore import export_job, worker_process
+from biosegment_datastore import worker_process
+from biosegment_datastore.exports import job as export_job
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from biosegment.api.datastore.v1alpha1 import annotation_pb2, volume_pb2

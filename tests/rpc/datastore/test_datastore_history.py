@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from biosegment_datastore.sql_annotation import SqlAnnotations
+from biosegment_datastore.sql.annotation import SqlAnnotations
 
 from biosegment.api.datastore.v1alpha1 import annotation_pb2 as pb
 from biosegment.database import Database

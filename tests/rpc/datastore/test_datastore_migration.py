@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from biosegment_datastore.page import PageRequest
-from biosegment_datastore.sql_annotation import SqlAnnotations
-from biosegment_datastore.sql_volume import SqlVolumes
-from biosegment_datastore.tables import METADATA
+from biosegment_datastore.sql.annotation import SqlAnnotations
+from biosegment_datastore.sql.tables import METADATA
+from biosegment_datastore.sql.volume import SqlVolumes
 
 from biosegment.database import Database, begin_writing, migrate, open_engine, upgrade
 from biosegment.volume import Index, Region

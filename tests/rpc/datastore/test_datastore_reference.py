@@ -13,7 +13,7 @@ import pytest
 import tifffile
 import zarr
 from biosegment_datastore.formats.source import SourceOptions
-from biosegment_datastore.reference_task import run_reference
+from biosegment_datastore.imports.reference_task import run_reference
 
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.job.v1alpha1 import job_pb2

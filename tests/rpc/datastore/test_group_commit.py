@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from biosegment_datastore.annotation import Annotation, AnnotationKind
+from biosegment_datastore.annotations.annotation import Annotation, AnnotationKind
 from biosegment_datastore.request import Request
-from biosegment_datastore.sql_commit import Commit, SqlCommits
+from biosegment_datastore.sql.commit import Commit, SqlCommits
 
 from biosegment.api.datastore.v1alpha1 import annotation_pb2 as pb
 from biosegment.database import Database

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from biosegment_datastore.annotation import Annotation
+from biosegment_datastore.annotations.annotation import Annotation
 from biosegment_datastore.page import PageRequest
 from biosegment_datastore.request import Request
-from biosegment_datastore.sql_annotation import SqlAnnotations
-from biosegment_datastore.sql_commit import Commit, SqlCommits
+from biosegment_datastore.sql.annotation import SqlAnnotations
+from biosegment_datastore.sql.commit import Commit, SqlCommits
 
 from biosegment.database import Database
 from biosegment.volume import Region

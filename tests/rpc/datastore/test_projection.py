@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
-from biosegment_datastore.sql_projection import SqlProjections
+from biosegment_datastore.sql.projection import SqlProjections
 
 from biosegment.database import Database
 from biosegment.storage.arrays import Arrays

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from biosegment_datastore import sql_layer
 from biosegment_datastore.clock import now_us
-from biosegment_datastore.sql_layer import SqlLayers
-from biosegment_datastore.sql_transfer import SqlGarbage, SqlTransfers, owner_of
-from biosegment_datastore.tables import GARBAGE, HOLDS
+from biosegment_datastore.sql import layer as sql_layer
+from biosegment_datastore.sql.layer import SqlLayers
+from biosegment_datastore.sql.tables import GARBAGE, HOLDS
+from biosegment_datastore.sql.transfer import SqlGarbage, SqlTransfers, owner_of
 from biosegment_datastore.transfer import Artifact
 
 from biosegment.api.datastore.v1alpha1 import annotation_pb2

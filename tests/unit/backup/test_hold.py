@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from biosegment_datastore.sql_transfer import SqlGarbage
+from biosegment_datastore.sql.transfer import SqlGarbage
 
 from biosegment.backup.hold import CollectorHold, Keeper, TargetLock, kept
 from biosegment.database import Database, open_engine

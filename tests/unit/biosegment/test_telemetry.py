@@ -43,7 +43,7 @@ def test_a_line_is_json_with_its_service_and_its_context(capsys: pytest.CaptureF
 
 def test_loggers_of_the_standard_library_speak_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
     configure("datastore")
-    logging.getLogger("biosegment_datastore.projector").info("applied %d", 3)
+    logging.getLogger("biosegment_datastore.annotations.projector").info("applied %d", 3)
     logging.getLogger("sqlalchemy").info("chatter")
     logging.getLogger("sqlalchemy").warning("something is odd")
     lines = _lines(capsys)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from biosegment_datastore.annotation_cell import MAX_RANGES, cell_of, cell_ranges
+from biosegment_datastore.annotations.cell import MAX_RANGES, cell_of, cell_ranges
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from biosegment_datastore.batcher import Batcher
+from biosegment_datastore.annotations.batcher import Batcher
 
 from biosegment.errors import Unavailable
 

@@ -8,10 +8,10 @@ import pytest
 import tifffile
 from biosegment_datastore.formats.detection import open_source
 from biosegment_datastore.formats.source import SourceOptions
-from biosegment_datastore.import_layout import ImportMemory
-from biosegment_datastore.import_progress import load_progress, progress_key, source_identity
-from biosegment_datastore.import_target import ImportTarget
-from biosegment_datastore.importing import import_volume
+from biosegment_datastore.imports.importing import import_volume
+from biosegment_datastore.imports.layout import ImportMemory
+from biosegment_datastore.imports.progress import load_progress, progress_key, source_identity
+from biosegment_datastore.imports.target import ImportTarget
 
 from biosegment.storage.arrays import Arrays
 from biosegment.volume import Region, VoxelSize
@@ -25,10 +25,10 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from biosegment_datastore.formats.detection import open_source
-from biosegment_datastore.import_layout import ImportMemory
-from biosegment_datastore.import_progress import source_identity
-from biosegment_datastore.import_target import ImportTarget
-from biosegment_datastore.importing import import_volume
+from biosegment_datastore.imports.layout import ImportMemory
+from biosegment_datastore.imports.progress import source_identity
+from biosegment_datastore.imports.target import ImportTarget
+from biosegment_datastore.imports.importing import import_volume
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.arrays import Arrays
 from biosegment.storage.objects import open_blocking_objects

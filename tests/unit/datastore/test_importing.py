@@ -9,9 +9,9 @@ import pytest
 import tifffile
 import zarr
 from biosegment_datastore.formats.detection import open_source
-from biosegment_datastore.import_layout import import_layout
-from biosegment_datastore.import_target import ImportTarget
-from biosegment_datastore.importing import import_volume
+from biosegment_datastore.imports.importing import import_volume
+from biosegment_datastore.imports.layout import import_layout
+from biosegment_datastore.imports.target import ImportTarget
 from biosegment_datastore.pyramid import downsample
 from ome_zarr_models.v05 import Image
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from biosegment_datastore.intensity import IntensityGatherer
+from biosegment_datastore.imports.intensity import IntensityGatherer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from biosegment_datastore.annotation import decode_labels_block
+from biosegment_datastore.annotations.annotation import decode_labels_block
 from biosegment_datastore.formats.array import ArraySource
 from biosegment_datastore.formats.selection import select
 from biosegment_datastore.formats.source import ACCEPTED_LABELS, SourceOptions
-from biosegment_datastore.import_layout import DEFAULT_MEMORY, ImportMemory
-from biosegment_datastore.label_import import LabelFile, Placement, write_blocks, write_layer
-from biosegment_datastore.label_value import ClassValues, InstanceIds
+from biosegment_datastore.imports.label_import import LabelFile, Placement, write_blocks, write_layer
+from biosegment_datastore.imports.label_value import ClassValues, InstanceIds
+from biosegment_datastore.imports.layout import DEFAULT_MEMORY, ImportMemory
 
 from biosegment.errors import InvalidArgument
 from biosegment.volume import Index, Region

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from biosegment_datastore.label_value import ClassValues, InstanceIds, UnknownValues
+from biosegment_datastore.imports.label_value import ClassValues, InstanceIds, UnknownValues
 
 from biosegment.errors import InvalidArgument
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from biosegment_datastore.annotation_cell import cell_of
+from biosegment_datastore.annotations.cell import cell_of
 
 from biosegment.volume import Index, Region
 

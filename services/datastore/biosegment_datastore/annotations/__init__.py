@@ -1,0 +1,1 @@
+"""Annotations: commits, drafts, leases, and their projection into a layer."""

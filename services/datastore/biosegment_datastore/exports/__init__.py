@@ -1,0 +1,1 @@
+"""Exports: volumes, layers and segmentations become files."""

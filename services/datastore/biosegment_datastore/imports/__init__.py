@@ -1,0 +1,1 @@
+"""Imports: files become volumes, layers and annotations, in processes of their own."""

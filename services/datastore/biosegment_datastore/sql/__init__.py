@@ -1,0 +1,1 @@
+"""What the datastore keeps in its database."""

@@ -48,7 +48,7 @@ def _arguments() -> argparse.Namespace:
 
 async def _run(options: argparse.Namespace) -> None:
     started = time.monotonic()
-    output: Path = options.output
+    output: Path = options.output.resolve()  # the services run in another folder
     platform_dir = output / "platform"
     shutil.rmtree(platform_dir, ignore_errors=True)
     platform_dir.mkdir(parents=True)

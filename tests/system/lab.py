@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from biosegment_trainer.ray_folder import default_folder
+from biosegment_trainer.compute.ray_folder import default_folder
 from biosegment_trainer.settings import TrainerSettings
 
 from biosegment.auth import SERVICES, Kind, Principal, PrincipalSigner, generate_key

@@ -17,8 +17,8 @@ from biosegment_trainer.convert import (
     with_model,
 )
 from biosegment_trainer.datastore_client import DatastoreClient, VolumeView
-from biosegment_trainer.measure import require_measures
-from biosegment_trainer.model import Model
+from biosegment_trainer.prediction.measure import require_measures
+from biosegment_trainer.registry.model import Model
 from biosegment_trainer.sql import SqlModels
 
 

@@ -14,9 +14,9 @@ from biosegment.errors import InvalidArgument
 from biosegment.ids import parse_name
 from biosegment.jobs.convert import spec_of
 from biosegment.rpc.geometry import region_from_proto
-from biosegment_trainer.model import Model
-from biosegment_trainer.option import check_options
+from biosegment_trainer.registry.model import Model
 from biosegment_trainer.request import PredictRequest, ScoreRequest, TrainRequest
+from biosegment_trainer.training.option import check_options
 
 
 def model_id_of(name: str) -> str:

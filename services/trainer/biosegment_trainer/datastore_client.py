@@ -31,7 +31,7 @@ from biosegment.rpc.geometry import (
     voxel_size_from_proto,
 )
 from biosegment.volume import BACKGROUND, NOT_ANNOTATED, Index, Region, VoxelSize
-from biosegment_trainer.model import ModelClass
+from biosegment_trainer.registry.model import ModelClass
 
 _HOLDING: Final = (annotation_pb2.Annotation.STATE_PENDING, annotation_pb2.Annotation.STATE_ACCEPTED)
 _INSTANCES: Final = annotation_pb2.Annotation.KIND_INSTANCES

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from biosegment.volume import Region
-from biosegment_trainer.option import Option
+from biosegment_trainer.training.option import Option
 
 
 @dataclass(frozen=True, slots=True)

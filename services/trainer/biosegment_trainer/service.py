@@ -17,11 +17,11 @@ from biosegment.ids import new_id, parse_name
 from biosegment.jobs import Progress, SqlJobs
 from biosegment.storage.objects import Objects
 from biosegment.volume import Region
-from biosegment_trainer.archive import pack, unpack
-from biosegment_trainer.bundle_check import check_bundle
-from biosegment_trainer.bundle_files import upload_bundle
 from biosegment_trainer.datastore_client import DatastoreClient
-from biosegment_trainer.model import Model, ModelClass, NewModel, bundle_key
+from biosegment_trainer.registry.archive import pack, unpack
+from biosegment_trainer.registry.bundle_check import check_bundle
+from biosegment_trainer.registry.bundle_files import upload_bundle
+from biosegment_trainer.registry.model import Model, ModelClass, NewModel, bundle_key
 from biosegment_trainer.sql import SqlModels
 
 _PIECE_BYTES: Final = 1 << 20

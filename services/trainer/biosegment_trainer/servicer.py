@@ -22,7 +22,7 @@ from biosegment.jobs.convert import job_id_of
 from biosegment.rpc import current_principal
 from biosegment.rpc.geometry import region_from_proto
 from biosegment_trainer.convert import model_id_of, model_to_proto
-from biosegment_trainer.measure import MEASURES
+from biosegment_trainer.prediction.measure import MEASURES
 from biosegment_trainer.service import (
     ModelService,
     Upload,

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from biosegment.database import Database
 from biosegment.errors import NotFound
-from biosegment_trainer.model import Model, ModelClass, NewModel
+from biosegment_trainer.registry.model import Model, ModelClass, NewModel
 from biosegment_trainer.tables import MODELS
 
 

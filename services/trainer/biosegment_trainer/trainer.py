@@ -20,11 +20,11 @@ from biosegment.rpc.server import RpcServer
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.objects import Objects, open_objects
 from biosegment_trainer.admission import Admission
+from biosegment_trainer.compute.dispatch import Dispatch
+from biosegment_trainer.compute.ray_executor import RayExecutor, RaySettings
+from biosegment_trainer.compute.ray_folder import default_folder
 from biosegment_trainer.datastore_client import DatastoreClient
-from biosegment_trainer.dispatch import Dispatch
-from biosegment_trainer.prediction_job import PredictionJob
-from biosegment_trainer.ray_executor import RayExecutor, RaySettings
-from biosegment_trainer.ray_folder import default_folder
+from biosegment_trainer.prediction.job import PredictionJob
 from biosegment_trainer.service import ModelService, WorkerReads, WorkerReports
 from biosegment_trainer.servicer import (
     SEGMENTATION_SERVICE,
@@ -36,7 +36,7 @@ from biosegment_trainer.servicer import (
 )
 from biosegment_trainer.settings import TrainerSettings
 from biosegment_trainer.sql import SqlModels
-from biosegment_trainer.training_job import TrainingJob
+from biosegment_trainer.training.job import TrainingJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from typing import Any
 import ngff_zarr
 import numpy as np
 import pytest
-from biosegment_trainer import voxel_stream
+from biosegment_trainer.compute import voxel_stream
+from biosegment_trainer.compute.report import Reporter, Stopped
+from biosegment_trainer.compute.task import Callback
+from biosegment_trainer.compute.voxel_stream import StreamedVoxels
 from biosegment_trainer.datastore_client import DatastoreClient
-from biosegment_trainer.report import Reporter, Stopped
 from biosegment_trainer.service import WorkerReads, WorkerReports
 from biosegment_trainer.servicer import WORKER_SERVICE, WorkerServicer
-from biosegment_trainer.task import Callback
-from biosegment_trainer.voxel_stream import StreamedVoxels
 
 from biosegment.api.datastore.v1alpha1 import datastore_pb2
 from biosegment.api.job.v1alpha1 import job_pb2

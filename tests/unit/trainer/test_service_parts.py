@@ -3,16 +3,16 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from biosegment_trainer.block import CELL, BlockPlan, aligned, downsampled, working_factor
 from biosegment_trainer.learning import measures
 from biosegment_trainer.learning.resolution import working_factor as learned_working_factor
 from biosegment_trainer.learning.tiling import TilingConfig
 from biosegment_trainer.learning.training import TrainingConfig
-from biosegment_trainer.measure import MEASURES, require_measures
-from biosegment_trainer.model import ModelClass, NewModel
-from biosegment_trainer.option import OPTIONS, check_options
+from biosegment_trainer.prediction.block import CELL, BlockPlan, aligned, downsampled, working_factor
+from biosegment_trainer.prediction.measure import MEASURES, require_measures
+from biosegment_trainer.registry.model import ModelClass, NewModel
 from biosegment_trainer.sql import SqlModels
 from biosegment_trainer.tables import METADATA
+from biosegment_trainer.training.option import OPTIONS, check_options
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, inspect

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from biosegment_trainer import prediction_worker
+from biosegment_trainer.compute.task import VolumeArray
 from biosegment_trainer.learning.normalisation import SliceStatistics
 from biosegment_trainer.learning.prediction import PredictionConfig, Predictor
 from biosegment_trainer.learning.tiling import TilingConfig
-from biosegment_trainer.prediction_worker import _SlabReader
-from biosegment_trainer.task import VolumeArray
+from biosegment_trainer.prediction import worker as prediction_worker
+from biosegment_trainer.prediction.worker import _SlabReader
 
 from biosegment.volume import Index, Region
 from tests.unit.trainer.learning.conftest import untrained

@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Job(_message.Message):
-    __slots__ = ("name", "project", "state", "spec", "progress", "owner", "attempt", "error", "result", "create_time", "start_time", "end_time", "revision", "queue_position", "metrics", "cancel_requested")
+    __slots__ = ("name", "project", "state", "spec", "progress", "owner", "attempt", "error", "result", "create_time", "start_time", "end_time", "revision", "queue_position", "metrics", "cancel_requested", "resources", "start_eta_s")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Job.State]
@@ -51,6 +51,8 @@ class Job(_message.Message):
     QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     CANCEL_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    START_ETA_S_FIELD_NUMBER: _ClassVar[int]
     name: str
     project: str
     state: Job.State
@@ -67,7 +69,19 @@ class Job(_message.Message):
     queue_position: int
     metrics: _containers.ScalarMap[str, float]
     cancel_requested: bool
-    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., state: _Optional[_Union[Job.State, str]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., owner: _Optional[str] = ..., attempt: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., result: _Optional[_Union[JobResult, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revision: _Optional[int] = ..., queue_position: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., cancel_requested: bool = ...) -> None: ...
+    resources: Resources
+    start_eta_s: float
+    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., state: _Optional[_Union[Job.State, str]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., owner: _Optional[str] = ..., attempt: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., result: _Optional[_Union[JobResult, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revision: _Optional[int] = ..., queue_position: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., cancel_requested: bool = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., start_eta_s: _Optional[float] = ...) -> None: ...
+
+class Resources(_message.Message):
+    __slots__ = ("cpus", "gpus", "memory_bytes")
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    cpus: int
+    gpus: int
+    memory_bytes: int
+    def __init__(self, cpus: _Optional[int] = ..., gpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("fraction", "step", "done", "total", "unit", "eta_s")
@@ -247,7 +261,7 @@ class ExportSpec(_message.Message):
     def __init__(self, source: _Optional[str] = ..., format: _Optional[_Union[ExportSpec.Format, str]] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., segmentation: bool = ..., prediction: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class TrainSpec(_message.Message):
-    __slots__ = ("parent", "from_scratch", "annotations", "display_name", "seed", "max_steps", "max_seconds_s", "options", "interactive")
+    __slots__ = ("parent", "from_scratch", "annotations", "display_name", "seed", "max_steps", "max_seconds_s", "options", "interactive", "resources")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     FROM_SCRATCH_FIELD_NUMBER: _ClassVar[int]
     ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -257,6 +271,7 @@ class TrainSpec(_message.Message):
     MAX_SECONDS_S_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     INTERACTIVE_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
     parent: str
     from_scratch: bool
     annotations: _containers.RepeatedScalarFieldContainer[str]
@@ -266,43 +281,72 @@ class TrainSpec(_message.Message):
     max_seconds_s: float
     options: _struct_pb2.Struct
     interactive: bool
-    def __init__(self, parent: _Optional[str] = ..., from_scratch: bool = ..., annotations: _Optional[_Iterable[str]] = ..., display_name: _Optional[str] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_seconds_s: _Optional[float] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., interactive: bool = ...) -> None: ...
+    resources: Resources
+    def __init__(self, parent: _Optional[str] = ..., from_scratch: bool = ..., annotations: _Optional[_Iterable[str]] = ..., display_name: _Optional[str] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_seconds_s: _Optional[float] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., interactive: bool = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
 
 class PredictSpec(_message.Message):
-    __slots__ = ("model", "volume", "region", "probabilities", "measures")
+    __slots__ = ("model", "volume", "region", "probabilities", "measures", "passes", "ortho_planes", "resources")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VOLUME_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     MEASURES_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    ORTHO_PLANES_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
     model: str
     volume: str
     region: _geometry_pb2.Region
     probabilities: bool
     measures: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model: _Optional[str] = ..., volume: _Optional[str] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., probabilities: bool = ..., measures: _Optional[_Iterable[str]] = ...) -> None: ...
+    passes: Passes
+    ortho_planes: bool
+    resources: Resources
+    def __init__(self, model: _Optional[str] = ..., volume: _Optional[str] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., probabilities: bool = ..., measures: _Optional[_Iterable[str]] = ..., passes: _Optional[_Union[Passes, _Mapping]] = ..., ortho_planes: bool = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
+
+class Passes(_message.Message):
+    __slots__ = ("mc_dropout", "test_time_augmentation", "ensemble")
+    MC_DROPOUT_FIELD_NUMBER: _ClassVar[int]
+    TEST_TIME_AUGMENTATION_FIELD_NUMBER: _ClassVar[int]
+    ENSEMBLE_FIELD_NUMBER: _ClassVar[int]
+    mc_dropout: int
+    test_time_augmentation: int
+    ensemble: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, mc_dropout: _Optional[int] = ..., test_time_augmentation: _Optional[int] = ..., ensemble: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ScoreSpec(_message.Message):
-    __slots__ = ("model", "volumes", "measures", "max_pixels")
+    __slots__ = ("model", "volumes", "measures", "max_pixels", "passes", "resources")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VOLUMES_FIELD_NUMBER: _ClassVar[int]
     MEASURES_FIELD_NUMBER: _ClassVar[int]
     MAX_PIXELS_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
     model: str
     volumes: _containers.RepeatedScalarFieldContainer[str]
     measures: _containers.RepeatedScalarFieldContainer[str]
     max_pixels: int
-    def __init__(self, model: _Optional[str] = ..., volumes: _Optional[_Iterable[str]] = ..., measures: _Optional[_Iterable[str]] = ..., max_pixels: _Optional[int] = ...) -> None: ...
+    passes: Passes
+    resources: Resources
+    def __init__(self, model: _Optional[str] = ..., volumes: _Optional[_Iterable[str]] = ..., measures: _Optional[_Iterable[str]] = ..., max_pixels: _Optional[int] = ..., passes: _Optional[_Union[Passes, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
 
 class PretrainSpec(_message.Message):
-    __slots__ = ("volumes", "seed", "max_steps")
+    __slots__ = ("volumes", "seed", "max_steps", "display_name", "max_seconds_s", "options", "resources")
     VOLUMES_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    MAX_SECONDS_S_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
     volumes: _containers.RepeatedScalarFieldContainer[str]
     seed: int
     max_steps: int
-    def __init__(self, volumes: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ...) -> None: ...
+    display_name: str
+    max_seconds_s: float
+    options: _struct_pb2.Struct
+    resources: Resources
+    def __init__(self, volumes: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., display_name: _Optional[str] = ..., max_seconds_s: _Optional[float] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
 
 class InstancesSpec(_message.Message):
     __slots__ = ("layer", "class_value", "method", "min_size_voxels")

@@ -3,6 +3,7 @@ import datetime
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -11,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Model(_message.Message):
-    __slots__ = ("name", "project", "display_name", "version", "parent", "network", "class_values", "working_resolution_nm", "annotations", "annotation_count", "config", "metrics", "job", "author", "create_time", "uri", "weights_sha256", "data_license", "deleted", "remarks")
+    __slots__ = ("name", "project", "display_name", "version", "parent", "network", "class_values", "working_resolution_nm", "annotations", "annotation_count", "config", "metrics", "job", "author", "create_time", "uri", "weights_sha256", "data_license", "deleted", "remarks", "class_names", "shared")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +40,8 @@ class Model(_message.Message):
     DATA_LICENSE_FIELD_NUMBER: _ClassVar[int]
     DELETED_FIELD_NUMBER: _ClassVar[int]
     REMARKS_FIELD_NUMBER: _ClassVar[int]
+    CLASS_NAMES_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     name: str
     project: str
     display_name: str
@@ -59,15 +62,21 @@ class Model(_message.Message):
     data_license: str
     deleted: bool
     remarks: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., display_name: _Optional[str] = ..., version: _Optional[int] = ..., parent: _Optional[str] = ..., network: _Optional[str] = ..., class_values: _Optional[_Iterable[int]] = ..., working_resolution_nm: _Optional[float] = ..., annotations: _Optional[_Iterable[str]] = ..., annotation_count: _Optional[int] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., job: _Optional[str] = ..., author: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., uri: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., data_license: _Optional[str] = ..., deleted: bool = ..., remarks: _Optional[_Iterable[str]] = ...) -> None: ...
+    class_names: _containers.RepeatedScalarFieldContainer[str]
+    shared: bool
+    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., display_name: _Optional[str] = ..., version: _Optional[int] = ..., parent: _Optional[str] = ..., network: _Optional[str] = ..., class_values: _Optional[_Iterable[int]] = ..., working_resolution_nm: _Optional[float] = ..., annotations: _Optional[_Iterable[str]] = ..., annotation_count: _Optional[int] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., job: _Optional[str] = ..., author: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., uri: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., data_license: _Optional[str] = ..., deleted: bool = ..., remarks: _Optional[_Iterable[str]] = ..., class_names: _Optional[_Iterable[str]] = ..., shared: bool = ...) -> None: ...
 
 class Measure(_message.Message):
-    __slots__ = ("measure", "description")
+    __slots__ = ("measure", "description", "needs_passes", "channels")
     MEASURE_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_PASSES_FIELD_NUMBER: _ClassVar[int]
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
     measure: str
     description: str
-    def __init__(self, measure: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
+    needs_passes: bool
+    channels: int
+    def __init__(self, measure: _Optional[str] = ..., description: _Optional[str] = ..., needs_passes: bool = ..., channels: _Optional[int] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ("name",)
@@ -134,10 +143,22 @@ class GetModelLineageResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class ExportModelRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "format")
+    class Format(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FORMAT_UNSPECIFIED: _ClassVar[ExportModelRequest.Format]
+        FORMAT_MONAI_BUNDLE: _ClassVar[ExportModelRequest.Format]
+        FORMAT_ONNX: _ClassVar[ExportModelRequest.Format]
+        FORMAT_BIOIMAGE_IO: _ClassVar[ExportModelRequest.Format]
+    FORMAT_UNSPECIFIED: ExportModelRequest.Format
+    FORMAT_MONAI_BUNDLE: ExportModelRequest.Format
+    FORMAT_ONNX: ExportModelRequest.Format
+    FORMAT_BIOIMAGE_IO: ExportModelRequest.Format
     NAME_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    format: ExportModelRequest.Format
+    def __init__(self, name: _Optional[str] = ..., format: _Optional[_Union[ExportModelRequest.Format, str]] = ...) -> None: ...
 
 class ExportModelResponse(_message.Message):
     __slots__ = ("data",)
@@ -146,14 +167,16 @@ class ExportModelResponse(_message.Message):
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class ImportModelRequest(_message.Message):
-    __slots__ = ("project", "display_name", "data")
+    __slots__ = ("project", "display_name", "data", "trusted")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    TRUSTED_FIELD_NUMBER: _ClassVar[int]
     project: str
     display_name: str
     data: bytes
-    def __init__(self, project: _Optional[str] = ..., display_name: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+    trusted: bool
+    def __init__(self, project: _Optional[str] = ..., display_name: _Optional[str] = ..., data: _Optional[bytes] = ..., trusted: bool = ...) -> None: ...
 
 class ImportModelResponse(_message.Message):
     __slots__ = ("model",)

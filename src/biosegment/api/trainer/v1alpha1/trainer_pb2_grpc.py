@@ -89,7 +89,8 @@ class TrainerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists the models of a project, newest first.
+        """Lists the models of a project, newest first; without a project the models that are shipped with the platform and
+        that every project may start from or predict with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,15 +118,17 @@ class TrainerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExportModel(self, request, context):
-        """Streams a model's MONAI bundle as a zip file.
+        """Streams a model as a zip file or an ONNX file. Errors: FAILED_PRECONDITION EXTRA_MISSING when this installation lacks
+        what the format needs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportModel(self, request_iterator, context):
-        """Registers a MONAI bundle (zip): networks from an allow-list only, weights read without executing anything.
-        Errors: INVALID_ARGUMENT BAD_BUNDLE, NETWORK_NOT_ALLOWED; RESOURCE_EXHAUSTED BUNDLE_TOO_LARGE.
+        """Registers a MONAI bundle or a bioimage.io package (zip): networks from an allow-list only, weights read without
+        executing anything. Errors: INVALID_ARGUMENT BAD_BUNDLE, NETWORK_NOT_ALLOWED, BUNDLE_NOT_TRUSTED (it needs a `$`
+        expression evaluated); RESOURCE_EXHAUSTED BUNDLE_TOO_LARGE; PERMISSION_DENIED (`trusted`, by no administrator).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

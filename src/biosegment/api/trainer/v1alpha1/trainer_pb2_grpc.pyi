@@ -36,7 +36,9 @@ class TrainerServiceStub:
     GetModel: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.GetModelRequest, _trainer_pb2.GetModelResponse]
     """Returns a model. Errors: NOT_FOUND."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ListModelsRequest, _trainer_pb2.ListModelsResponse]
-    """Lists the models of a project, newest first."""
+    """Lists the models of a project, newest first; without a project the models that are shipped with the platform and
+    that every project may start from or predict with.
+    """
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.UpdateModelRequest, _trainer_pb2.UpdateModelResponse]
     """Changes display_name."""
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.DeleteModelRequest, _trainer_pb2.DeleteModelResponse]
@@ -44,10 +46,13 @@ class TrainerServiceStub:
     GetModelLineage: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.GetModelLineageRequest, _trainer_pb2.GetModelLineageResponse]
     """Returns a model with all its ancestors, the model first."""
     ExportModel: _grpc.UnaryStreamMultiCallable[_trainer_pb2.ExportModelRequest, _trainer_pb2.ExportModelResponse]
-    """Streams a model's MONAI bundle as a zip file."""
+    """Streams a model as a zip file or an ONNX file. Errors: FAILED_PRECONDITION EXTRA_MISSING when this installation lacks
+    what the format needs.
+    """
     ImportModel: _grpc.StreamUnaryMultiCallable[_trainer_pb2.ImportModelRequest, _trainer_pb2.ImportModelResponse]
-    """Registers a MONAI bundle (zip): networks from an allow-list only, weights read without executing anything.
-    Errors: INVALID_ARGUMENT BAD_BUNDLE, NETWORK_NOT_ALLOWED; RESOURCE_EXHAUSTED BUNDLE_TOO_LARGE.
+    """Registers a MONAI bundle or a bioimage.io package (zip): networks from an allow-list only, weights read without
+    executing anything. Errors: INVALID_ARGUMENT BAD_BUNDLE, NETWORK_NOT_ALLOWED, BUNDLE_NOT_TRUSTED (it needs a `$`
+    expression evaluated); RESOURCE_EXHAUSTED BUNDLE_TOO_LARGE; PERMISSION_DENIED (`trusted`, by no administrator).
     """
     ListMeasures: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ListMeasuresRequest, _trainer_pb2.ListMeasuresResponse]
     """Lists the measures that this trainer can score."""
@@ -60,7 +65,9 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     GetModel: _aio.UnaryUnaryMultiCallable[_trainer_pb2.GetModelRequest, _trainer_pb2.GetModelResponse]  # type: ignore[assignment]
     """Returns a model. Errors: NOT_FOUND."""
     ListModels: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ListModelsRequest, _trainer_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists the models of a project, newest first."""
+    """Lists the models of a project, newest first; without a project the models that are shipped with the platform and
+    that every project may start from or predict with.
+    """
     UpdateModel: _aio.UnaryUnaryMultiCallable[_trainer_pb2.UpdateModelRequest, _trainer_pb2.UpdateModelResponse]  # type: ignore[assignment]
     """Changes display_name."""
     DeleteModel: _aio.UnaryUnaryMultiCallable[_trainer_pb2.DeleteModelRequest, _trainer_pb2.DeleteModelResponse]  # type: ignore[assignment]
@@ -68,10 +75,13 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     GetModelLineage: _aio.UnaryUnaryMultiCallable[_trainer_pb2.GetModelLineageRequest, _trainer_pb2.GetModelLineageResponse]  # type: ignore[assignment]
     """Returns a model with all its ancestors, the model first."""
     ExportModel: _aio.UnaryStreamMultiCallable[_trainer_pb2.ExportModelRequest, _trainer_pb2.ExportModelResponse]  # type: ignore[assignment]
-    """Streams a model's MONAI bundle as a zip file."""
+    """Streams a model as a zip file or an ONNX file. Errors: FAILED_PRECONDITION EXTRA_MISSING when this installation lacks
+    what the format needs.
+    """
     ImportModel: _aio.StreamUnaryMultiCallable[_trainer_pb2.ImportModelRequest, _trainer_pb2.ImportModelResponse]  # type: ignore[assignment]
-    """Registers a MONAI bundle (zip): networks from an allow-list only, weights read without executing anything.
-    Errors: INVALID_ARGUMENT BAD_BUNDLE, NETWORK_NOT_ALLOWED; RESOURCE_EXHAUSTED BUNDLE_TOO_LARGE.
+    """Registers a MONAI bundle or a bioimage.io package (zip): networks from an allow-list only, weights read without
+    executing anything. Errors: INVALID_ARGUMENT BAD_BUNDLE, NETWORK_NOT_ALLOWED, BUNDLE_NOT_TRUSTED (it needs a `$`
+    expression evaluated); RESOURCE_EXHAUSTED BUNDLE_TOO_LARGE; PERMISSION_DENIED (`trusted`, by no administrator).
     """
     ListMeasures: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ListMeasuresRequest, _trainer_pb2.ListMeasuresResponse]  # type: ignore[assignment]
     """Lists the measures that this trainer can score."""
@@ -93,7 +103,9 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.ListModelsResponse, _abc.Awaitable[_trainer_pb2.ListModelsResponse]]:
-        """Lists the models of a project, newest first."""
+        """Lists the models of a project, newest first; without a project the models that are shipped with the platform and
+        that every project may start from or predict with.
+        """
 
     @_abc_1.abstractmethod
     def UpdateModel(
@@ -125,7 +137,9 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_pb2.ExportModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_trainer_pb2.ExportModelResponse], _abc.AsyncIterator[_trainer_pb2.ExportModelResponse]]:
-        """Streams a model's MONAI bundle as a zip file."""
+        """Streams a model as a zip file or an ONNX file. Errors: FAILED_PRECONDITION EXTRA_MISSING when this installation lacks
+        what the format needs.
+        """
 
     @_abc_1.abstractmethod
     def ImportModel(
@@ -133,8 +147,9 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_trainer_pb2.ImportModelRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.ImportModelResponse, _abc.Awaitable[_trainer_pb2.ImportModelResponse]]:
-        """Registers a MONAI bundle (zip): networks from an allow-list only, weights read without executing anything.
-        Errors: INVALID_ARGUMENT BAD_BUNDLE, NETWORK_NOT_ALLOWED; RESOURCE_EXHAUSTED BUNDLE_TOO_LARGE.
+        """Registers a MONAI bundle or a bioimage.io package (zip): networks from an allow-list only, weights read without
+        executing anything. Errors: INVALID_ARGUMENT BAD_BUNDLE, NETWORK_NOT_ALLOWED, BUNDLE_NOT_TRUSTED (it needs a `$`
+        expression evaluated); RESOURCE_EXHAUSTED BUNDLE_TOO_LARGE; PERMISSION_DENIED (`trusted`, by no administrator).
         """
 
     @_abc_1.abstractmethod

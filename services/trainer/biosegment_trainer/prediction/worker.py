@@ -13,13 +13,13 @@ from biosegment.failpoint import failpoint
 from biosegment.storage.arrays import Array, Arrays
 from biosegment.storage.objects import open_blocking_objects
 from biosegment.volume import BlockGrid, Index, Region
-from biosegment_trainer.block import CELL, aligned, downsampled
+from biosegment_trainer.compute.report import Reporter
+from biosegment_trainer.compute.task import PredictTask, VolumeArray
+from biosegment_trainer.compute.voxel import VoxelReader, open_voxels
 from biosegment_trainer.learning.normalisation import SliceStatistics
 from biosegment_trainer.learning.prediction import PredictionConfig, Predictor
-from biosegment_trainer.report import Reporter
-from biosegment_trainer.task import PredictTask, VolumeArray
-from biosegment_trainer.training_worker import load_model
-from biosegment_trainer.voxel import VoxelReader, open_voxels
+from biosegment_trainer.prediction.block import CELL, aligned, downsampled
+from biosegment_trainer.training.worker import load_model
 
 Voxels = NDArray[np.generic]
 _CHUNK_DEPTH: Final = 16

@@ -17,9 +17,9 @@ from biosegment.failpoint import failpoint
 from biosegment.storage.arrays import Arrays
 from biosegment.storage.objects import BlockingObjects, open_blocking_objects
 from biosegment.volume import Index, Region
-from biosegment_trainer.block import aligned
-from biosegment_trainer.bundle_files import download_bundle, upload_bundle
-from biosegment_trainer.checkpoint import Checkpoints
+from biosegment_trainer.compute.report import Reporter
+from biosegment_trainer.compute.task import AnnotationBlock, Parent, TrainedBundle, TrainTask, VolumeArray
+from biosegment_trainer.compute.voxel import VoxelReader, open_voxels
 from biosegment_trainer.learning.bundle import ModelBundle, ModelLineage, read_bundle, write_bundle
 from biosegment_trainer.learning.dataset import AnnotatedRegion
 from biosegment_trainer.learning.network import LabelClass, NetworkModel
@@ -31,11 +31,11 @@ from biosegment_trainer.learning.training import (
     TrainingProgress,
     train,
 )
-from biosegment_trainer.model import ModelClass
-from biosegment_trainer.option import Option
-from biosegment_trainer.report import Reporter
-from biosegment_trainer.task import AnnotationBlock, Parent, TrainedBundle, TrainTask, VolumeArray
-from biosegment_trainer.voxel import VoxelReader, open_voxels
+from biosegment_trainer.prediction.block import aligned
+from biosegment_trainer.registry.bundle_files import download_bundle, upload_bundle
+from biosegment_trainer.registry.model import ModelClass
+from biosegment_trainer.training.checkpoint import Checkpoints
+from biosegment_trainer.training.option import Option
 
 
 def train_bundle(task: TrainTask, reporter: Reporter) -> TrainedBundle:

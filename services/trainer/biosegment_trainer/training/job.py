@@ -10,14 +10,14 @@ from biosegment.errors import FailedPrecondition
 from biosegment.failpoint import failpoint
 from biosegment.jobs import JobContext, JobResult, Progress
 from biosegment.storage.objects import Objects
-from biosegment_trainer.block import working_factor
+from biosegment_trainer.compute.dispatch import Dispatch, volume_array
+from biosegment_trainer.compute.task import AnnotationBlock, Parent, TrainedBundle, TrainTask, VolumeArray
 from biosegment_trainer.convert import train_request
 from biosegment_trainer.datastore_client import AnnotationView, DatastoreClient, ProjectView, volume_id_of
-from biosegment_trainer.dispatch import Dispatch, volume_array
-from biosegment_trainer.model import Model, NewModel, bundle_key
+from biosegment_trainer.prediction.block import working_factor
+from biosegment_trainer.registry.model import Model, NewModel, bundle_key
 from biosegment_trainer.request import TrainRequest
 from biosegment_trainer.sql import SqlModels
-from biosegment_trainer.task import AnnotationBlock, Parent, TrainedBundle, TrainTask, VolumeArray
 
 
 @dataclass(frozen=True, slots=True)

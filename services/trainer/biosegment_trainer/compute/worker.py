@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from biosegment.errors import BiosegmentError
 from biosegment.failpoint import failpoint
-from biosegment_trainer.report import Reporter, Stopped
-from biosegment_trainer.task import Outcome, Task, TrainTask
+from biosegment_trainer.compute.report import Reporter, Stopped
+from biosegment_trainer.compute.task import Outcome, Task, TrainTask
 
 
 def run(task: Task) -> Outcome:
@@ -17,10 +17,10 @@ def run(task: Task) -> Outcome:
         with Reporter(task.callback) as reporter:
             failpoint("trainer.worker.began")
             if isinstance(task, TrainTask):
-                from biosegment_trainer.training_worker import train_bundle
+                from biosegment_trainer.training.worker import train_bundle
 
                 return Outcome(bundle=train_bundle(task, reporter))
-            from biosegment_trainer.prediction_worker import predict_layers
+            from biosegment_trainer.prediction.worker import predict_layers
 
             predict_layers(task, reporter)
             return Outcome()

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from biosegment.failpoint import failpoint
 from biosegment.jobs import JobCancelled, JobContext, JobResult, JobState, Progress, SqlJobs
 from biosegment.volume import Index, Region
-from biosegment_trainer.block import BlockPlan, working_factor
+from biosegment_trainer.compute.dispatch import Dispatch, volume_array
+from biosegment_trainer.compute.task import PredictTask
 from biosegment_trainer.convert import predict_request, score_request
 from biosegment_trainer.datastore_client import (
     DatastoreClient,
@@ -15,10 +16,9 @@ from biosegment_trainer.datastore_client import (
     NewLayer,
     VolumeView,
 )
-from biosegment_trainer.dispatch import Dispatch, volume_array
-from biosegment_trainer.model import Model
+from biosegment_trainer.prediction.block import BlockPlan, working_factor
+from biosegment_trainer.registry.model import Model
 from biosegment_trainer.sql import SqlModels
-from biosegment_trainer.task import PredictTask
 
 
 class PredictionJob:

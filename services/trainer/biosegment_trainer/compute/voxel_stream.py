@@ -19,8 +19,8 @@ from biosegment.rpc.errors import from_rpc_error
 from biosegment.rpc.geometry import region_to_proto
 from biosegment.rpc.region import RegionAssembler
 from biosegment.volume import Index, Region
-from biosegment_trainer.report import Reporter
-from biosegment_trainer.task import Callback
+from biosegment_trainer.compute.report import Reporter
+from biosegment_trainer.compute.task import Callback
 
 _METHOD: Final = "/biosegment.api.trainer.v1alpha1.WorkerService/ReadVoxels"
 _CALL_VOXELS: Final = 1 << 25

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from biosegment_trainer.task import Outcome, Task
+from biosegment_trainer.compute.task import Outcome, Task
 
 
 class Executor(Protocol):

@@ -8,9 +8,9 @@ from typing import Any
 
 from biosegment.settings import ObjectStoreSettings
 from biosegment.volume import Region
-from biosegment_trainer.block import BlockPlan
-from biosegment_trainer.model import ModelClass
-from biosegment_trainer.option import Option
+from biosegment_trainer.prediction.block import BlockPlan
+from biosegment_trainer.registry.model import ModelClass
+from biosegment_trainer.training.option import Option
 
 
 @dataclass(frozen=True, slots=True)

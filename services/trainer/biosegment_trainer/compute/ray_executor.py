@@ -13,10 +13,10 @@ import structlog
 
 from biosegment.errors import DeadlineExceeded, Internal, Unavailable
 from biosegment.jobs import JobCrashed
-from biosegment_trainer.ray_folder import prepare, remove
-from biosegment_trainer.ray_head import HeadOptions, RayHead
-from biosegment_trainer.task import Outcome, Task
-from biosegment_trainer.worker import run
+from biosegment_trainer.compute.ray_folder import prepare, remove
+from biosegment_trainer.compute.ray_head import HeadOptions, RayHead
+from biosegment_trainer.compute.task import Outcome, Task
+from biosegment_trainer.compute.worker import run
 
 _T = TypeVar("_T")
 _STOP_WITHIN_S: Final = 20.0

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from biosegment.auth import Kind, Principal, PrincipalSigner
 from biosegment.jobs import JobCancelled, JobContext
 from biosegment.settings import ObjectStoreSettings
+from biosegment_trainer.compute.executor import Executor
+from biosegment_trainer.compute.task import Callback, Outcome, Task, VolumeArray
 from biosegment_trainer.datastore_client import DatastoreClient, VolumeView
-from biosegment_trainer.ports import Executor
-from biosegment_trainer.task import Callback, Outcome, Task, VolumeArray
 
 
 @dataclass(slots=True)

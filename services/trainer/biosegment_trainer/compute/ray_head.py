@@ -1,4 +1,4 @@
-"""The head of a local Ray, as a process of its own: `python -m biosegment_trainer.ray_head`.
+"""The head of a local Ray, as a process of its own: `python -m biosegment_trainer.compute.ray_head`.
 
 Ray starts its servers by forking. In the trainer, threads of gRPC may hold locks at that moment, for which the forked
 child then waits for ever, before it has become a server; here nothing else runs. The head lives until its standard
@@ -51,7 +51,7 @@ class RayHead:
         self._errors = Path(options.temp_dir) / "head.log"
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "biosegment_trainer.ray_head", json.dumps(asdict(options))],
+                [sys.executable, "-m", "biosegment_trainer.compute.ray_head", json.dumps(asdict(options))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -1,4 +1,4 @@
-"""Reads a foreign bundle in a process of its own, with limits: `python -m biosegment_trainer.bundle_check
+"""Reads a foreign bundle in a process of its own, with limits: `python -m biosegment_trainer.registry.bundle_check
 DIR`.
 
 Prints one JSON object: what the bundle is, or the error. The service runs it through `check_bundle`, which
@@ -37,7 +37,7 @@ async def check_bundle(folder: Path) -> CheckedBundle:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "biosegment_trainer.bundle_check",
+        "biosegment_trainer.registry.bundle_check",
         str(folder),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

@@ -13,7 +13,7 @@ from biosegment.api.trainer.v1alpha1 import worker_pb2, worker_pb2_grpc
 from biosegment.errors import BiosegmentError, Conflict, Unavailable
 from biosegment.rpc.call import bearer
 from biosegment.rpc.errors import from_rpc_error
-from biosegment_trainer.task import Callback
+from biosegment_trainer.compute.task import Callback
 
 _EVERY_S: Final = 0.7
 _GIVE_UP_S: Final = 600.0

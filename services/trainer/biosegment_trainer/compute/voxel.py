@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from biosegment.storage.arrays import Arrays
 from biosegment.volume import Region
-from biosegment_trainer.report import Reporter
-from biosegment_trainer.task import Callback, VolumeArray
-from biosegment_trainer.voxel_stream import StreamedVoxels
+from biosegment_trainer.compute.report import Reporter
+from biosegment_trainer.compute.task import Callback, VolumeArray
+from biosegment_trainer.compute.voxel_stream import StreamedVoxels
 
 Voxels = NDArray[np.generic]
 

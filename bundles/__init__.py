@@ -1,0 +1,1 @@
+"""The models that BioSegment ships: how they are trained, evaluated and checked."""

@@ -1,0 +1,63 @@
+"""How each shipped model is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from biosegment_trainer.learning.augmentation import AugmentationConfig
+from biosegment_trainer.learning.training import TrainingConfig
+from biosegment_trainer.learning.validation import ValidationConfig
+
+from bundles.data import Stack, epfl, vnc
+
+WORKING_RESOLUTION_NM = 10.0
+_DIFFERENT_MICROSCOPES = AugmentationConfig(
+    affine=0.6, scale=0.35, contrast=0.35, brightness=0.35, gamma=0.35, blur=0.3, noise=0.25
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A training run.
+
+    Attributes:
+        stacks: What it learns from, each as often as it is to weigh.
+        validation: What settings are chosen by; it shares no slice and no neighbour with `stacks`.
+        config: How it is trained.
+        seed: Of all chance.
+    """
+
+    stacks: Callable[[], list[Stack]]
+    validation: Callable[[], list[Stack]]
+    config: TrainingConfig
+    seed: int = 0
+
+
+def _config(steps: int) -> TrainingConfig:
+    return TrainingConfig(
+        steps=steps,
+        batch_size=8,
+        patch_size=192,
+        learning_rate=1.5e-3,
+        weight_decay=1e-2,
+        ema_decay=0.998,
+        foreground_share=0.25,
+        checkpoint_steps=200,
+        augmentation=_DIFFERENT_MICROSCOPES,
+        # The stacks below are the training's alone; validation has stacks of its own.
+        validation=ValidationConfig(fraction=0.0),
+    )
+
+
+RECIPES: dict[str, Recipe] = {
+    "mitochondria_vem_segmentation": Recipe(
+        lambda: [epfl("train", 0, 145)], lambda: [epfl("train", 149, 165)], _config(5600)
+    ),
+    "mitochondria_vem_general": Recipe(
+        lambda: [epfl("train", 0, 145), *8 * [vnc(0, 10)]], lambda: [epfl("train", 149, 165)], _config(5600)
+    ),
+    # For the question whether the general model travels; not shipped.
+    "without_epfl": Recipe(lambda: [vnc(0, 8)], lambda: [vnc(9, 10)], _config(1600)),
+    "without_vnc": Recipe(lambda: [epfl("train", 0, 145)], lambda: [epfl("train", 149, 165)], _config(1600)),
+}

@@ -1,0 +1,1 @@
+"""Prediction and scoring: jobs, blocks, and what runs inside of a worker."""

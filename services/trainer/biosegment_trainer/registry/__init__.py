@@ -1,0 +1,1 @@
+"""Models as versions: their records, and their bundles as files."""

@@ -1,0 +1,1 @@
+"""Training: jobs, checkpoints, options, and what runs inside of a worker."""

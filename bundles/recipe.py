@@ -57,7 +57,6 @@ RECIPES: dict[str, Recipe] = {
     "mitochondria_vem_general": Recipe(
         lambda: [epfl("train", 0, 145), *8 * [vnc(0, 10)]], lambda: [epfl("train", 149, 165)], _config(5600)
     ),
-    # For the question whether the general model travels; not shipped.
+    # For the question whether the general model travels; not shipped. Without VNC is the first one.
     "without_epfl": Recipe(lambda: [vnc(0, 8)], lambda: [vnc(9, 10)], _config(1600)),
-    "without_vnc": Recipe(lambda: [epfl("train", 0, 145)], lambda: [epfl("train", 149, 165)], _config(1600)),
 }

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
-from biosegment_trainer.learning.augmentation import AugmentationConfig, augment
 from biosegment_trainer.learning.dataset import AnnotatedRegion, PatchSampler, training_slices
 from biosegment_trainer.learning.network import LabelClass
 
@@ -103,39 +100,3 @@ def test_nothing_annotated_is_an_error(tissue, disc):
     empty = tissue.annotate(region, labels=np.zeros((1, 32, 32), np.uint8))
     with pytest.raises(InvalidArgument, match="annotate at least one"):
         sampler_of([empty], disc, 0.5)
-
-
-STILL = AugmentationConfig(affine=0, scale=0, contrast=0, brightness=0, gamma=0, blur=0, noise=0)
-
-
-@pytest.mark.parametrize("affine", [0.0, 1.0])
-def test_augmentation_moves_image_and_labels_together(affine):
-    rng = np.random.default_rng(0)
-    labels = torch.ones(16, 48, 48, dtype=torch.uint8)
-    labels[:, 8:24, 12:20] = 2
-    images = labels.unsqueeze(1).float()
-    config = dataclasses.replace(STILL, affine=affine, scale=0.2)
-    moved, marks = augment(images, labels, config, rng)
-    assert not torch.equal(marks, labels)
-    known = marks > 0
-    error = (moved[:, 0] - marks.float()).abs()[known]
-    assert (error > 0.51).float().mean() < 0.02
-
-
-def test_flips_and_turns_alone_change_no_value():
-    images = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    moved, _ = augment(images, torch.ones(8, 16, 16, dtype=torch.uint8), STILL, np.random.default_rng(1))
-    torch.testing.assert_close(moved.flatten(1).sort().values, images.flatten(1).sort().values)
-
-
-def test_augmentation_is_repeatable_and_leaves_its_input_alone():
-    images = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    labels = torch.ones(4, 32, 32, dtype=torch.uint8)
-    before = images.clone()
-    first = augment(images, labels, AugmentationConfig(affine=1, blur=1), np.random.default_rng(4))
-    again = augment(images, labels, AugmentationConfig(affine=1, blur=1), np.random.default_rng(4))
-    assert torch.equal(first[0], again[0])
-    assert torch.equal(first[1], again[1])
-    assert torch.equal(images, before)
-    assert not torch.equal(first[0], images)
-    assert torch.isfinite(first[0]).all()

@@ -22,7 +22,11 @@ from biosegment.cli.argument import (
 )
 from biosegment.cli.output import JsonOption, console, follow, show, show_list, wait_for
 from biosegment.client import connect
+from biosegment.client.resources import Passes, Resources
 from biosegment.errors import InvalidArgument
+
+GpusOption = Annotated[int, typer.Option(help="GPUs to reserve; 0 for the platform's default.")]
+MemoryOption = Annotated[float, typer.Option(help="Memory to reserve in GiB; 0 for the default.")]
 
 job = typer.Typer(no_args_is_help=True, help="Long work: list, watch, cancel.")
 model = typer.Typer(no_args_is_help=True, help="Model versions.")
@@ -37,6 +41,8 @@ def train(
     option: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the training configuration.")
     ] = None,
+    gpus: GpusOption = 0,
+    memory: MemoryOption = 0.0,
     wait: WaitOption = True,
     json: JsonOption = False,
 ) -> None:
@@ -50,8 +56,34 @@ def train(
             seed=seed,
             max_steps=max_steps,
             options=options,
+            resources=_resources(gpus, memory),
         )
         follow(client, made, json, wait)
+
+
+def pretrain(
+    volume_id: Annotated[list[str], typer.Argument(help="Volume ids or names.")],
+    project_id: ProjectOption = "",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    max_steps: Annotated[int, typer.Option(help="Optimisation steps; 0 for the default.")] = 0,
+    gpus: GpusOption = 0,
+    memory: MemoryOption = 0.0,
+    wait: WaitOption = True,
+    json: JsonOption = False,
+) -> None:
+    """Make a parent model from the raw voxels of volumes, without any annotation."""
+    with connect() as client:
+        made = client.jobs.pretrain(
+            [volume_name(item, project_id) for item in volume_id],
+            seed=seed,
+            max_steps=max_steps,
+            resources=_resources(gpus, memory),
+        )
+        follow(client, made, json, wait)
+
+
+def _resources(gpus: int, memory_gib: float) -> Resources | None:
+    return Resources(gpus=gpus, memory_bytes=int(memory_gib * 2**30)) if gpus or memory_gib else None
 
 
 def _option(text: str) -> tuple[str, float | str]:
@@ -70,16 +102,28 @@ def predict(
     model_name: Annotated[str, typer.Option("--model", help="The newest by default.")] = "",
     region: RegionOption = "",
     probabilities: Annotated[bool, typer.Option(help="Also keep probabilities.")] = False,
+    measure: Annotated[list[str] | None, typer.Option(help="Also keep a score map of this measure.")] = None,
+    mc_dropout: Annotated[int, typer.Option(help="Passes with dropout switched on.")] = 0,
+    tta: Annotated[int, typer.Option(help="Passes over turned and mirrored copies, 2 to 8.")] = 0,
+    ensemble: Annotated[list[str] | None, typer.Option(help="Another model whose answer counts.")] = None,
+    ortho_planes: Annotated[bool, typer.Option(help="Predict in all three planes, take the mean.")] = False,
+    gpus: GpusOption = 0,
+    memory: MemoryOption = 0.0,
     wait: WaitOption = True,
     json: JsonOption = False,
 ) -> None:
     """Predict a volume."""
+    passes = Passes(mc_dropout, tta, tuple(ensemble or ())) if mc_dropout or tta or ensemble else None
     with connect() as client:
         made = client.jobs.predict(
             volume_name(volume_id, project_id),
             model=model_name,
             region=parse_region(region),
             probabilities=probabilities,
+            measures=measure or (),
+            passes=passes,
+            ortho_planes=ortho_planes,
+            resources=_resources(gpus, memory),
         )
         follow(client, made, json, wait)
 

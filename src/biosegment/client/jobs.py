@@ -15,7 +15,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from biosegment.api.job.v1alpha1 import job_pb2 as pb
 from biosegment.api.job.v1alpha1.job_pb2_grpc import JobServiceStub
-from biosegment.client.resources import Job, JobLogLine, JobState
+from biosegment.client.resources import Job, JobLogLine, JobState, Passes, Resources
 from biosegment.errors import FailedPrecondition, InvalidArgument, Unavailable
 from biosegment.rpc.geometry import index_to_proto, region_to_proto, voxel_size_to_proto
 from biosegment.volume import Region, VoxelSize
@@ -210,12 +210,14 @@ class Jobs:
         max_steps: int = 0,
         max_seconds_s: float = 0.0,
         options: Mapping[str, Any] | None = None,
+        resources: Resources | None = None,
     ) -> Job:
         """Make a new model version from annotations.
 
         Args:
             project: `projects/{p}`.
-            parent: Model to start from; the project's newest when empty.
+            parent: Model to start from; when empty the project's newest, or before the first one the default parent
+                that the platform's settings name.
             from_scratch: Start from random weights instead.
             annotations: What to train on; all of the project that hold when empty.
             display_name: For people.
@@ -223,6 +225,7 @@ class Jobs:
             max_steps: Optimisation steps; 0 for the default.
             max_seconds_s: Time limit of the optimisation; 0 for none.
             options: Options of the training configuration by name.
+            resources: What to reserve; the platform's default when None.
         """
         spec = pb.TrainSpec(
             parent=parent,
@@ -232,10 +235,46 @@ class Jobs:
             seed=seed,
             max_steps=max_steps,
             max_seconds_s=max_seconds_s,
-            options=ParseDict(dict(options), Struct()) if options else None,
+            options=_struct(options),
             interactive=True,
+            resources=resources.to_proto() if resources else None,
         )
         return await self._create(project, pb.JobSpec(train=spec))
+
+    async def pretrain(
+        self,
+        volumes: Sequence[str],
+        *,
+        display_name: str = "",
+        seed: int = 0,
+        max_steps: int = 0,
+        max_seconds_s: float = 0.0,
+        options: Mapping[str, Any] | None = None,
+        resources: Resources | None = None,
+    ) -> Job:
+        """Make a parent model from the raw voxels of volumes, without any annotation.
+
+        Args:
+            volumes: `projects/{p}/volumes/{v}`, at least one, of one project.
+            display_name: For people.
+            seed: Seed of everything random.
+            max_steps: Optimisation steps; 0 for the default.
+            max_seconds_s: Time limit of the optimisation; 0 for none.
+            options: Options of the training configuration by name.
+            resources: What to reserve; the platform's default when None.
+        """
+        if not volumes:
+            raise InvalidArgument("NO_VOLUMES", "pretraining needs the name of at least one volume")
+        spec = pb.PretrainSpec(
+            volumes=volumes,
+            display_name=display_name,
+            seed=seed,
+            max_steps=max_steps,
+            max_seconds_s=max_seconds_s,
+            options=_struct(options),
+            resources=resources.to_proto() if resources else None,
+        )
+        return await self._create("/".join(volumes[0].split("/")[:2]), pb.JobSpec(pretrain=spec))
 
     async def predict(
         self,
@@ -245,6 +284,9 @@ class Jobs:
         region: Region | None = None,
         probabilities: bool = False,
         measures: Sequence[str] = (),
+        passes: Passes | None = None,
+        ortho_planes: bool = False,
+        resources: Resources | None = None,
     ) -> Job:
         """Predict a volume; the job's `layers` name what it made, the labels first.
 
@@ -254,17 +296,53 @@ class Jobs:
             region: Part of it, in voxels of level 0; everything when None.
             probabilities: Also keep the probabilities of each class.
             measures: Also keep score maps of these measures.
+            passes: Several passes, whose mean is the prediction.
+            ortho_planes: Predict in all three planes and take the mean; for near isotropic voxels.
+            resources: What to reserve for each worker; the platform's default when None.
         """
-        spec = pb.PredictSpec(model=model, volume=volume, probabilities=probabilities, measures=measures)
+        spec = pb.PredictSpec(
+            model=model,
+            volume=volume,
+            probabilities=probabilities,
+            measures=measures,
+            passes=passes.to_proto() if passes else None,
+            ortho_planes=ortho_planes,
+            resources=resources.to_proto() if resources else None,
+        )
         if region is not None:
             spec.region.CopyFrom(region_to_proto(region))
         return await self._create("/".join(volume.split("/")[:2]), pb.JobSpec(predict=spec))
 
     async def score(
-        self, project: str, *, model: str, volumes: Sequence[str], measures: Sequence[str]
+        self,
+        project: str,
+        *,
+        model: str,
+        volumes: Sequence[str],
+        measures: Sequence[str],
+        max_pixels: int = 0,
+        passes: Passes | None = None,
+        resources: Resources | None = None,
     ) -> Job:
-        """Make score maps of volumes, which the sampler then ranks the pool by."""
-        spec = pb.ScoreSpec(model=model, volumes=volumes, measures=measures)
+        """Make score maps of volumes, which the sampler then ranks the pool by.
+
+        Args:
+            project: `projects/{p}`.
+            model: What scores.
+            volumes: `projects/{p}/volumes/{v}`, at least one.
+            measures: At least one.
+            max_pixels: At most so many working pixels, in blocks spread over the volumes; 0 for all.
+            passes: Several passes, for measures of their disagreement.
+            resources: What to reserve for each worker; the platform's default when None.
+        """
+        spec = pb.ScoreSpec(
+            model=model,
+            volumes=volumes,
+            measures=measures,
+            max_pixels=max_pixels,
+            passes=passes.to_proto() if passes else None,
+            resources=resources.to_proto() if resources else None,
+        )
         return await self._create(project, pb.JobSpec(score=spec))
 
     async def get(self, name: str) -> Job:
@@ -351,3 +429,7 @@ class Jobs:
     async def _create(self, project: str, spec: pb.JobSpec) -> Job:
         request = pb.CreateJobRequest(project=project, spec=spec, request_id=str(uuid.uuid4()))
         return Job.from_proto((await self._stub.CreateJob(request)).job)
+
+
+def _struct(options: Mapping[str, Any] | None) -> Struct | None:
+    return ParseDict(dict(options), Struct()) if options else None

@@ -33,9 +33,11 @@ from biosegment.client.resources import (
     Layer,
     Member,
     Model,
+    Passes,
     Pool,
     Project,
     ProjectProgress,
+    Resources,
     Sample,
     ServiceStatus,
     Strategy,
@@ -776,12 +778,14 @@ class Jobs:
         max_steps: int = 0,
         max_seconds_s: float = 0.0,
         options: Mapping[str, Any] | None = None,
+        resources: Resources | None = None,
     ) -> Job:
         """Make a new model version from annotations.
 
         Args:
             project: `projects/{p}`.
-            parent: Model to start from; the project's newest when empty.
+            parent: Model to start from; when empty the project's newest, or before the first one the default parent
+                that the platform's settings name.
             from_scratch: Start from random weights instead.
             annotations: What to train on; all of the project that hold when empty.
             display_name: For people.
@@ -789,6 +793,7 @@ class Jobs:
             max_steps: Optimisation steps; 0 for the default.
             max_seconds_s: Time limit of the optimisation; 0 for none.
             options: Options of the training configuration by name.
+            resources: What to reserve; the platform's default when None.
         """
         return self._loop.run(
             self._group.train(
@@ -801,6 +806,41 @@ class Jobs:
                 max_steps=max_steps,
                 max_seconds_s=max_seconds_s,
                 options=options,
+                resources=resources,
+            )
+        )
+
+    def pretrain(
+        self,
+        volumes: Sequence[str],
+        *,
+        display_name: str = "",
+        seed: int = 0,
+        max_steps: int = 0,
+        max_seconds_s: float = 0.0,
+        options: Mapping[str, Any] | None = None,
+        resources: Resources | None = None,
+    ) -> Job:
+        """Make a parent model from the raw voxels of volumes, without any annotation.
+
+        Args:
+            volumes: `projects/{p}/volumes/{v}`, at least one, of one project.
+            display_name: For people.
+            seed: Seed of everything random.
+            max_steps: Optimisation steps; 0 for the default.
+            max_seconds_s: Time limit of the optimisation; 0 for none.
+            options: Options of the training configuration by name.
+            resources: What to reserve; the platform's default when None.
+        """
+        return self._loop.run(
+            self._group.pretrain(
+                volumes,
+                display_name=display_name,
+                seed=seed,
+                max_steps=max_steps,
+                max_seconds_s=max_seconds_s,
+                options=options,
+                resources=resources,
             )
         )
 
@@ -812,6 +852,9 @@ class Jobs:
         region: Region | None = None,
         probabilities: bool = False,
         measures: Sequence[str] = (),
+        passes: Passes | None = None,
+        ortho_planes: bool = False,
+        resources: Resources | None = None,
     ) -> Job:
         """Predict a volume; the job's `layers` name what it made, the labels first.
 
@@ -821,16 +864,56 @@ class Jobs:
             region: Part of it, in voxels of level 0; everything when None.
             probabilities: Also keep the probabilities of each class.
             measures: Also keep score maps of these measures.
+            passes: Several passes, whose mean is the prediction.
+            ortho_planes: Predict in all three planes and take the mean; for near isotropic voxels.
+            resources: What to reserve for each worker; the platform's default when None.
         """
         return self._loop.run(
             self._group.predict(
-                volume, model=model, region=region, probabilities=probabilities, measures=measures
+                volume,
+                model=model,
+                region=region,
+                probabilities=probabilities,
+                measures=measures,
+                passes=passes,
+                ortho_planes=ortho_planes,
+                resources=resources,
             )
         )
 
-    def score(self, project: str, *, model: str, volumes: Sequence[str], measures: Sequence[str]) -> Job:
-        """Make score maps of volumes, which the sampler then ranks the pool by."""
-        return self._loop.run(self._group.score(project, model=model, volumes=volumes, measures=measures))
+    def score(
+        self,
+        project: str,
+        *,
+        model: str,
+        volumes: Sequence[str],
+        measures: Sequence[str],
+        max_pixels: int = 0,
+        passes: Passes | None = None,
+        resources: Resources | None = None,
+    ) -> Job:
+        """Make score maps of volumes, which the sampler then ranks the pool by.
+
+        Args:
+            project: `projects/{p}`.
+            model: What scores.
+            volumes: `projects/{p}/volumes/{v}`, at least one.
+            measures: At least one.
+            max_pixels: At most so many working pixels, in blocks spread over the volumes; 0 for all.
+            passes: Several passes, for measures of their disagreement.
+            resources: What to reserve for each worker; the platform's default when None.
+        """
+        return self._loop.run(
+            self._group.score(
+                project,
+                model=model,
+                volumes=volumes,
+                measures=measures,
+                max_pixels=max_pixels,
+                passes=passes,
+                resources=resources,
+            )
+        )
 
     def get(self, name: str) -> Job:
         """Return a job by its name `jobs/{service}-{id}`."""

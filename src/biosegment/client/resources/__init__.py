@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from biosegment.client.resources.annotation import Annotation, AnnotationRecord, Draft
-from biosegment.client.resources.job import Job, JobError, JobLogLine, JobState
+from biosegment.client.resources.job import Job, JobError, JobLogLine, JobState, Passes, Resources
 from biosegment.client.resources.model import Model
 from biosegment.client.resources.platform import Garbage, ServiceStatus, Token, User
 from biosegment.client.resources.project import LabelClass, Member, Project
@@ -26,9 +26,11 @@ __all__ = [
     "Level",
     "Member",
     "Model",
+    "Passes",
     "Pool",
     "Project",
     "ProjectProgress",
+    "Resources",
     "Sample",
     "ServiceStatus",
     "Strategy",

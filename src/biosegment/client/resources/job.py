@@ -29,6 +29,44 @@ class JobError:
 
 
 @dataclass(frozen=True, slots=True)
+class Resources:
+    """What a job reserves on one node; 0 stands for the platform's default."""
+
+    cpus: int = 0
+    gpus: int = 0
+    memory_bytes: int = 0
+
+    @classmethod
+    def from_proto(cls, message: job_pb2.Resources) -> Resources:
+        return cls(message.cpus, message.gpus, message.memory_bytes)
+
+    def to_proto(self) -> job_pb2.Resources:
+        return job_pb2.Resources(cpus=self.cpus, gpus=self.gpus, memory_bytes=self.memory_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Several passes over the same voxels.
+
+    Attributes:
+        mc_dropout: Passes with dropout switched on.
+        test_time_augmentation: Passes over turned and mirrored copies, 2..8; 0 for none.
+        ensemble: Other models of the same classes.
+    """
+
+    mc_dropout: int = 0
+    test_time_augmentation: int = 0
+    ensemble: tuple[str, ...] = ()
+
+    def to_proto(self) -> job_pb2.Passes:
+        return job_pb2.Passes(
+            mc_dropout=self.mc_dropout,
+            test_time_augmentation=self.test_time_augmentation,
+            ensemble=self.ensemble,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """Long work. What it made is in `volume`, `model`, `layers`, `annotations` or `artifact`, as its kind has it."""
 
@@ -56,6 +94,8 @@ class Job:
     create_time: datetime | None
     start_time: datetime | None
     end_time: datetime | None
+    resources: Resources | None = None
+    start_eta_s: float = 0.0
 
     @classmethod
     def from_proto(cls, message: job_pb2.Job) -> Job:
@@ -85,6 +125,8 @@ class Job:
             time_of(message.create_time),
             time_of(message.start_time),
             time_of(message.end_time),
+            Resources.from_proto(message.resources) if message.HasField("resources") else None,
+            message.start_eta_s,
         )
 
 

@@ -67,12 +67,12 @@ def test_beyond_a_seam_brightness_and_place_differ_and_labels_follow():
 @pytest.mark.parametrize("change", ["missing", "shifted"])
 def test_the_slice_that_is_asked_about_is_neither_lost_nor_moved_among_its_neighbours(change):
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(30, 5, 16, 16, generator=generator)
-    labels = torch.randint(1, 3, (30, 16, 16), generator=generator, dtype=torch.uint8)
-    still, marks = augment(images, labels, STILL, np.random.default_rng(4))
+    images = torch.randn(30, 5, 32, 32, generator=generator)
+    labels = torch.randint(1, 3, (30, 32, 32), generator=generator, dtype=torch.uint8)
+    still, marks = augment(images, labels, STILL, np.random.default_rng(5))
     # The same draws up to the damage itself: compare with what would have been without it.
     damaged, damaged_marks = augment(
-        images, labels, dataclasses.replace(STILL, **{change: 1.0}), np.random.default_rng(4)
+        images, labels, dataclasses.replace(STILL, **{change: 1.0}), np.random.default_rng(5)
     )
     assert torch.equal(damaged_marks[0], marks[0])
     changed = (damaged[0] != still[0]).flatten(1).any(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from biosegment_trainer.learning.augmentation import AugmentationConfig
 from biosegment_trainer.learning.training import TrainingConfig
@@ -12,9 +12,10 @@ from biosegment_trainer.learning.validation import ValidationConfig
 from bundles.data import Stack, epfl, vnc
 
 WORKING_RESOLUTION_NM = 10.0
-_DIFFERENT_MICROSCOPES = AugmentationConfig(
-    affine=0.6, scale=0.35, contrast=0.35, brightness=0.35, gamma=0.35, blur=0.3, noise=0.25
+_OTHER_MICROSCOPES = AugmentationConfig(
+    affine=0.6, scale=0.35, contrast=0.35, brightness=0.35, gamma=0.35, blur=0.3, noise=0.25, seam=0.0
 )
+_OTHER_TISSUE = replace(_OTHER_MICROSCOPES, elastic=0.2, seam=0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Recipe:
     seed: int = 0
 
 
-def _config(steps: int) -> TrainingConfig:
+def _config(steps: int, augmentation: AugmentationConfig) -> TrainingConfig:
     return TrainingConfig(
         steps=steps,
         batch_size=8,
@@ -44,7 +45,7 @@ def _config(steps: int) -> TrainingConfig:
         ema_decay=0.998,
         foreground_share=0.25,
         checkpoint_steps=200,
-        augmentation=_DIFFERENT_MICROSCOPES,
+        augmentation=augmentation,
         # The stacks below are the training's alone; validation has stacks of its own.
         validation=ValidationConfig(fraction=0.0),
     )
@@ -52,11 +53,15 @@ def _config(steps: int) -> TrainingConfig:
 
 RECIPES: dict[str, Recipe] = {
     "mitochondria_vem_segmentation": Recipe(
-        lambda: [epfl("train", 0, 145)], lambda: [epfl("train", 149, 165)], _config(5600)
+        lambda: [epfl("train", 0, 145)],
+        lambda: [epfl("train", 149, 165)],
+        _config(5600, _OTHER_MICROSCOPES),
     ),
     "mitochondria_vem_general": Recipe(
-        lambda: [epfl("train", 0, 145), *8 * [vnc(0, 10)]], lambda: [epfl("train", 149, 165)], _config(5600)
+        lambda: [epfl("train", 0, 145), *8 * [vnc(0, 10)]],
+        lambda: [epfl("train", 149, 165)],
+        _config(5600, _OTHER_TISSUE),
     ),
     # For the question whether the general model travels; not shipped. Without VNC is the first one.
-    "without_epfl": Recipe(lambda: [vnc(0, 8)], lambda: [vnc(9, 10)], _config(1600)),
+    "without_epfl": Recipe(lambda: [vnc(0, 8)], lambda: [vnc(9, 10)], _config(1600, _OTHER_TISSUE)),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from biosegment.settings import ServiceSettings
 
@@ -15,7 +15,11 @@ class TrainerSettings(ServiceSettings):
     datastore_address: str
     """host:port or gRPC target of the datastore."""
     ray_address: str = ""
-    """Address of a Ray cluster, `host:6379`; '' starts Ray on this machine when a job first needs it."""
+    """Address of a Ray cluster, `host:6379` or `ray://host:10001`; '' starts Ray on this machine when needed."""
+    ray_token: SecretStr = SecretStr("")
+    """Token of that cluster; '' leaves what Ray's own RAY_AUTH_... variables say."""
+    ray_idle_s: float = Field(default=600.0, ge=0)
+    """Ray is stopped, or left, when no job has used it for so long; 0 never."""
     ray_cpus: int = Field(default=0, ge=0)
     """CPUs of the local Ray; 0 for all."""
     ray_temp_dir: str = ""

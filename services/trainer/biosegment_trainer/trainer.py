@@ -21,7 +21,8 @@ from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.objects import Objects, open_objects
 from biosegment_trainer.admission import Admission
 from biosegment_trainer.compute.dispatch import Dispatch
-from biosegment_trainer.compute.ray_executor import RayExecutor, RaySettings
+from biosegment_trainer.compute.ray_connection import RaySettings
+from biosegment_trainer.compute.ray_executor import RayExecutor
 from biosegment_trainer.compute.ray_folder import default_folder
 from biosegment_trainer.datastore_client import DatastoreClient
 from biosegment_trainer.prediction.job import PredictionJob
@@ -140,6 +141,6 @@ def _ray(settings: TrainerSettings) -> RaySettings:
         address=settings.ray_address,
         cpus=settings.ray_cpus,
         temp_dir=settings.ray_temp_dir or str(default_folder(settings.database_url)),
-        task_cpus=settings.threads,
-        gpus_per_job=settings.gpus_per_job,
+        token=settings.ray_token.get_secret_value(),
+        idle_s=settings.ray_idle_s,
     )

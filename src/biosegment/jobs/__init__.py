@@ -13,7 +13,7 @@
 and calls `create_job_tables_v1(op)` in its migration 0001.
 """
 
-from biosegment.jobs.job import Job, JobError, JobResult, JobState, LogLine, Progress
+from biosegment.jobs.job import Job, JobError, JobResult, JobState, LogLine, Progress, Resources
 from biosegment.jobs.runner import JobCancelled, JobContext, JobCrashed, JobRunner, RunnerLimits
 from biosegment.jobs.service import JobKind, JobService
 from biosegment.jobs.signal import JobSignal
@@ -33,6 +33,7 @@ __all__ = [
     "JobState",
     "LogLine",
     "Progress",
+    "Resources",
     "RunnerLimits",
     "SqlJobs",
 ]

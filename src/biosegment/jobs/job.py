@@ -67,6 +67,31 @@ class JobResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Resources:
+    """What a job, or one of its workers, reserves on one node; or what a node has.
+
+    Attributes:
+        cpus: Threads.
+        gpus: Whole ones.
+        memory_bytes: 0: not reserved.
+    """
+
+    cpus: int = 0
+    gpus: int = 0
+    memory_bytes: int = 0
+
+    def fits(self, node: Resources) -> bool:
+        """Whether a node of that size could ever run it."""
+        return self.cpus <= node.cpus and self.gpus <= node.gpus and self.memory_bytes <= node.memory_bytes
+
+    def __str__(self) -> str:
+        parts = [f"{self.cpus} CPUs", f"{self.gpus} GPUs"]
+        if self.memory_bytes:
+            parts.append(f"{self.memory_bytes / (1 << 30):.1f} GiB of memory")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """What is known when a job is asked for.
 
@@ -78,6 +103,7 @@ class NewJob:
         request_id: Chosen by the client.
         owner: User id, '' for a service's own.
         priority: Larger is served first.
+        resources: What it reserves while it runs.
     """
 
     project_id: str
@@ -87,6 +113,7 @@ class NewJob:
     request_id: str
     owner: str = ""
     priority: int = 0
+    resources: Resources = Resources()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +125,10 @@ class Job:
         attempt: 0 before the first.
         crashes: How often its process died under it since it was created or retried.
         revision: Grows with each change that a watcher may see.
+        losses: How often it was lost without being to blame: with its node, or with the service.
+        resources: What it reserves while it runs.
         queue_position: Jobs before this one; 0 when it is next or not queued.
+        start_eta_s: Estimated seconds until a queued job begins; 0 when unknown, or when it is next.
     """
 
     job_id: str
@@ -121,7 +151,10 @@ class Job:
     metrics: Mapping[str, float] = field(default_factory=dict)
     error: JobError | None = None
     result: JobResult | None = None
+    losses: int = 0
+    resources: Resources = Resources()
     queue_position: int = 0
+    start_eta_s: float = 0.0
 
     @property
     def name(self) -> str:

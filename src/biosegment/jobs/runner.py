@@ -29,7 +29,16 @@ class JobCancelled(Exception):
 
 
 class JobCrashed(Exception):
-    """Raised by a handler whose worker process died: the job is tried again, at most three times in all."""
+    """Raised by a handler whose worker process died: the job is tried again, at most three times in all.
+
+    Args:
+        why: For the job's log.
+        lost: The worker was not to blame: the node that it ran on died, or the whole cluster.
+    """
+
+    def __init__(self, why: str, *, lost: bool = False) -> None:
+        super().__init__(why)
+        self.lost = lost
 
 
 class _ServiceLost(Exception):

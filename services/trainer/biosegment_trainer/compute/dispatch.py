@@ -41,7 +41,7 @@ class Dispatch:
     async def run(self, context: JobContext, task: Task) -> Outcome:
         """Run a task; raises JobCancelled, JobCrashed or the worker's error."""
         context.raise_if_cancelled()
-        outcome = await self.executor.run(task, context.cancelled, self.timeout_s)
+        outcome = await self.executor.run(task, context.job.resources, context.cancelled, self.timeout_s)
         if outcome.cancelled:
             raise JobCancelled
         if outcome.error is not None:

@@ -1,143 +1,213 @@
-"""Tasks on Ray, which is imported, and started on this machine or connected to, when the first task comes."""
+"""Tasks on Ray, which is imported, and started on this machine or connected to, when it is first needed.
+
+It is left again when nobody has used it for a while, so that idle workers hold no memory.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import structlog
 
-from biosegment.errors import DeadlineExceeded, Internal, Unavailable
-from biosegment.jobs import JobCrashed
-from biosegment_trainer.compute.ray_folder import prepare, remove
-from biosegment_trainer.compute.ray_head import HeadOptions, RayHead
-from biosegment_trainer.compute.task import Outcome, Task
+from biosegment.errors import DeadlineExceeded, Internal
+from biosegment.jobs import JobCrashed, Resources
+from biosegment_trainer.compute.cluster import (
+    PREDICTION_SHARE,
+    TRAINING_SHARE,
+    failure,
+    ray_options,
+)
+from biosegment_trainer.compute.ray_connection import RayConnection, RaySettings
+from biosegment_trainer.compute.task import Outcome, Task, TrainTask
 from biosegment_trainer.compute.worker import run
 
 _T = TypeVar("_T")
-_STOP_WITHIN_S: Final = 20.0
+_STOP_WITHIN_S: Final = 2.5
+"""A worker hears of a cancellation with its next report, 0.7 s later at most, and has this long to stop by itself."""
+_WATCH_EVERY_S: Final = 1.0
 _log = structlog.get_logger("biosegment_trainer.ray")
-
-
-@dataclass(frozen=True, slots=True)
-class RaySettings:
-    """How to reach or start Ray; fields as in `TrainerSettings`, `temp_dir` is set for a local Ray."""
-
-    address: str = ""
-    cpus: int = 0
-    temp_dir: str = ""
-    task_cpus: int = 1
-    gpus_per_job: int = -1
 
 
 class RayExecutor:
     """`Executor` on Ray. All calls into Ray that may block run in one thread of their own."""
 
     def __init__(self, settings: RaySettings) -> None:
-        self._settings = settings
+        self._connection = RayConnection(settings)
+        self._idle_s = settings.idle_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray")
-        self._head: RayHead | None = None
-        self._ray: Any = None
-        self._remote: Any = None
+        self._holders = 0
+        self._idle: asyncio.TimerHandle | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
 
-    async def run(self, task: Task, cancelled: asyncio.Event, timeout_s: float) -> Outcome:
+    async def run(
+        self, task: Task, resources: Resources, cancelled: asyncio.Event, timeout_s: float
+    ) -> Outcome:
         """As `Executor.run`."""
-        reference = await self._call(lambda: self._submit(task))
-        result = asyncio.ensure_future(asyncio.wrap_future(reference.future()))
-        stop = asyncio.ensure_future(cancelled.wait())
+        share = TRAINING_SHARE if isinstance(task, TrainTask) else PREDICTION_SHARE
+        options = ray_options(resources, share) | {"max_retries": 0}
+        async with self.cluster() as cluster:
+            reference = await cluster.call(lambda ray: ray.remote(run).options(**options).remote(task))
+            return await self._outcome(cluster, reference, cancelled, timeout_s)
+
+    @asynccontextmanager
+    async def cluster(self) -> AsyncIterator[HeldCluster]:
+        """As `Executor.cluster`."""
+        self._holders += 1
+        if self._idle is not None:
+            self._idle.cancel()
         try:
-            await asyncio.wait({result, stop}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            timed_out = not result.done() and not cancelled.is_set()
-            if not result.done():
-                # The worker hears of a cancellation with its next report and stops by itself.
-                await asyncio.wait({result}, timeout=_STOP_WITHIN_S if cancelled.is_set() else 0)
-            if not result.done():
-                await self._kill(reference)
-            if timed_out:
-                raise DeadlineExceeded(
-                    "JOB_TOO_SLOW", f"the job took longer than the {timeout_s:g} s that the trainer allows"
-                )
-            if not result.done():
-                return Outcome(cancelled=True)
-            return self._outcome(result)
-        except asyncio.CancelledError:
-            await self._kill(reference)
-            raise
+            held = HeldCluster(self, self._connection, await self._call(self._connection.connect))
+            watch = asyncio.create_task(held.watch())
+            try:
+                yield held
+            finally:
+                watch.cancel()
         finally:
-            stop.cancel()
-            result.cancel()
+            self._holders -= 1
+            if not self._holders and self._idle_s:
+                self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._leave)
+
+    async def nodes(self) -> tuple[Resources, ...]:
+        """As `Executor.nodes`."""
+        if self._connection.is_local:
+            return (self._connection.machine,)
+        async with self.cluster() as cluster:
+            return await cluster.nodes()
 
     async def sweep(self) -> None:
         """End what a local Ray of an earlier process of this trainer left behind."""
-        if not self._settings.address:
-            await self._call(lambda: prepare(Path(self._settings.temp_dir)))
+        await self._call(self._connection.sweep)
 
     async def close(self) -> None:
         """Stop a local Ray, or leave the cluster."""
-        if self._ray is not None:
-            await self._call(self._ray.shutdown)
-            self._ray = None
-        if self._head is not None:
-            await self._call(self._head.stop)
-            self._head = None
-        if not self._settings.address:
-            await self._call(lambda: remove(Path(self._settings.temp_dir)))
+        if self._idle is not None:
+            self._idle.cancel()
+        await self._call(self._connection.close)
         self._thread.shutdown(wait=False)
 
     async def _call(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
-    async def _kill(self, reference: Any) -> None:
+    def _leave(self) -> None:
+        task = asyncio.create_task(self._call(lambda: None if self._holders else self._connection.leave()))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    async def _outcome(
+        self, cluster: HeldCluster, reference: Any, cancelled: asyncio.Event, timeout_s: float
+    ) -> Outcome:
+        result = asyncio.ensure_future(asyncio.wrap_future(reference.future()))
+        stop, lost = asyncio.ensure_future(cancelled.wait()), asyncio.ensure_future(cluster.lost.wait())
         try:
-            await self._call(lambda: self._ray.cancel(reference, force=True))
+            await asyncio.wait({result, stop, lost}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            timed_out = not (result.done() or stop.done() or lost.done())
+            if stop.done() and not result.done():
+                await asyncio.wait(
+                    {result, lost}, timeout=_STOP_WITHIN_S, return_when=asyncio.FIRST_COMPLETED
+                )
+            if not result.done() and not lost.done():
+                await self._kill(cluster, reference)
+            if timed_out:
+                raise DeadlineExceeded(
+                    "JOB_TOO_SLOW", f"the job took longer than the {timeout_s:g} s that the trainer allows"
+                )
+            if stop.done() and not (result.done() and result.exception() is None):
+                return Outcome(cancelled=True)
+            if not result.done():
+                raise cluster.gone()
+            return self._result(cluster, result)
+        except asyncio.CancelledError:
+            await self._kill(cluster, reference)
+            raise
+        finally:
+            for waiting in (stop, lost, result):
+                waiting.cancel()
+
+    async def _kill(self, cluster: HeldCluster, reference: Any) -> None:
+        try:
+            await cluster.call(lambda ray: ray.cancel(reference, force=True))
         except Exception as error:
             _log.warning("ray_cancel_failed", error=str(error))
 
-    def _outcome(self, result: asyncio.Future[Any]) -> Outcome:
+    def _result(self, cluster: HeldCluster, result: asyncio.Future[Any]) -> Outcome:
         error = result.exception()
         if error is None:
             outcome: Outcome = result.result()
             return outcome
-        if isinstance(error, self._ray.exceptions.TaskCancelledError):
+        if isinstance(error, cluster.ray.exceptions.TaskCancelledError):
             return Outcome(cancelled=True)
-        if isinstance(error, self._ray.exceptions.RayTaskError):
+        meaning = failure(cluster.ray, error)
+        if isinstance(meaning, Internal):
             _log.error("task_failed", exc_info=error)
-            raise Internal("WORKER_FAILED", f"the worker failed: {str(error).strip().splitlines()[-1][:300]}")
-        raise JobCrashed(f"the worker died: {str(error).strip().splitlines()[0][:200]}")
+        raise meaning
 
-    def _submit(self, task: Task) -> Any:
-        ray = self._connected()
-        gpus = self._settings.gpus_per_job
-        if gpus < 0:
-            gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
-        # Ray's own retries would run an attempt twice under one number.
-        options = {"num_cpus": self._settings.task_cpus, "num_gpus": gpus, "max_retries": 0}
-        return self._remote.options(**options).remote(task)
 
-    def _connected(self) -> Any:
-        if self._ray is not None and (self._head is None or self._head.is_alive):
-            return self._ray
-        if self._ray is not None:
-            _log.warning("ray_head_lost")
-            self._ray.shutdown()
-            self._ray = None
-        address = self._settings.address
-        if not address:
-            folder = Path(self._settings.temp_dir)
-            prepare(folder)
-            self._head = RayHead(HeadOptions(self._settings.cpus, str(folder)))
-            address = self._head.address
-        import ray
+class HeldCluster:
+    """`Cluster`, as long as it is held.
 
-        try:
-            ray.init(address=address, namespace="biosegment", log_to_driver=False, configure_logging=False)
-        except Exception as error:
-            raise Unavailable("RAY_UNAVAILABLE", f"cannot use Ray at {address}: {error}") from error
-        _log.info("ray_ready", address=address, resources=ray.cluster_resources())
-        self._ray = ray
-        self._remote = ray.remote(run)
-        return ray
+    Attributes:
+        ray: The module, connected. Call what may block through `call`.
+        lost: Set when the cluster is gone.
+    """
+
+    def __init__(self, executor: RayExecutor, connection: RayConnection, ray: Any) -> None:
+        self.ray = ray
+        self.lost = asyncio.Event()
+        self._executor = executor
+        self._connection = connection
+        self._generation = connection.generation
+
+    async def call(self, function: Callable[[Any], _T]) -> _T:
+        """As `Cluster.call`."""
+
+        def guarded() -> _T:
+            if self._connection.generation != self._generation:
+                raise self.gone()
+            return function(self.ray)
+
+        return await self._executor._call(guarded)
+
+    async def nodes(self) -> tuple[Resources, ...]:
+        """As `Cluster.nodes`."""
+        if self._connection.is_local:
+            return (self._connection.machine,)
+        return await self.call(self._connection.nodes)
+
+    async def workers(self, resources: Resources) -> int:
+        """As `Cluster.workers`."""
+        nodes = await self.nodes()
+        fitting = [_times(resources, node) for node in nodes]
+        shared = self._connection.is_local or resources.gpus
+        # Where a node's CPUs are counted once, a training needs those of one worker.
+        return max(1, sum(fitting) - (0 if shared else 1))
+
+    def gone(self) -> JobCrashed:
+        """What a job that used it ends with."""
+        return JobCrashed("Ray stopped, with everything that ran on it", lost=True)
+
+    async def watch(self) -> None:
+        """Set `lost` once the cluster does not answer any more; until cancelled."""
+        while await self._connection.answers():
+            if self._connection.generation != self._generation:
+                break
+            await asyncio.sleep(_WATCH_EVERY_S)
+        self.lost.set()
+        # At once: a client that still looks for its cluster ends its own process after a minute.
+        await self._executor._call(lambda: self._connection.give_up(self._generation))
+
+
+def _times(small: Resources, node: Resources) -> int:
+    bounds = [
+        have // want
+        for want, have in zip(
+            (max(1, small.cpus), small.gpus, small.memory_bytes),
+            (node.cpus, node.gpus, node.memory_bytes),
+            strict=True,
+        )
+        if want
+    ]
+    return min(bounds)

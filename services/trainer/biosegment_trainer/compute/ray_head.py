@@ -23,6 +23,7 @@ from biosegment.errors import Unavailable
 _OBJECT_STORE_BYTES: Final = 256 << 20
 _START_WITHIN_S: Final = 60.0
 _STOP_WITHIN_S: Final = 10.0
+_OWN_TOKEN: Final = secrets.token_hex(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,15 @@ class HeadOptions:
     """What the head is started with.
 
     Attributes:
-        cpus: Of the node; 0 for all of the machine.
+        cpus: Of the node.
+        gpus: Of the node.
+        memory_bytes: Of the node, for tasks that reserve memory.
         temp_dir: Folder of Ray's sockets and logs.
     """
 
     cpus: int
+    gpus: int
+    memory_bytes: int
     temp_dir: str
 
 
@@ -47,7 +52,7 @@ class RayHead:
         Raises:
             Unavailable: RAY_UNAVAILABLE with what it said.
         """
-        _prepare_environment()
+        prepare_environment("", is_local=True)
         self._errors = Path(options.temp_dir) / "head.log"
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -92,13 +97,22 @@ class RayHead:
         )
 
 
-def _prepare_environment() -> None:
-    """Before Ray is imported: loopback only, a token of its own, no telemetry, no malloc settings of ours."""
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+def prepare_environment(token: str, *, is_local: bool) -> None:
+    """Before Ray is imported, for this process and those that it starts.
+
+    Args:
+        token: Of a cluster by address; '' leaves what the operator has set in Ray's own variables.
+        is_local: Ray on this machine: loopback only, with a token of this process's own.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Ray's switch for "one machine only": its servers bind to 127.0.0.1 instead of all interfaces.
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    # Ray's client reads its token once, so that a head that is started again needs the same.
+    token = _OWN_TOKEN if is_local else token
+    if token:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = token
+    if is_local:
+        # Ray's switch for "one machine only": its servers bind to 127.0.0.1 instead of all interfaces.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     # They suit a gRPC server; a worker that never gives memory back would hold its largest block for ever.
     for name in [name for name in os.environ if name.startswith("MALLOC_")]:
         del os.environ[name]
@@ -111,7 +125,9 @@ def main() -> None:
 
     context = ray.init(
         address="local",
-        num_cpus=options.cpus or None,
+        num_cpus=options.cpus,
+        num_gpus=options.gpus,
+        _memory=options.memory_bytes,
         object_store_memory=_OBJECT_STORE_BYTES,
         include_dashboard=False,
         log_to_driver=False,

@@ -1,0 +1,156 @@
+"""The connection to Ray: of a head started on this machine, or of a cluster by its address."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from biosegment.errors import Unavailable
+from biosegment.jobs import Resources
+from biosegment_trainer.compute.machine import machine
+from biosegment_trainer.compute.ray_folder import prepare, remove
+from biosegment_trainer.compute.ray_head import HeadOptions, RayHead, prepare_environment
+
+_PROBES: Final = 3
+_PROBE_WITHIN_S: Final = 2.0
+_LANES: Final = 2
+_log = structlog.get_logger("biosegment_trainer.ray")
+
+
+@dataclass(frozen=True, slots=True)
+class RaySettings:
+    """How to reach or start Ray; fields as in `TrainerSettings`, `temp_dir` is set for a local Ray."""
+
+    address: str = ""
+    cpus: int = 0
+    temp_dir: str = ""
+    token: str = field(default="", repr=False)
+    idle_s: float = 0.0
+
+
+class RayConnection:
+    """Connects and disconnects; all but `answers` in one and the same thread.
+
+    Attributes:
+        machine: What this machine has.
+        generation: Grows when a connection is left; what was made over an older one is gone.
+    """
+
+    def __init__(self, settings: RaySettings) -> None:
+        self.machine = machine(settings.cpus)
+        self.generation = 0
+        self._settings = settings
+        self._head: RayHead | None = None
+        self._ray: Any = None
+        self._missed = 0
+
+    @property
+    def is_local(self) -> bool:
+        return not self._settings.address
+
+    def connect(self) -> Any:
+        """The ray module, connected; the same connection as before while that is alive.
+
+        Raises:
+            Unavailable: RAY_UNAVAILABLE with what Ray said; RAY_REFUSED when it does not take the token.
+        """
+        if self._ray is not None and (self._head is None or self._head.is_alive):
+            return self._ray
+        if self._ray is not None:
+            _log.warning("ray_head_lost")
+            self.leave()
+        address = self._settings.address or self._start()
+        prepare_environment(self._settings.token, is_local=self.is_local)
+        import ray
+
+        try:
+            ray.init(address=address, namespace="biosegment", log_to_driver=False, configure_logging=False)
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                ray.shutdown()
+            raise _refusal(address, error) from error
+        _log.info("ray_ready", address=address)
+        self._ray, self._missed = ray, 0
+        return ray
+
+    def nodes(self, ray: Any) -> tuple[Resources, ...]:
+        """What the living nodes have, the largest first."""
+        found = [
+            Resources(
+                int(node["Resources"].get("CPU", 0)),
+                int(node["Resources"].get("GPU", 0)),
+                int(node["Resources"].get("memory", 0)),
+            )
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+        return tuple(sorted(found, key=lambda node: (node.gpus, node.cpus, node.memory_bytes), reverse=True))
+
+    async def answers(self) -> bool:
+        """Whether Ray is still there; an address may be silent three times before it counts as gone."""
+        if self._head is not None:
+            return self._head.is_alive
+        host, _, port = self._settings.address.rpartition("://")[2].rpartition(":")
+        try:
+            async with asyncio.timeout(_PROBE_WITHIN_S):
+                _, writer = await asyncio.open_connection(host, int(port))
+        except (OSError, TimeoutError, ValueError):
+            self._missed += 1
+        else:
+            writer.close()
+            self._missed = 0
+        return self._missed < _PROBES
+
+    def give_up(self, generation: int) -> None:
+        """Leave a connection that does not answer, unless it was left already."""
+        if generation == self.generation:
+            _log.warning("ray_lost")
+            self.leave()
+
+    def leave(self) -> None:
+        """Disconnect, and stop a local Ray."""
+        self.generation += 1
+        if self._ray is not None:
+            with contextlib.suppress(Exception):
+                self._ray.shutdown()
+            self._ray = None
+        if self._head is not None:
+            self._head.stop()
+            self._head = None
+            _log.info("ray_stopped")
+
+    def sweep(self) -> None:
+        """End what a local Ray of an earlier process of this trainer left behind."""
+        if self.is_local:
+            prepare(Path(self._settings.temp_dir))
+
+    def close(self) -> None:
+        """Leave for good."""
+        self.leave()
+        if self.is_local:
+            remove(Path(self._settings.temp_dir))
+
+    def _start(self) -> str:
+        folder = Path(self._settings.temp_dir)
+        prepare(folder)
+        # Each lane of jobs may use the whole machine; how many run at once is the queue's decision, not Ray's.
+        options = HeadOptions(
+            self.machine.cpus * _LANES, self.machine.gpus, self.machine.memory_bytes, str(folder)
+        )
+        self._head = RayHead(options)
+        return self._head.address
+
+
+def _refusal(address: str, error: Exception) -> Unavailable:
+    said = str(error)
+    if type(error).__name__ == "AuthenticationError" or "auth" in said.lower():
+        return Unavailable(
+            "RAY_REFUSED",
+            f"Ray at {address} does not take this trainer's token; set RAY_TOKEN to that of the cluster",
+        )
+    return Unavailable("RAY_UNAVAILABLE", f"cannot use Ray at {address}: {said[:500]}")

@@ -75,6 +75,32 @@ def test_ranges_are_half_open_and_end_with_the_object(objects):
         assert error.value.reason == "BAD_BYTE_RANGE"
 
 
+def test_a_copy_is_an_object_of_its_own(objects):
+    objects.put("old/shard", b"first")
+    objects.copy("old/shard", "new/place/shard")
+    objects.copy("old/shard", "new/place/shard")
+    assert objects.get("new/place/shard") == b"first"
+    objects.put("old/shard", b"second")
+    assert objects.get("new/place/shard") == b"first"
+    objects.copy("old/shard", "new/place/shard")
+    objects.delete_prefix("old/")
+    assert objects.get("new/place/shard") == b"second"
+    assert objects.list("") == ["new/place/shard"]
+    for gone in ("old/shard", "new/place"):
+        with pytest.raises(NotFound):
+            objects.copy(gone, "elsewhere")
+
+
+def test_a_copied_shard_stays_when_its_source_is_written_again(arrays, objects):
+    layout, region = ArrayLayout((4, 8, 8), (4, 8, 8)), Region.of_shape((4, 8, 8))
+    first = arrays.create("a/1", (4, 8, 8), "uint8", layout=layout)
+    first.write(region, np.full((4, 8, 8), 5, np.uint8))
+    second = arrays.create("a/2", (4, 8, 8), "uint8", layout=layout)
+    objects.copy("a/1/c/0/0/0", "a/2/c/0/0/0")
+    first.write(region, np.full((4, 8, 8), 6, np.uint8))
+    assert (second.read(region) == 5).all()
+
+
 def test_a_missing_object_is_not_found(objects):
     objects.put("folder/there", b"x")
     for key in ("missing", "folder/missing", "folder"):

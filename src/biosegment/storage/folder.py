@@ -23,6 +23,7 @@ _INCOMING = ".incoming"
 _WRITERS = 16
 _STALE_S = 24 * 3600.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 
 # The array engine writes `name.__lock` and renames it to `name`; a crash may leave one behind.
@@ -119,6 +120,11 @@ class FolderObjects:
                 ]
         return sorted(keys)
 
+    def copy(self, source: str, target: str) -> None:
+        origin, place = self._path(source), self._path(target)
+        with _mapped(source), self._linked(origin) as staged:
+            self._into_place(lambda: os.replace(staged, place), place)
+
     def delete(self, key: str) -> None:
         path = self._path(key)
         with _mapped(key), contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -163,6 +169,25 @@ class FolderObjects:
                 os.close(descriptor)
             yield path
         finally:
+            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _linked(self, origin: Path) -> Iterator[Path]:
+        """A second name of a file: writing an object makes a new file, so that neither changes with the other."""
+        path = self._incoming / new_id()
+        if origin.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        try:
+            try:
+                os.link(origin, path)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                shutil.copyfile(origin, path)
+                _flush_file(path)
+            yield path
+        finally:
+            # Also when it was moved: moving one name of a file onto another one leaves both.
             path.unlink(missing_ok=True)
 
     def _into_place(self, step: Callable[[], None], target: Path, flush: bool = True) -> None:
@@ -219,6 +244,14 @@ def _make_folder(folder: Path) -> None:
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
         _flush_folder(path.parent)
+
+
+def _flush_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _flush_folder(folder: Path) -> None:

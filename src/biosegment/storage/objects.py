@@ -5,7 +5,7 @@ the new ones, never a mixture. Keys are checked by `biosegment.storage.key`. Pre
 
 Errors of every method:
     InvalidArgument BAD_OBJECT_KEY          the key or prefix is malformed
-    NotFound OBJECT_NOT_FOUND               `get`, `get_range` and `size` of a key that is not there
+    NotFound OBJECT_NOT_FOUND               `get`, `get_range`, `size` and `copy` of a key that is not there
     ResourceExhausted DISK_FULL             no room (or no quota) left; nothing was written
     Unavailable OBJECT_STORE_UNAVAILABLE    the store does not answer, or refuses our credentials
 """
@@ -55,6 +55,9 @@ class BlockingObjects(Protocol):
     def list(self, prefix: str) -> list[str]:
         """All keys below `prefix`, sorted."""
 
+    def copy(self, source: str, target: str) -> None:
+        """Give an object a second key durably, replacing what was there; its bytes do not pass through here."""
+
     def delete(self, key: str) -> None:
         """Remove an object; a missing one is no error."""
 
@@ -100,6 +103,9 @@ class Objects:
 
     async def list(self, prefix: str) -> list[str]:
         return await self._run(self.blocking.list, prefix)
+
+    async def copy(self, source: str, target: str) -> None:
+        await self._run(self.blocking.copy, source, target)
 
     async def delete(self, key: str) -> None:
         await self._run(self.blocking.delete, key)

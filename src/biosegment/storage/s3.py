@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import certifi
 import urllib3
 from minio import Minio
+from minio.commonconfig import CopySource
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
@@ -150,6 +151,12 @@ class S3Objects:
         with self._mapped(prefix):
             found = self._client.list_objects(self._bucket, self._prefix + prefix, recursive=True)
             return sorted(str(item.object_name).removeprefix(self._prefix) for item in found)
+
+    def copy(self, source: str, target: str) -> None:
+        with self._mapped(source):
+            self._client.copy_object(
+                self._bucket, self._name(target), CopySource(self._bucket, self._name(source))
+            )
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(NotFound), self._mapped(key):

@@ -135,7 +135,7 @@ def _first(
 
 
 def _bundle(folder: Path) -> bytes:
-    config = NetworkConfig(channels=(8, 16), strides=(2,), num_res_units=1)
+    config = NetworkConfig.unet(channels=(8, 16), strides=(2,), num_res_units=1)
     model = NetworkModel(config, (LabelClass(2, "mitochondria"),), config.build(1).state_dict())
     write_bundle(ModelBundle("random", "1.0.0", model, 10.0), folder)
     file = io.BytesIO()

@@ -168,7 +168,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 def _metadata(bundle: ModelBundle) -> dict[str, Any]:
     model, lineage = bundle.model, bundle.lineage
     channels = {"0": "background"} | {str(i): c.name for i, c in enumerate(model.classes, start=1)}
-    edge = f"{model.network.stride}*n"
+    edge = f"{model.network.stride[1]}*n"
     return {
         "schema": _SCHEMA,
         "version": bundle.version,
@@ -245,7 +245,7 @@ def _readme(bundle: ModelBundle) -> str:
         f"A 2D residual U-Net that segments slices of volume electron microscopy at "
         f"{bundle.working_resolution_nm:g} nm per pixel.\n\n"
         "Input: one slice, brought to mean 0 and deviation 1 of the whole slice and cut at 5 deviations; "
-        f"edges are multiples of {bundle.model.network.stride} pixels. Output: logits.\n\n"
+        f"edges are multiples of {bundle.model.network.stride[1]} pixels. Output: logits.\n\n"
         f"- channel 0: background\n{names}\n\n"
         f"Trained on {len(bundle.lineage.annotations)} annotations; "
         f"parent: {bundle.lineage.parent or 'none'}. Details are in configs/metadata.json.\n"

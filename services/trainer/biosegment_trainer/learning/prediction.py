@@ -73,7 +73,7 @@ class Predictor:
         self._config = config
         self._device = pick_device(device)
         self._module = model.build(self._device)
-        self._stride = model.network.stride
+        self._stride = model.network.stride[1]
         if config.tiling.halo % self._stride or config.tiling.tile % self._stride:
             raise InvalidArgument(
                 "BAD_TILING", f"tile and halo {config.tiling} must be multiples of the stride {self._stride}"

@@ -232,9 +232,10 @@ class _Run:
     ) -> None:
         self.config = config
         self.network = parent.network if parent else config.network
-        if config.patch_size % self.network.stride:
+        if config.patch_size % self.network.stride[1]:
             raise InvalidArgument(
-                "BAD_TRAINING", f"patch_size {config.patch_size} must be a multiple of {self.network.stride}"
+                "BAD_TRAINING",
+                f"patch_size {config.patch_size} must be a multiple of {self.network.stride[1]}",
             )
         self.classes, self.seed, self.device = classes, seed, device
         torch.manual_seed(seed)
@@ -367,7 +368,7 @@ def _validate(model: NetworkModel, slices: Sequence[TrainingSlice], device: torc
     values = np.array([1, *(c.value for c in model.classes)], np.uint8)
     for part in slices:
         height, width = part.image.shape
-        stride = model.network.stride
+        stride = model.network.stride[1]
         padded = np.pad(part.image, ((0, -height % stride), (0, -width % stride)), mode="symmetric")
         with torch.inference_mode():
             logits = module(torch.from_numpy(padded)[None, None].to(device))

@@ -72,7 +72,9 @@ def _with_options(config: TrainingConfig, options: Mapping[str, Option]) -> Trai
     for name, value in options.items():
         part, _, inner = name.rpartition(".")
         # The names were checked; the configuration itself refuses values out of range.
-        if part:
+        if part == "network":
+            config = dataclasses.replace(config, network=config.network.with_arguments(**{inner: value}))
+        elif part:
             changed: Any = dataclasses.replace(getattr(config, part), **{inner: value})
             config = dataclasses.replace(config, **{part: changed})
         else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from biosegment.volume import Index, Region
 
 DISC = LabelClass(2, "disc")
-TINY = NetworkConfig(channels=(8, 16, 32), strides=(2, 2), num_res_units=1)
+TINY = NetworkConfig.unet(channels=(8, 16, 32), strides=(2, 2), num_res_units=1)
 
 
 @dataclass(frozen=True)

@@ -32,22 +32,25 @@ def answer(model: NetworkModel) -> torch.Tensor:
 def test_the_default_network_has_its_1_6_million_weights_and_a_stride_of_16():
     config = NetworkConfig()
     assert sum(p.numel() for p in config.build(1).parameters()) == pytest.approx(1.6e6, rel=0.05)
-    assert config.stride == 16
+    assert (config.stride, config.halo) == ((1, 16, 16), (0, 48, 48))
 
 
-@pytest.mark.parametrize("config", [NetworkConfig((8, 16, 32), (2, 2), 1), NetworkConfig((4, 8), (2,), 2)])
+@pytest.mark.parametrize(
+    "config", [NetworkConfig.unet((8, 16, 32), (2, 2), 1), NetworkConfig.unet((4, 8), (2,), 2)]
+)
 def test_no_pixel_beyond_the_receptive_radius_changes_the_answer_and_a_near_one_does(make_model, config):
     module = make_model(config).build()
-    size = 16 * (config.receptive_radius // 8 + 2)
+    radius = config.receptive_radius[1]
+    size = 16 * (radius // 8 + 2)
     image = torch.zeros(1, 1, size, size, requires_grad=True)
     # At every phase of the raster: a pixel's field depends on where it lies in it.
     reached = 0
-    for phase in range(config.stride):
+    for phase in range(config.stride[1]):
         at = size // 2 + phase
         (slope,) = torch.autograd.grad(module(image)[0, :, at, at].sum(), image)
         rows = slope[0, 0].abs().sum(1).nonzero().flatten()
         reached = max(reached, int((rows - at).abs().max()))
-    assert config.receptive_radius / 3 < reached <= config.receptive_radius
+    assert radius / 3 < reached <= radius
 
 
 def test_a_child_with_the_same_classes_answers_as_its_parent(make_model):
@@ -79,14 +82,16 @@ def test_a_dropped_class_leaves_its_rows_behind_but_keeps_the_others(make_model)
 
 def test_weights_of_another_network_are_refused(make_model):
     parent = make_model(classes=(A,))
-    fresh = NetworkConfig((8, 16, 48), (2, 2), 1).build(1).state_dict()
+    fresh = NetworkConfig.unet((8, 16, 48), (2, 2), 1).build(1).state_dict()
     with pytest.raises(InvalidArgument, match="not"):
         inherited_weights(parent, (A,), fresh)
     with pytest.raises(InvalidArgument, match="do not fit"):
         NetworkModel(NetworkConfig(), (A,), parent.weights).build()
 
 
-@pytest.mark.parametrize("config", [NetworkConfig(), NetworkConfig((4, 8), (2,), 1, "instance", 0.25)])
+@pytest.mark.parametrize(
+    "config", [NetworkConfig(), NetworkConfig.unet((4, 8), (2,), 1, norm="instance", dropout=0.25)]
+)
 def test_a_configuration_survives_the_way_through_json(config):
     definition = json.loads(json.dumps(config.network_def(3)))
     assert NetworkConfig.from_network_def(definition) == (config, 3)
@@ -96,13 +101,16 @@ def test_a_configuration_survives_the_way_through_json(config):
     "change",
     [
         {"_target_": "subprocess.Popen"},
-        {"_target_": "monai.networks.nets.SwinUNETR"},
+        {"_target_": "monai.networks.nets.ViT"},
+        {"_target_": ["UNet"]},
         {"args": ["rm"]},
         {"channels": "$__import__('os').system('true')"},
         {"channels": [16, 10**9], "strides": [2]},
-        {"norm": ["batch", {"affine": False}]},
-        {"out_channels": 1},
-        {"spatial_dims": 3},
+        {"norm": ["batch", {"device": "meta"}]},
+        {"channels": [2048] * 8, "strides": [1] * 7, "kernel_size": 7},
+        {"kernel_size": 2},
+        {"out_channels": 0},
+        {"spatial_dims": 4},
         {"strides": None},
     ],
 )
@@ -123,7 +131,7 @@ def test_classes_must_exist_and_differ(classes):
         require_classes(classes)
 
 
-@pytest.mark.parametrize("value", [0, 1, 256])
+@pytest.mark.parametrize("value", [-1, 1, 256])
 def test_values_kept_for_background_and_the_unknown_are_no_classes(value):
     with pytest.raises(InvalidArgument):
         LabelClass(value, "x")

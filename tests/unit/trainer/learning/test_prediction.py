@@ -69,7 +69,7 @@ def one_pass(model, raw, factor):
 @pytest.mark.parametrize("factor", [1, 2])
 def test_blocks_and_tiles_leave_no_seam_when_the_halo_covers_the_receptive_field(make_model, raw, factor):
     model = make_model(classes=TWO_CLASSES)
-    assert (model.network.stride, model.network.receptive_radius <= 64) == (4, True)
+    assert (model.network.stride[1], model.network.receptive_radius[1] <= 64) == (4, True)
     config = PredictionConfig(factor=factor, tiling=TilingConfig(64, 64), measures=tuple(MEASURES))
     found = assembled(model, raw, (2, 96 * factor, 64 * factor), config)
     expected = one_pass(model, raw, factor)
@@ -85,7 +85,7 @@ def test_blocks_and_tiles_leave_no_seam_when_the_halo_covers_the_receptive_field
 @pytest.mark.parametrize("block", [(1, 64, 64), (2, 160, 96), (3, 320, 32), SHAPE])
 def test_the_result_does_not_depend_on_how_the_volume_is_cut_even_with_a_short_halo(make_model, raw, block):
     config = PredictionConfig(factor=2, tiling=TilingConfig(64, 16), measures=("margin",), slices_at_once=2)
-    model = make_model(NetworkConfig((8, 16, 32), (2, 2), 2))
+    model = make_model(NetworkConfig.unet((8, 16, 32), (2, 2), 2))
     found, whole = assembled(model, raw, block, config), assembled(model, raw, SHAPE, config)
     # Convolutions of another batch size may round otherwise in the last bit.
     assert np.abs(found.probabilities.astype(int) - whole.probabilities).max() <= 1
@@ -141,7 +141,7 @@ def test_statistics_of_another_volume_are_refused(make_model, raw):
 
 
 def test_a_halo_that_the_network_cannot_see_in_its_raster_is_refused(make_model):
-    deep = make_model(NetworkConfig((4, 4, 4, 4, 4, 4), (2, 2, 2, 2, 2), 1))
+    deep = make_model(NetworkConfig.unet((4, 4, 4, 4, 4, 4), (2, 2, 2, 2, 2), 1))
     with pytest.raises(InvalidArgument, match="stride 32"):
         Predictor(deep, PredictionConfig(tiling=TilingConfig(64, 16)))
 
@@ -149,14 +149,14 @@ def test_a_halo_that_the_network_cannot_see_in_its_raster_is_refused(make_model)
 def test_a_constant_norm_is_the_default_because_instance_norm_shows_seams(make_model, raw):
     seams = {}
     for norm in ("batch", "instance"):
-        model = make_model(NetworkConfig((8, 16, 32), (2, 2), 1, norm=norm))
+        model = make_model(NetworkConfig.unet((8, 16, 32), (2, 2), 1, norm=norm))
         model = dataclasses.replace(model, weights=sharpened(model.weights))
         tiled = assembled(model, raw, SHAPE, PredictionConfig(tiling=TilingConfig(32, 48)))
         whole = assembled(model, raw, SHAPE, PredictionConfig(tiling=TilingConfig(512, 48)))
         seams[norm] = np.abs(tiled.probabilities.astype(int) - whole.probabilities).mean() / 255
     assert seams["batch"] < 1e-3
     assert seams["instance"] > 5 * seams["batch"]
-    assert NetworkConfig().norm == "batch"
+    assert NetworkConfig().arguments["norm"] == "batch" and not NetworkConfig().has_window_norm
 
 
 def sharpened(weights):

@@ -25,7 +25,7 @@ from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.volume import Region
 
 SHORT = TrainingConfig(
-    network=NetworkConfig((8, 16, 32), (2, 2), 1),
+    network=NetworkConfig.unet((8, 16, 32), (2, 2), 1),
     steps=12,
     batch_size=2,
     patch_size=32,

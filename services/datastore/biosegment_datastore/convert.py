@@ -184,6 +184,7 @@ def layer_request_from_proto(message: volume_pb2.Layer) -> LayerRequest:
         region=region_from_proto(message.region) if message.HasField("region") else None,
         chunk=_index(message, "chunk_shape"),
         shard=_index(message, "shard_shape"),
+        channels=message.channels or 1,
     )
 
 
@@ -212,6 +213,7 @@ def layer_to_proto(layer: Layer, store_url: str) -> volume_pb2.Layer:
         commit_time=timestamp(layer.commit_time_us),
         chunk_shape=index_to_proto(layer.chunk),
         shard_shape=index_to_proto(layer.shard),
+        channels=layer.channels,
     )
 
 

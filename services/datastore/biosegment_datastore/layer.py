@@ -14,6 +14,7 @@ ANNOTATIONS_LAYER = "annotations"
 
 MAX_CHUNK_BYTES = 64 << 20
 MAX_SHARD_BYTES = 2 << 30
+MAX_CHANNELS = 4096
 
 
 class LayerKind(enum.StrEnum):
@@ -53,6 +54,7 @@ class LayerRequest:
     region: Region | None
     chunk: Index | None
     shard: Index | None
+    channels: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Layer:
         attempt: Who may write: the last attempt only.
         storage_key: Prefix of all of its attempts.
         creator: The principal that made it; sees it before it is committed.
+        channels: Values per voxel, beside each other along x of the array.
     """
 
     project_id: str
@@ -89,6 +92,7 @@ class Layer:
     create_time_us: int
     commit_time_us: int = 0
     projected_sequence: int = 0
+    channels: int = 1
 
     @property
     def name(self) -> str:
@@ -98,6 +102,11 @@ class Layer:
     def key(self) -> str:
         """Key of the array of the present attempt."""
         return f"{self.storage_key}/{self.attempt}"
+
+    @property
+    def array_shape(self) -> Index:
+        """Of the stored array; regions to read and write lie in it."""
+        return Index(self.shape.z, self.shape.y, self.shape.x * self.channels)
 
     @property
     def fill(self) -> float:
@@ -165,6 +174,14 @@ def check_request(request: LayerRequest, volume_shape: Index, class_values: froz
         raise InvalidArgument("BAD_LAYER", "a probabilities layer needs the class_value that it speaks of")
     if (request.kind is LayerKind.SCORE_MAP) != bool(request.measure):
         raise InvalidArgument("BAD_LAYER", "a score map needs its measure, and only a score map has one")
+    if not 1 <= request.channels <= MAX_CHANNELS:
+        raise InvalidArgument(
+            "BAD_LAYER", f"{request.channels} channels are not between 1 and {MAX_CHANNELS}"
+        )
+    if request.channels > 1 and request.kind is not LayerKind.SCORE_MAP:
+        raise InvalidArgument(
+            "BAD_LAYER", f"only a score map has several channels, not a {request.kind} layer"
+        )
     for field in ("measure", "model", "job"):
         check_text(field, getattr(request, field), 0, 200)
     if request.region is not None:

@@ -102,7 +102,8 @@ class LayerService:
         shape = Index(
             *(-(-size // factor) for size, factor in zip(volume.shape, wanted.downsampling, strict=True))
         )
-        layout = _layout(wanted, shape, np.dtype(data_type).itemsize)
+        array_shape = Index(shape.z, shape.y, shape.x * wanted.channels)
+        layout = _layout(wanted, array_shape, np.dtype(data_type).itemsize)
         layer = Layer(
             project_id=project_id,
             volume_id=volume_id,
@@ -124,6 +125,7 @@ class LayerService:
             storage_key=f"{project.storage_key}/layers/{new_id()}",
             creator=str(principal),
             create_time_us=now_us(),
+            channels=wanted.channels,
         )
         # From here on a crash leaves garbage that is known as such.
         await self._layers.reserve(layer.storage_key)
@@ -177,7 +179,7 @@ class LayerService:
         if layer.kind is LayerKind.ANNOTATIONS:
             raise FailedPrecondition("LAYER_COMMITTED", f"{layer.name} changes by annotations only")
         layer.require_attempt(attempt)
-        region.require_within(layer.shape, layer.name)
+        region.require_within(layer.array_shape, layer.name)
         require_size(region, np.dtype(layer.data_type).itemsize, self._max_region_bytes)
         return await self._open_arrays.get(layer.key, immutable=False)
 
@@ -240,8 +242,8 @@ class LayerService:
             layer = known or await self._visible(principal, project_id, volume_id, layer_id)
             if layer.state is LayerState.COMMITTED and known is None:
                 self._committed.put(name, layer)
-        region = region or Region.of_shape(layer.shape)
-        region.require_within(layer.shape, layer.name)
+        region = region or Region.of_shape(layer.array_shape)
+        region.require_within(layer.array_shape, layer.name)
         require_size(region, np.dtype(layer.data_type).itemsize, self._max_region_bytes)
         immutable = layer.state is LayerState.COMMITTED and layer.kind is not LayerKind.ANNOTATIONS
         return RegionRead(await self._open_arrays.get(layer.key, immutable), region, self._admission)
@@ -264,7 +266,7 @@ class LayerService:
         layout = ArrayLayout(tuple(layer.shard), tuple(layer.chunk))
         await asyncio.to_thread(
             lambda: self._arrays.create(
-                key or layer.key, tuple(layer.shape), layer.data_type, layout=layout, fill=layer.fill
+                key or layer.key, tuple(layer.array_shape), layer.data_type, layout=layout, fill=layer.fill
             )
         )
 

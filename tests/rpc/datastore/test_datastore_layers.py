@@ -11,6 +11,7 @@ import pytest
 
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.datastore.v1alpha1 import project_pb2, volume_pb2
+from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.errors import (
     AlreadyExists,
@@ -116,6 +117,32 @@ async def test_a_score_map_is_coarse_half_precision_and_empty_where_nothing_was_
     assert np.isnan(scores[[0, 1, 3, 4, 5]]).all()
 
 
+async def test_a_layer_of_several_channels_holds_them_beside_each_other(
+    datastore: RunningDatastore, trainer: Caller, volume: Any
+) -> None:
+    layer = await create(
+        trainer,
+        volume,
+        kind=volume_pb2.Layer.KIND_SCORE_MAP,
+        measure="embedding",
+        downsampling=I(z=1, y=16, x=16),
+        channels=7,
+        chunk_shape=I(z=2, y=4, x=28),
+        shard_shape=I(z=4, y=4, x=28),
+    )
+    assert (layer.shape.z, layer.shape.y, layer.shape.x, layer.channels) == (6, 5, 6, 7)
+    vectors = np.random.default_rng(0).random((6, 5, 6, 7)).astype(np.float16)
+    await write(trainer, layer, vectors.reshape(6, 5, 42))
+    assert ((await trainer.read(layer.name)).reshape(vectors.shape) == vectors).all()
+    listed = await trainer.datastore.ListLayers(pb.ListLayersRequest(parent=volume.name))
+    assert [each.channels for each in listed.layers] == [7]
+    await commit(trainer, layer)
+    spec = job_pb2.ExportSpec(source=layer.name, format=job_pb2.ExportSpec.FORMAT_TIFF)
+    with pytest.raises(InvalidArgument) as error:
+        await datastore.as_user("ada").create_job("projects/em", export=spec)
+    assert error.value.reason == "SEVERAL_CHANNELS"
+
+
 async def test_an_older_attempt_can_change_nothing_any_more(
     ada: Caller, trainer: Caller, volume: Any
 ) -> None:
@@ -169,6 +196,8 @@ I = geometry_pb2.Index  # noqa: E741
         ({"kind": volume_pb2.Layer.KIND_PROBABILITIES, "class_value": 9}, InvalidArgument, "UNKNOWN_CLASS"),
         ({"kind": volume_pb2.Layer.KIND_SCORE_MAP}, InvalidArgument, "BAD_LAYER"),
         ({"measure": "entropy"}, InvalidArgument, "BAD_LAYER"),
+        ({"channels": 2}, InvalidArgument, "BAD_LAYER"),
+        ({"channels": -1}, InvalidArgument, "BAD_LAYER"),
         ({"data_type": geometry_pb2.DATA_TYPE_FLOAT32}, InvalidArgument, "BAD_LAYER"),
         ({"downsampling": I(z=0, y=1, x=1)}, InvalidArgument, "BAD_LAYER"),
         ({"downsampling": I(z=1, y=1000, x=1)}, InvalidArgument, "BAD_LAYER"),

@@ -181,6 +181,12 @@ class ExportJob:
         region, whole = plan.region or volume.region, Index(1, 1, 1)
         if plan.layer_id:
             layer = await self._committed(volume, plan.layer_id)
+            if layer.channels > 1:
+                raise InvalidArgument(
+                    "SEVERAL_CHANNELS",
+                    f"{layer.name} has {layer.channels} values per voxel, which no file format here holds; "
+                    "read its array instead",
+                )
             has_classes = layer.kind in (LayerKind.LABELS, LayerKind.ANNOTATIONS)
             return _Content(
                 array=layer.key,

@@ -118,6 +118,7 @@ LAYERS: Final = sa.Table(
     _text("creator", 200),
     _time("create_time_us"),
     _time("commit_time_us"),
+    sa.Column("channels", sa.Integer, nullable=False, server_default="1"),
     _of_volume(),
 )
 

@@ -65,7 +65,10 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """An array aligned with a volume; `downsampling` is voxels of level 0 per voxel of the layer, zyx."""
+    """An array aligned with a volume; `downsampling` is voxels of level 0 per voxel of the layer, zyx.
+
+    A layer with several `channels` is read as (z, y, x * channels).
+    """
 
     name: str
     display_name: str
@@ -80,6 +83,7 @@ class Layer:
     job: str
     uri: str
     create_time: datetime | None
+    channels: int
 
     @classmethod
     def from_proto(cls, message: volume_pb2.Layer) -> Layer:
@@ -97,6 +101,7 @@ class Layer:
             message.job,
             message.uri,
             time_of(message.create_time),
+            message.channels or 1,
         )
 
 

@@ -156,7 +156,8 @@ def test_a_constant_norm_is_the_default_because_instance_norm_shows_seams(make_m
         seams[norm] = np.abs(tiled.probabilities.astype(int) - whole.probabilities).mean() / 255
     assert seams["batch"] < 1e-3
     assert seams["instance"] > 5 * seams["batch"]
-    assert NetworkConfig().arguments["norm"] == "batch" and not NetworkConfig().has_window_norm
+    assert NetworkConfig().arguments["norm"] == "batch"
+    assert not NetworkConfig().has_window_norm
 
 
 def sharpened(weights):

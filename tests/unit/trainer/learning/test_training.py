@@ -87,7 +87,7 @@ def test_a_child_may_learn_a_class_more_than_its_parent(annotations, disc, make_
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_resumed_run_ends_exactly_where_the_uninterrupted_one_does(annotations, disc, dropout):
-    config = dataclasses.replace(SHORT, network=dataclasses.replace(SHORT.network, dropout=dropout))
+    config = dataclasses.replace(SHORT, network=SHORT.network.with_arguments(dropout=dropout))
     saved: list[bytes] = []
 
     def keep(checkpoint):

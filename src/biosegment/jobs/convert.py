@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.errors import Internal, InvalidArgument
 from biosegment.ids import parse_name
-from biosegment.jobs.job import Job, JobError, JobResult, JobState, LogLine, Progress
+from biosegment.jobs.job import Job, JobError, JobResult, JobState, LogLine, Progress, Resources
 
 _STATES: Final = {
     JobState.QUEUED: job_pb2.Job.STATE_QUEUED,
@@ -103,7 +103,24 @@ def job_to_proto(job: Job) -> job_pb2.Job:
         queue_position=job.queue_position,
         metrics=job.metrics,
         cancel_requested=job.cancel_requested,
+        resources=resources_to_proto(job.resources) if job.resources != Resources() else None,
+        start_eta_s=job.start_eta_s,
     )
+
+
+def resources_to_proto(resources: Resources) -> job_pb2.Resources:
+    return job_pb2.Resources(cpus=resources.cpus, gpus=resources.gpus, memory_bytes=resources.memory_bytes)
+
+
+def resources_from_proto(message: job_pb2.Resources) -> Resources:
+    """What a spec asks for; InvalidArgument BAD_RESOURCES for negative amounts."""
+    if message.cpus < 0 or message.gpus < 0 or message.memory_bytes < 0:
+        raise InvalidArgument(
+            "BAD_RESOURCES",
+            f"{message.cpus} CPUs, {message.gpus} GPUs and {message.memory_bytes} bytes of memory cannot be "
+            "reserved; 0 is the default of each",
+        )
+    return Resources(message.cpus, message.gpus, message.memory_bytes)
 
 
 def line_to_proto(line: LogLine) -> job_pb2.JobLogLine:

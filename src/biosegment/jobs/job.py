@@ -21,6 +21,8 @@ from biosegment.errors import Conflict, FailedPrecondition, InvalidArgument
 
 MAX_CRASHES: Final = 3
 """After so many deaths of the process that worked on it a job is given up: it would kill the next one too."""
+MAX_LOSSES: Final = 20
+"""After so many losses of the node or the service that it ran on, which are nobody's fault, too."""
 
 
 class JobState(enum.StrEnum):

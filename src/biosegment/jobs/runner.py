@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -76,7 +76,6 @@ class JobContext:
         self._jobs = jobs
         self._reported_s = 0.0
         self._step = ""
-        self._begun_s = time.monotonic()
 
     @property
     def attempt(self) -> int:
@@ -94,9 +93,6 @@ class JobContext:
         is_news = progress.step != self._step or bool(metrics) or progress.fraction >= 1.0
         if now - self._reported_s < _REPORT_EVERY_S and not is_news:
             return
-        if not progress.eta_s and progress.fraction > 0.01:
-            elapsed_s = now - self._begun_s
-            progress = replace(progress, eta_s=elapsed_s * (1 - progress.fraction) / progress.fraction)
         self._reported_s, self._step = now, progress.step
         try:
             job = await self._jobs.report(self.job.job_id, self.attempt, progress, metrics)
@@ -132,6 +128,7 @@ class JobRunner:
         instance: Name of this process among those that share the database; made up when empty.
         exclusive: No other process works on these jobs, so that at the start all running ones are known to
         be lost.
+        work_elsewhere: Other processes do the jobs' work, so that a death of this one is not the jobs' fault.
     """
 
     def __init__(
@@ -142,12 +139,14 @@ class JobRunner:
         *,
         instance: str = "",
         exclusive: bool = True,
+        work_elsewhere: bool = False,
     ) -> None:
         self._jobs = jobs
         self._handlers = dict(handlers)
         self._limits = limits or RunnerLimits()
         self.instance = instance or new_id()
         self._exclusive = exclusive
+        self._work_elsewhere = work_elsewhere
         self._running: dict[asyncio.Task[None], JobContext] = {}
 
     async def run(self) -> None:
@@ -187,7 +186,7 @@ class JobRunner:
                 await self._recover(self._limits.stale_s)
 
     async def _recover(self, stale_s: float | None) -> None:
-        for job in await self._jobs.recover(self.instance, stale_s):
+        for job in await self._jobs.recover(self.instance, stale_s, blame=not self._work_elsewhere):
             _log.warning("job_recovered", job=job.job_id, attempt=job.attempt)
 
     async def _cancel_asked(self) -> None:
@@ -230,9 +229,10 @@ class JobRunner:
         except JobCrashed as crash:
             log.warning("job_crashed", why=str(crash))
             with contextlib.suppress(Conflict):
-                why = str(crash)
-                await self._until_stored(lambda: self._jobs.append_log(job_id, attempt, [f"crashed: {why}"]))
-                await self._until_stored(lambda: self._jobs.crash(job_id, attempt, why))
+                why, lost = str(crash), crash.lost
+                line = f"lost: {why}" if lost else f"crashed: {why}"
+                await self._until_stored(lambda: self._jobs.append_log(job_id, attempt, [line]))
+                await self._until_stored(lambda: self._jobs.crash(job_id, attempt, why, lost=lost))
         except Conflict as conflict:
             log.warning("attempt_outdated", message=conflict.message)
 
@@ -259,8 +259,6 @@ class JobRunner:
             if error.reason in AWAY:
                 await asyncio.sleep(self._limits.poll_s)
                 raise _ServiceLost(error.message) from error
-            if error.reason == "RAY_UNAVAILABLE":
-                raise JobCrashed(error.message) from error
             if isinstance(error, Internal):
                 _log.error("job_internal", job=context.job.job_id, exc_info=error)
             return JobState.FAILED, None, JobError(error.reason, error.message)

@@ -11,7 +11,7 @@ from typing import Final
 
 from biosegment.auth import Authorizer, Kind, Permission, Principal, require_admin
 from biosegment.errors import InvalidArgument, NotFound, Unimplemented
-from biosegment.jobs.job import Job, JobState, LogLine, NewJob, digest, require_request_id
+from biosegment.jobs.job import Job, JobState, LogLine, NewJob, Resources, digest, require_request_id
 from biosegment.jobs.signal import wait
 from biosegment.jobs.sql import SqlJobs
 
@@ -25,6 +25,10 @@ CreateJob
 should answer) and returns the spec to store, with defaults filled in."""
 
 
+async def _nothing(spec: bytes) -> Resources:
+    return Resources()
+
+
 @dataclass(frozen=True, slots=True)
 class JobKind:
     """A kind of job that a service runs.
@@ -33,11 +37,13 @@ class JobKind:
         permission: Needed to create one.
         prepare: Checks and completes a spec.
         priority: Of the spec; larger is served first.
+        resources: What a job of that spec reserves while it runs; raises what CreateJob should answer.
     """
 
     permission: Permission
     prepare: Prepare
     priority: Callable[[bytes], int] = lambda spec: 0
+    resources: Callable[[bytes], Awaitable[Resources]] = _nothing
 
 
 class JobService:
@@ -79,7 +85,14 @@ class JobService:
         complete = await rules.prepare(principal, project_id, spec)
         return await self._jobs.create(
             NewJob(
-                project_id, kind, complete, fingerprint, request_id, principal.user, rules.priority(complete)
+                project_id,
+                kind,
+                complete,
+                fingerprint,
+                request_id,
+                principal.user,
+                rules.priority(complete),
+                await rules.resources(complete),
             )
         )
 
@@ -115,14 +128,19 @@ class JobService:
         return page, _token(page[-1].job_id, query) if len(jobs) > limit else ""
 
     async def watch(self, principal: Principal, job_id: str, after_revision: int) -> AsyncIterator[Job]:
-        """The job as it is (unless its revision is known) and after each change, until it has ended."""
+        """The job as it is (unless its revision is known) and after each change, until it has ended.
+
+        A queued one changes also when others leave the queue before it; that has no revision of its own.
+        """
         await self.get(principal, job_id)
+        position: int | None = None
         while True:
             rung = self._jobs.signal.listen()
             job = await self._jobs.get(job_id)
-            if job.revision > after_revision:
+            if job.revision > after_revision or position not in (None, job.queue_position):
                 after_revision = job.revision
                 yield job
+            position = job.queue_position
             if job.state.is_final:
                 return
             await wait(rung, _POLL_S)

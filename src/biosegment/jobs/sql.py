@@ -5,32 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from biosegment.database import Database
-from biosegment.errors import AlreadyExists, NotFound
+from biosegment.errors import AlreadyExists
 from biosegment.ids import new_id
-from biosegment.jobs.job import (
-    MAX_CRASHES,
-    Job,
-    JobError,
-    JobResult,
-    JobState,
-    LogLine,
-    NewJob,
-    Progress,
-    outdated,
-)
+from biosegment.jobs.job import Job, JobError, JobResult, JobState, LogLine, NewJob, Progress, outdated
+from biosegment.jobs.line import Line
+from biosegment.jobs.queue import Lane, Pace
+from biosegment.jobs.row import JOBS, LOGS, begin, job_of, load, now_us, requeue, running, time_of, update
 from biosegment.jobs.signal import JobSignal
-from biosegment.jobs.tables import job_log_table, job_table
 
-_METADATA: Final = sa.MetaData()
-_JOBS: Final = job_table(_METADATA)
-_LOGS: Final = job_log_table(_METADATA)
 _MAX_LOG_LINES: Final = 20_000
 _MAX_LINE: Final = 4000
 
@@ -42,12 +30,17 @@ class SqlJobs:
         database: Migrated, with the tables of `tables`.
         service: Prefix of job ids, `datastore` or `trainer`.
         signal: Rung after each change.
+        lanes: Lines in which jobs wait, each kind in one of them; one for all when not given.
     """
 
-    def __init__(self, database: Database, service: str, signal: JobSignal) -> None:
+    def __init__(
+        self, database: Database, service: str, signal: JobSignal, lanes: Sequence[Lane] = ()
+    ) -> None:
         self._database = database
         self.service = service
         self.signal = signal
+        self.lanes = tuple(lanes) or (Lane("jobs"),)
+        self._paces: dict[str, tuple[int, Pace]] = {}
 
     async def create(self, new: NewJob) -> Job:
         """Queue a job; a request that was made before answers with its job.
@@ -71,14 +64,16 @@ class SqlJobs:
             "cancel_requested": False,
             "instance": "",
             "heartbeat_us": 0,
-            "create_us": _now_us(),
+            "create_us": now_us(),
             "log_lines": 0,
             "progress": asdict(Progress()),
             "metrics": {},
+            "resources": asdict(new.resources),
+            "losses": 0,
         }
         try:
             async with self._database.write() as connection:
-                await connection.execute(sa.insert(_JOBS).values(**values))
+                await connection.execute(sa.insert(JOBS).values(**values))
         except sa.exc.IntegrityError:
             # Somebody was faster with this request id; anything else is a mistake of ours.
             earlier = await self.find_request(new.project_id, new.request_id, new.digest)
@@ -90,8 +85,8 @@ class SqlJobs:
 
     async def find_request(self, project_id: str, request_id: str, digest: str) -> Job | None:
         """The job of an earlier request, None when there was none; AlreadyExists REQUEST_ID_REUSED."""
-        query = sa.select(_JOBS.c.job_id, _JOBS.c.digest).where(
-            _JOBS.c.project_id == project_id, _JOBS.c.request_id == request_id
+        query = sa.select(JOBS.c.job_id, JOBS.c.digest).where(
+            JOBS.c.project_id == project_id, JOBS.c.request_id == request_id
         )
         async with self._database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
@@ -108,78 +103,103 @@ class SqlJobs:
     async def get(self, job_id: str) -> Job:
         """One job; NotFound JOB_NOT_FOUND."""
         async with self._database.read() as connection:
-            job = await _load(connection, job_id)
-            return await _with_position(connection, job)
+            job = await load(connection, job_id)
+            return (await self._with_positions(connection, [job]))[0]
 
     async def list(
         self, project_id: str | None, states: Collection[JobState] = (), before: str = "", limit: int = 50
     ) -> Sequence[Job]:
         """At most `limit` jobs with ids before `before`, newest first; of all projects with None."""
-        query = sa.select(_JOBS).order_by(_JOBS.c.job_id.desc()).limit(limit)
+        query = sa.select(JOBS).order_by(JOBS.c.job_id.desc()).limit(limit)
         if project_id is not None:
-            query = query.where(_JOBS.c.project_id == project_id)
+            query = query.where(JOBS.c.project_id == project_id)
         if states:
-            query = query.where(_JOBS.c.state.in_([state.value for state in states]))
+            query = query.where(JOBS.c.state.in_([state.value for state in states]))
         if before:
-            query = query.where(_JOBS.c.job_id < before)
+            query = query.where(JOBS.c.job_id < before)
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).all()
-            return [await _with_position(connection, _job(row)) for row in rows]
+            return await self._with_positions(connection, [job_of(row) for row in rows])
 
     async def claim(self, instance: str, kinds: Collection[str]) -> Job | None:
-        """Begin the next attempt of the queued job whose turn it is; None when there is none."""
-        query = (
-            sa.select(_JOBS.c.job_id)
-            .where(_JOBS.c.state == JobState.QUEUED.value, _JOBS.c.kind.in_(list(kinds)))
-            .order_by(_JOBS.c.priority.desc(), _JOBS.c.job_id)
-            .limit(1)
-        )
+        """Begin the next attempt of the queued job whose turn it is in its lane; None when there is none.
+
+        Args:
+            instance: Who begins it.
+            kinds: Of one or of several lanes; lanes that are full are passed over.
+        """
+        for lane in self.lanes:
+            mine = [kind for kind in kinds if lane.covers(kind)]
+            if mine and (job_id := await self._claim(instance, lane, mine)):
+                return await self._changed(job_id)
+        return None
+
+    async def _claim(self, instance: str, lane: Lane, kinds: Collection[str]) -> str:
+        waits = sa.select(JOBS.c.job_id).where(JOBS.c.state == JobState.QUEUED.value, JOBS.c.kind.in_(kinds))
         async with self._database.write() as connection:
-            while (job_id := (await connection.execute(query)).scalar_one_or_none()) is not None:
-                claimed = await _update(
-                    connection,
-                    (_JOBS.c.job_id == job_id, _JOBS.c.state == JobState.QUEUED.value),
-                    state=JobState.RUNNING.value,
-                    attempt=_JOBS.c.attempt + 1,
-                    instance=instance,
-                    heartbeat_us=_now_us(),
-                    start_us=_now_us(),
-                    end_us=None,
-                    progress=asdict(Progress()),
-                    metrics={},
-                    error=None,
-                )
-                if claimed:
-                    break
-            else:
-                return None
-        return await self._changed(job_id)
+            if (await connection.execute(waits.limit(1))).one_or_none() is None:
+                return ""
+            if self._database.dialect == "postgresql":
+                # Others count and choose when this transaction has ended: a lane is never fuller than it may be.
+                await connection.execute(sa.text("SELECT pg_advisory_xact_lock(7001, 1)"))
+            line = await Line.read(connection, lane)
+            if lane.concurrent and line.running >= lane.concurrent:
+                return ""
+            for job in line.ordered:
+                if job.kind in kinds and await begin(connection, job.job_id, instance):
+                    return job.job_id
+        return ""
+
+    async def _with_positions(self, connection: AsyncConnection, jobs: Sequence[Job]) -> Sequence[Job]:
+        queued = {job.kind for job in jobs if job.state is JobState.QUEUED}
+        places: dict[str, tuple[int, float]] = {}
+        for lane in self.lanes:
+            if any(lane.covers(kind) for kind in queued):
+                places |= (await Line.read(connection, lane)).places()
+        return [
+            replace(job, queue_position=places[job.job_id][0], start_eta_s=places[job.job_id][1])
+            if job.job_id in places
+            else job
+            for job in jobs
+        ]
 
     async def heartbeat(self, instance: str, job_ids: Collection[str]) -> None:
         """Say that `instance` lives and works on these jobs."""
-        mine = (_JOBS.c.instance == instance, _JOBS.c.job_id.in_(list(job_ids)))
+        mine = (JOBS.c.instance == instance, JOBS.c.job_id.in_(list(job_ids)))
         async with self._database.write() as connection:
             await connection.execute(
-                sa.update(_JOBS)
-                .where(_JOBS.c.state == JobState.RUNNING.value, *mine)
-                .values(heartbeat_us=_now_us())
+                sa.update(JOBS)
+                .where(JOBS.c.state == JobState.RUNNING.value, *mine)
+                .values(heartbeat_us=now_us())
             )
 
     async def report(
         self, job_id: str, attempt: int, progress: Progress, metrics: Mapping[str, float] | None = None
     ) -> Job:
-        """Store an attempt's progress (and add to its metrics); Conflict ATTEMPT_OUTDATED."""
+        """Store an attempt's progress (and add to its metrics); Conflict ATTEMPT_OUTDATED.
+
+        Seconds to the end are estimated from its pace where it does not say them.
+        """
+        if not progress.eta_s:
+            progress = replace(progress, eta_s=self._eta_s(job_id, attempt, progress.fraction))
         async with self._database.write() as connection:
-            job = await _load(connection, job_id)
+            job = await load(connection, job_id)
             job.require_attempt(attempt)
-            await _update(
+            await update(
                 connection,
-                _running(job_id, attempt),
+                running(job_id, attempt),
                 progress=asdict(progress),
                 metrics={**job.metrics, **(metrics or {})},
-                heartbeat_us=_now_us(),
+                heartbeat_us=now_us(),
             )
         return await self._changed(job_id)
+
+    def _eta_s(self, job_id: str, attempt: int, fraction: float) -> float:
+        known, pace = self._paces.get(job_id, (0, Pace()))
+        if known != attempt:
+            pace = Pace()
+        self._paces[job_id] = (attempt, pace)
+        return pace.eta_s(fraction, time.monotonic())
 
     async def finish(
         self,
@@ -191,19 +211,20 @@ class SqlJobs:
         error: JobError | None = None,
     ) -> Job:
         """End an attempt in a final state; Conflict ATTEMPT_OUTDATED."""
+        self._paces.pop(job_id, None)
         values: dict[str, Any] = {
             "state": state.value,
-            "end_us": _now_us(),
+            "end_us": now_us(),
             "cancel_requested": False,
             "result": asdict(result) if result else None,
             "error": asdict(error) if error else None,
         }
         async with self._database.write() as connection:
-            job = await _load(connection, job_id)
+            job = await load(connection, job_id)
             job.require_attempt(attempt)
             if state is JobState.SUCCEEDED:
                 values["progress"] = asdict(replace(job.progress, fraction=1.0, eta_s=0.0))
-            await _update(connection, _running(job_id, attempt), **values)
+            await update(connection, running(job_id, attempt), **values)
         return await self._changed(job_id)
 
     async def release(self, job_id: str, attempt: int) -> None:
@@ -211,38 +232,53 @@ class SqlJobs:
         ATTEMPT_OUTDATED.
         """
         async with self._database.write() as connection:
-            job = await _load(connection, job_id)
+            job = await load(connection, job_id)
             job.require_attempt(attempt)
-            await _requeue(connection, job, crashes=job.crashes, why="")
+            await requeue(connection, job, "")
         await self._changed(job_id)
 
-    async def crash(self, job_id: str, attempt: int, why: str) -> Job:
-        """Queue an attempt again whose worker died, or fail the job after too many; Conflict
-        ATTEMPT_OUTDATED.
+    async def crash(self, job_id: str, attempt: int, why: str, *, lost: bool = False) -> Job:
+        """Queue an attempt again whose worker died, or fail the job after too many deaths.
+
+        Args:
+            job_id: The job.
+            attempt: Its attempt.
+            why: For people.
+            lost: The node died, which is not the job's fault, rather than the worker alone.
+
+        Raises:
+            Conflict: ATTEMPT_OUTDATED.
         """
         async with self._database.write() as connection:
-            job = await _load(connection, job_id)
+            job = await load(connection, job_id)
             job.require_attempt(attempt)
-            await _requeue(connection, job, crashes=job.crashes + 1, why=why)
+            await requeue(connection, job, why, crashes=not lost, losses=lost)
         return await self._changed(job_id)
 
-    async def recover(self, instance: str, stale_s: float | None = None) -> Sequence[Job]:
+    async def recover(
+        self, instance: str, stale_s: float | None = None, *, blame: bool = True
+    ) -> Sequence[Job]:
         """Queue lost jobs again: those without a heartbeat for `stale_s`, or with None all of other instances.
 
         Also those of this instance: the answer to its claim may have been lost. A job whose process died too often
         fails with JOB_CRASHED. Returns the jobs as they were.
+
+        Args:
+            instance: Who asks.
+            stale_s: See above.
+            blame: The process died with the job's work in it, which may have been the cause; where the work is
+                done by other processes, it was not.
         """
         if stale_s is None:
-            is_lost = _JOBS.c.instance != instance
+            is_lost = JOBS.c.instance != instance
         else:
-            is_lost = _JOBS.c.heartbeat_us < _now_us() - int(stale_s * 1e6)
-        query = sa.select(_JOBS).where(_JOBS.c.state == JobState.RUNNING.value, is_lost)
+            is_lost = JOBS.c.heartbeat_us < now_us() - int(stale_s * 1e6)
+        query = sa.select(JOBS).where(JOBS.c.state == JobState.RUNNING.value, is_lost)
         async with self._database.write() as connection:
-            lost = [_job(row) for row in (await connection.execute(query)).all()]
+            lost = [job_of(row) for row in (await connection.execute(query)).all()]
             for job in lost:
-                await _requeue(
-                    connection, job, crashes=job.crashes + 1, why="the service stopped unexpectedly"
-                )
+                why = "the service stopped unexpectedly"
+                await requeue(connection, job, why, crashes=blame, losses=not blame)
         if lost:
             self.signal.ring()
         return lost
@@ -250,29 +286,30 @@ class SqlJobs:
     async def request_cancel(self, job_id: str) -> Job:
         """Cancel a queued job, ask a running one to stop, leave an ended one as it is."""
         async with self._database.write() as connection:
-            job = await _load(connection, job_id)
+            job = await load(connection, job_id)
             match job.state:
                 case JobState.QUEUED:
-                    await _update(
+                    await update(
                         connection,
-                        (_JOBS.c.job_id == job_id,),
+                        (JOBS.c.job_id == job_id,),
                         state=JobState.CANCELLED.value,
-                        end_us=_now_us(),
+                        end_us=now_us(),
                     )
                 case JobState.RUNNING if not job.cancel_requested:
-                    await _update(connection, (_JOBS.c.job_id == job_id,), cancel_requested=True)
+                    await update(connection, (JOBS.c.job_id == job_id,), cancel_requested=True)
         return await self._changed(job_id)
 
     async def retry(self, job_id: str) -> Job:
         """Queue an ended job again, with a fresh count of crashes; FailedPrecondition JOB_NOT_ENDED."""
         async with self._database.write() as connection:
-            job = await _load(connection, job_id)
+            job = await load(connection, job_id)
             job.require_ended()
-            await _update(
+            await update(
                 connection,
-                (_JOBS.c.job_id == job_id,),
+                (JOBS.c.job_id == job_id,),
                 state=JobState.QUEUED.value,
                 crashes=0,
+                losses=0,
                 cancel_requested=False,
                 error=None,
                 end_us=None,
@@ -285,9 +322,9 @@ class SqlJobs:
         if not texts:
             return
         async with self._database.write() as connection:
-            count = sa.update(_JOBS).where(*_running(job_id, attempt))
-            count = count.values(log_lines=_JOBS.c.log_lines + len(texts))
-            last = (await connection.execute(count.returning(_JOBS.c.log_lines))).scalar_one_or_none()
+            count = sa.update(JOBS).where(*running(job_id, attempt))
+            count = count.values(log_lines=JOBS.c.log_lines + len(texts))
+            last = (await connection.execute(count.returning(JOBS.c.log_lines))).scalar_one_or_none()
             if last is None:
                 raise outdated(job_id, attempt)
             first = last - len(texts) + 1
@@ -295,7 +332,7 @@ class SqlJobs:
                 {
                     "job_id": job_id,
                     "line": first + i,
-                    "time_us": _now_us(),
+                    "time_us": now_us(),
                     "attempt": attempt,
                     "text": text[:_MAX_LINE],
                 }
@@ -303,95 +340,15 @@ class SqlJobs:
                 if first + i <= _MAX_LOG_LINES
             ]
             if lines:
-                await connection.execute(sa.insert(_LOGS), lines)
+                await connection.execute(sa.insert(LOGS), lines)
 
     async def list_log(self, job_id: str, after_line: int = 0, limit: int = 200) -> Sequence[LogLine]:
         """Lines after `after_line`, oldest first."""
-        query = sa.select(_LOGS).where(_LOGS.c.job_id == job_id, _LOGS.c.line > after_line)
+        query = sa.select(LOGS).where(LOGS.c.job_id == job_id, LOGS.c.line > after_line)
         async with self._database.read() as connection:
-            rows = (await connection.execute(query.order_by(_LOGS.c.line).limit(limit))).all()
-        return [LogLine(row.line, _time(row.time_us), row.attempt, row.text) for row in rows]
+            rows = (await connection.execute(query.order_by(LOGS.c.line).limit(limit))).all()
+        return [LogLine(row.line, time_of(row.time_us), row.attempt, row.text) for row in rows]
 
     async def _changed(self, job_id: str) -> Job:
         self.signal.ring()
         return await self.get(job_id)
-
-
-async def _load(connection: AsyncConnection, job_id: str) -> Job:
-    row = (await connection.execute(sa.select(_JOBS).where(_JOBS.c.job_id == job_id))).one_or_none()
-    if row is None:
-        raise NotFound("JOB_NOT_FOUND", f"there is no job jobs/{job_id}, or you may not see it")
-    return _job(row)
-
-
-async def _with_position(connection: AsyncConnection, job: Job) -> Job:
-    if job.state is not JobState.QUEUED:
-        return job
-    before = sa.or_(
-        _JOBS.c.priority > job.priority,
-        sa.and_(_JOBS.c.priority == job.priority, _JOBS.c.job_id < job.job_id),
-    )
-    query = sa.select(sa.func.count()).where(_JOBS.c.state == JobState.QUEUED.value, before)
-    return replace(job, queue_position=int((await connection.execute(query)).scalar_one()))
-
-
-async def _update(connection: AsyncConnection, where: Sequence[Any], **values: Any) -> bool:
-    statement = sa.update(_JOBS).where(*where).values(revision=_JOBS.c.revision + 1, **values)
-    return bool((await connection.execute(statement)).rowcount)
-
-
-async def _requeue(connection: AsyncConnection, job: Job, crashes: int, why: str) -> None:
-    values: dict[str, Any] = {
-        "state": JobState.QUEUED.value,
-        "crashes": crashes,
-        "progress": asdict(Progress()),
-    }
-    if job.cancel_requested:
-        values = {"state": JobState.CANCELLED.value, "end_us": _now_us(), "cancel_requested": False}
-    elif crashes >= MAX_CRASHES:
-        message = f"{why} while working on it, {crashes} times; look into its log before trying again"
-        error = asdict(JobError("JOB_CRASHED", message))
-        values = {"state": JobState.FAILED.value, "crashes": crashes, "end_us": _now_us(), "error": error}
-    await _update(connection, _running(job.job_id, job.attempt), **values)
-
-
-def _running(job_id: str, attempt: int) -> tuple[Any, ...]:
-    return (_JOBS.c.job_id == job_id, _JOBS.c.attempt == attempt, _JOBS.c.state == JobState.RUNNING.value)
-
-
-def _job(row: Any) -> Job:
-    result = row.result
-    return Job(
-        job_id=row.job_id,
-        project_id=row.project_id,
-        kind=row.kind,
-        spec=bytes(row.spec),
-        owner=row.owner,
-        request_id=row.request_id,
-        digest=row.digest,
-        priority=row.priority,
-        state=JobState(row.state),
-        attempt=row.attempt,
-        crashes=row.crashes,
-        revision=row.revision,
-        cancel_requested=row.cancel_requested,
-        create_time=_time(row.create_us),
-        start_time=_time(row.start_us) if row.start_us is not None else None,
-        end_time=_time(row.end_us) if row.end_us is not None else None,
-        progress=Progress(**row.progress),
-        metrics=row.metrics,
-        error=JobError(**row.error) if row.error else None,
-        result=JobResult(
-            **{**result, "layers": tuple(result["layers"]), "annotations": tuple(result["annotations"])}
-        )
-        if result
-        else None,
-    )
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
-
-
-def _time(us: int) -> datetime:
-    return datetime.fromtimestamp(us / 1e6, UTC)

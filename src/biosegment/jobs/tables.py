@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 def job_table(metadata: sa.MetaData) -> sa.Table:
     """The table `jobs` as the code of this release uses it. Times are microseconds since 1970, UTC."""
-    return sa.Table("jobs", metadata, *_job_columns_v1())
+    return sa.Table("jobs", metadata, *_job_columns_v1(), *_job_columns_v2())
 
 
 def job_log_table(metadata: sa.MetaData) -> sa.Table:
@@ -30,6 +30,24 @@ def create_job_tables_v1(op: Any) -> None:
     op.create_index("jobs_by_state", "jobs", ["state", "priority", "job_id"])
     op.create_index("jobs_by_project", "jobs", ["project_id", "job_id"])
     op.create_table("job_logs", *_job_log_columns_v1())
+
+
+def extend_job_tables_v2(op: Any) -> None:
+    """Add what a job reserves and how often it was lost, and find ended jobs by kind, in a later migration.
+
+    Args:
+        op: `alembic.op`.
+    """
+    for column in _job_columns_v2():
+        op.add_column("jobs", column)
+    op.create_index("jobs_by_kind_end", "jobs", ["kind", "end_us"])
+
+
+def _job_columns_v2() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("resources", sa.JSON, nullable=False, server_default="{}"),
+        sa.Column("losses", sa.Integer, nullable=False, server_default="0"),
+    ]
 
 
 def _job_columns_v1() -> list[sa.schema.SchemaItem]:

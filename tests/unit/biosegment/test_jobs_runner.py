@@ -4,12 +4,8 @@ import asyncio
 import contextlib
 
 import pytest
-import sqlalchemy as sa
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
 
 from biosegment.auth import Authorizer, Kind, Permission, Principal, Role
-from biosegment.database import Database
 from biosegment.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -25,13 +21,11 @@ from biosegment.jobs import (
     JobResult,
     JobRunner,
     JobService,
-    JobSignal,
     JobState,
     Progress,
     RunnerLimits,
     SqlJobs,
 )
-from biosegment.jobs.tables import create_job_tables_v1
 
 ANN = Principal(Kind.USER, "ann")
 BOB = Principal(Kind.USER, "bob")
@@ -52,14 +46,8 @@ async def complete(principal: Principal, project_id: str, spec: bytes) -> bytes:
 
 
 @pytest.fixture
-async def jobs(tmp_path):
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.db")
-    with engine.begin() as connection:
-        create_job_tables_v1(Operations(MigrationContext.configure(connection)))
-    engine.dispose()
-    database = Database.open(f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
-    yield SqlJobs(database, "trainer", JobSignal())
-    await database.close()
+def jobs(job_database):
+    return job_database()
 
 
 @pytest.fixture

@@ -1,26 +1,15 @@
 from __future__ import annotations
 
 import pytest
-import sqlalchemy as sa
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
 
-from biosegment.database import Database
 from biosegment.errors import AlreadyExists, Conflict, FailedPrecondition, NotFound
-from biosegment.jobs import JobError, JobResult, JobSignal, JobState, Progress, SqlJobs
+from biosegment.jobs import JobError, JobResult, JobState, Progress
 from biosegment.jobs.job import NewJob
-from biosegment.jobs.tables import create_job_tables_v1
 
 
 @pytest.fixture
-async def jobs(tmp_path):
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.db")
-    with engine.begin() as connection:
-        create_job_tables_v1(Operations(MigrationContext.configure(connection)))
-    engine.dispose()
-    database = Database.open(f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
-    yield SqlJobs(database, "trainer", JobSignal())
-    await database.close()
+def jobs(job_database):
+    return job_database()
 
 
 def request(request_id: str, digest: str = "d", priority: int = 0, project: str = "p") -> NewJob:

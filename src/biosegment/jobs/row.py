@@ -1,0 +1,116 @@
+"""Rows of jobs: what is read from them, and the few ways in which they change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from biosegment.errors import NotFound
+from biosegment.jobs.job import (
+    MAX_CRASHES,
+    MAX_LOSSES,
+    Job,
+    JobError,
+    JobResult,
+    JobState,
+    Progress,
+    Resources,
+)
+from biosegment.jobs.tables import job_log_table, job_table
+
+_METADATA: Final = sa.MetaData()
+JOBS: Final = job_table(_METADATA)
+LOGS: Final = job_log_table(_METADATA)
+
+
+async def load(connection: AsyncConnection, job_id: str) -> Job:
+    row = (await connection.execute(sa.select(JOBS).where(JOBS.c.job_id == job_id))).one_or_none()
+    if row is None:
+        raise NotFound("JOB_NOT_FOUND", f"there is no job jobs/{job_id}, or you may not see it")
+    return job_of(row)
+
+
+async def update(connection: AsyncConnection, where: Sequence[Any], **values: Any) -> bool:
+    statement = sa.update(JOBS).where(*where).values(revision=JOBS.c.revision + 1, **values)
+    return bool((await connection.execute(statement)).rowcount)
+
+
+async def begin(connection: AsyncConnection, job_id: str, instance: str) -> bool:
+    return await update(
+        connection,
+        (JOBS.c.job_id == job_id, JOBS.c.state == JobState.QUEUED.value),
+        state=JobState.RUNNING.value,
+        attempt=JOBS.c.attempt + 1,
+        instance=instance,
+        heartbeat_us=now_us(),
+        start_us=now_us(),
+        end_us=None,
+        progress=asdict(Progress()),
+        metrics={},
+        error=None,
+    )
+
+
+async def requeue(
+    connection: AsyncConnection, job: Job, why: str, *, crashes: bool = False, losses: bool = False
+) -> None:
+    counts = {"crashes": job.crashes + crashes, "losses": job.losses + losses}
+    values: dict[str, Any] = {"state": JobState.QUEUED.value, "progress": asdict(Progress())}
+    if job.cancel_requested:
+        values = {"state": JobState.CANCELLED.value, "end_us": now_us(), "cancel_requested": False}
+    elif counts["crashes"] >= MAX_CRASHES or counts["losses"] >= MAX_LOSSES:
+        times = counts["crashes"] if crashes else counts["losses"]
+        message = f"{why} while working on it, {times} times; look into its log before trying again"
+        error = asdict(JobError("JOB_CRASHED" if crashes else "JOB_LOST", message))
+        values = {"state": JobState.FAILED.value, "end_us": now_us(), "error": error}
+    await update(connection, running(job.job_id, job.attempt), **values, **counts)
+
+
+def running(job_id: str, attempt: int) -> tuple[Any, ...]:
+    return (JOBS.c.job_id == job_id, JOBS.c.attempt == attempt, JOBS.c.state == JobState.RUNNING.value)
+
+
+def job_of(row: Any) -> Job:
+    result = row.result
+    return Job(
+        job_id=row.job_id,
+        project_id=row.project_id,
+        kind=row.kind,
+        spec=bytes(row.spec),
+        owner=row.owner,
+        request_id=row.request_id,
+        digest=row.digest,
+        priority=row.priority,
+        state=JobState(row.state),
+        attempt=row.attempt,
+        crashes=row.crashes,
+        losses=row.losses,
+        resources=Resources(**row.resources),
+        revision=row.revision,
+        cancel_requested=row.cancel_requested,
+        create_time=time_of(row.create_us),
+        start_time=time_of(row.start_us) if row.start_us is not None else None,
+        end_time=time_of(row.end_us) if row.end_us is not None else None,
+        progress=Progress(**row.progress),
+        metrics=row.metrics,
+        error=JobError(**row.error) if row.error else None,
+        result=JobResult(
+            **{**result, "layers": tuple(result["layers"]), "annotations": tuple(result["annotations"])}
+        )
+        if result
+        else None,
+    )
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def time_of(us: int) -> datetime:
+    return datetime.fromtimestamp(us / 1e6, UTC)

@@ -22,7 +22,7 @@ MITOCHONDRIA = LabelClass(FIRST_CLASS, "mitochondria")
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Some slices of a data set, with the truth about mitochondria.
+    """Some slices of a data set, with the truth about one structure.
 
     Attributes:
         name: Of the data set, with the slices.
@@ -76,9 +76,9 @@ def epfl(part: str, first: int = 0, last: int = 165) -> Stack:
     return Stack(f"EPFL {part} {first}-{last - 1}", raw, truth, 5.0)
 
 
-def vnc(first: int, last: int) -> Stack:
-    """Sections of the Drosophila larva ventral nerve cord, ssTEM, 4.6 nm in plane."""
+def vnc(first: int, last: int, target: str = "mito") -> Stack:
+    """Sections of the Drosophila larva ventral nerve cord, ssTEM, 4.6 nm in plane; `target` is mito or membranes."""
     folder = data_folder() / "vnc"
     raw = tifffile.imread(folder / "raw.tif")[first:last]
-    truth = tifffile.imread(folder / "mito.tif")[first:last] > 0
+    truth = tifffile.imread(folder / f"{target}.tif")[first:last] > 0
     return Stack(f"VNC {first}-{last - 1}", raw, truth, 4.6)

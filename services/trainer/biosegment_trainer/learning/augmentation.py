@@ -87,6 +87,14 @@ def augment(
         config: How strong.
         rng: The only source of chance.
     """
+    images, labels = deform(images, labels, config, rng)
+    return tarnish(images, labels, config, rng), labels
+
+
+def deform(
+    images: Tensor, labels: Tensor, config: AugmentationConfig, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """The half of `augment` that moves tissue, and labels with it; and seams, which do both."""
     slices = images.flatten(1, -3)
     marks = labels.unsqueeze(1) if labels.ndim == 3 else labels
     slices, marks = _flip_and_turn(slices, marks, rng)
@@ -94,10 +102,16 @@ def augment(
     for change, chance in ((_seam, config.seam), (_shift_slice, config.shifted)):
         for n in np.flatnonzero(rng.random(len(slices)) < chance):
             slices[n], marks[n] = change(slices[n], marks[n], rng)
-    slices = _shade(slices, config, rng)
-    for n in np.flatnonzero(rng.random(len(slices)) < config.missing):
-        slices[n] = _blank_slice(slices[n], len(marks[n]), rng)
     return slices.view(images.shape), marks.view(labels.shape)
+
+
+def tarnish(images: Tensor, labels: Tensor, config: AugmentationConfig, rng: np.random.Generator) -> Tensor:
+    """The half of `augment` that changes how tissue looks."""
+    slices = _shade(images.flatten(1, -3), config, rng)
+    labelled = 1 if labels.ndim == 3 else labels.shape[1]
+    for n in np.flatnonzero(rng.random(len(slices)) < config.missing):
+        slices[n] = _blank_slice(slices[n], labelled, rng)
+    return slices.view(images.shape)
 
 
 def _flip_and_turn(slices: Tensor, marks: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -30,25 +30,26 @@ def allowed_channels(channels: Tensor, scope: Tensor) -> Tensor:
     outside the scope: whoever looked only for A has not said that B is absent.
 
     Args:
-        channels: int64 (N, y, x), output channel of each label, -1 where nothing is known.
+        channels: int64 (N, ...), output channel of each label, -1 where nothing is known.
         scope: bool (N, 1 + C); whether the annotator looked for the class; the background's entry is ignored.
 
     Returns:
-        bool (N, 1 + C, y, x); all False where nothing is known.
+        bool (N, 1 + C, ...); all False where nothing is known.
     """
     count = scope.shape[1]
-    own = channels.unsqueeze(1) == torch.arange(count, device=channels.device).view(1, count, 1, 1)
+    space = (1,) * (channels.ndim - 1)
+    own = channels.unsqueeze(1) == torch.arange(count, device=channels.device).view(1, count, *space)
     outside = ~scope
     outside[:, 0] = False
-    return own | (outside[:, :, None, None] & (channels == 0).unsqueeze(1))
+    return own | (outside.view(*scope.shape, *space) & (channels == 0).unsqueeze(1))
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, scope: Tensor, table: Tensor) -> Tensor:
     """Marginal cross-entropy plus soft Dice over the batch; a scalar.
 
     Args:
-        logits: float (N, 1 + C, y, x).
-        labels: uint8 (N, y, x) of label values; 0 gets no gradient at all.
+        logits: float (N, 1 + C, ...) with any number of spatial axes.
+        labels: uint8 (N, ...) of label values; 0 gets no gradient at all.
         scope: bool (N, 1 + C), see `allowed_channels`.
         table: From `channel_table`, on the same device.
     """
@@ -68,13 +69,29 @@ def _dice_loss(p: Tensor, channels: Tensor, known: Tensor, scope: Tensor) -> Ten
     """Mean of 1 - Dice over the classes that occur; sums run over the batch, since a patch often has no
     foreground.
     """
-    count = p.shape[1]
-    classes = torch.arange(1, count, device=p.device).view(1, count - 1, 1, 1)
-    usable = known.unsqueeze(1) & scope[:, 1:, None, None]
+    count, space = p.shape[1], (1,) * (p.ndim - 2)
+    voxels = (0, *range(2, p.ndim))
+    classes = torch.arange(1, count, device=p.device).view(1, count - 1, *space)
+    usable = known.unsqueeze(1) & scope[:, 1:].view(len(scope), count - 1, *space)
     truth = (channels.unsqueeze(1) == classes) & usable
     guess = torch.where(usable, p[:, 1:], torch.zeros_like(p[:, 1:]))
-    overlap = (guess * truth).sum(dim=(0, 2, 3))
-    target = truth.sum(dim=(0, 2, 3))
-    dice = (2 * overlap + _SMOOTH) / (guess.sum(dim=(0, 2, 3)) + target + _SMOOTH)
+    overlap = (guess * truth).sum(dim=voxels)
+    target = truth.sum(dim=voxels)
+    dice = (2 * overlap + _SMOOTH) / (guess.sum(dim=voxels) + target + _SMOOTH)
     present = (target > 0).float()
     return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+
+
+def consistency_loss(logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared difference of probabilities where nobody annotated; a scalar.
+
+    A. Tarvainen, H. Valpola: Mean teachers are better role models. NeurIPS 2017, arXiv 1703.01780.
+
+    Args:
+        logits: Of the network that learns, float (N, 1 + C, ...).
+        teacher: Logits of its averaged weights for the same tissue, without gradient.
+        labels: uint8 (N, ...); only voxels of 0 count.
+    """
+    unknown = (labels == NOT_ANNOTATED).unsqueeze(1)
+    difference = torch.softmax(logits.float(), 1) - torch.softmax(teacher.float(), 1)
+    return (difference.square() * unknown).sum() / unknown.sum().clamp(min=1)

@@ -2,104 +2,32 @@
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from biosegment.errors import FailedPrecondition, InvalidArgument
-from biosegment_trainer.learning.augmentation import AugmentationConfig, augment
-from biosegment_trainer.learning.dataset import (
-    AnnotatedRegion,
-    Batch,
-    PatchSampler,
-    TrainingSlice,
-    training_slices,
+from biosegment_trainer.learning.augmentation import deform, tarnish
+from biosegment_trainer.learning.dataset import AnnotatedRegion, PatchSampler, training_parts
+from biosegment_trainer.learning.group import Group
+from biosegment_trainer.learning.loss import channel_table, consistency_loss, segmentation_loss
+from biosegment_trainer.learning.network import LabelClass, NetworkModel, pick_device, require_classes
+from biosegment_trainer.learning.optimisation import (
+    Checkpoint,
+    Run,
+    TrainingConfig,
+    TrainingProgress,
+    one_cycle,
+    optimise,
 )
-from biosegment_trainer.learning.loss import channel_table, segmentation_loss
-from biosegment_trainer.learning.metrics import Confusion
-from biosegment_trainer.learning.network import (
-    LabelClass,
-    NetworkConfig,
-    NetworkModel,
-    inherited_weights,
-    pick_device,
-    require_classes,
-)
-from biosegment_trainer.learning.validation import Split, ValidationConfig, split
+from biosegment_trainer.learning.selection import HeldOut, Selection
+from biosegment_trainer.learning.validation import Split, split
 
-Checkpoint = dict[str, Any]
-_CHECKPOINT_FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """One training run.
-
-    Attributes:
-        network: Used when there is no parent; a child has its parent's network.
-        steps: Optimiser steps at most.
-        max_seconds: Wall clock at most, checkpointed time included; None for no limit. The learning rate
-            then follows whichever of steps and seconds is further, and the result depends on the machine's
-            speed.
-        batch_size: Patches a step.
-        patch_size: Edge of a patch in working pixels, a multiple of the network's stride.
-        learning_rate: Peak of the one-cycle schedule.
-        warmup: Share of the run in which the rate rises.
-        weight_decay: AdamW's.
-        ema_decay: Of the averaged weights, which are the result: single rounds would swing by 0.1 to 0.2 IoU.
-        foreground_share: Share of patches that are centred on a class.
-        checkpoint_steps: Steps between checkpoints.
-    """
-
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    steps: int = 200
-    max_seconds: float | None = None
-    batch_size: int = 8
-    patch_size: int = 96
-    learning_rate: float = 1e-3
-    warmup: float = 0.1
-    weight_decay: float = 1e-4
-    ema_decay: float = 0.99
-    foreground_share: float = 0.4
-    checkpoint_steps: int = 100
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    validation: ValidationConfig = field(default_factory=ValidationConfig)
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.batch_size, self.patch_size, self.checkpoint_steps) < 1:
-            raise InvalidArgument(
-                "BAD_TRAINING", "steps, batch_size, patch_size and checkpoint_steps must be positive"
-            )
-        if (
-            not 0 < self.learning_rate < 1
-            or not 0 <= self.ema_decay < 1
-            or not 0 <= self.foreground_share <= 1
-        ):
-            raise InvalidArgument(
-                "BAD_TRAINING", "learning_rate, ema_decay or foreground_share is out of range"
-            )
-        if not 0 < self.warmup < 1 or (self.max_seconds is not None and self.max_seconds <= 0):
-            raise InvalidArgument(
-                "BAD_TRAINING", f"warmup {self.warmup} or max_seconds {self.max_seconds} out of range"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingProgress:
-    """Where a run stands: `fraction` 0..1 of steps or seconds, whichever is further; `loss` of the last
-    step.
-    """
-
-    step: int
-    steps: int
-    fraction: float
-    loss: float
-    seconds: float
+_RAMP = 0.4
+"""Share of a run over which the consistency term grows: averaged weights know nothing at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +36,18 @@ class TrainingMetrics:
 
     Attributes:
         steps: Optimiser steps done, over all attempts.
-        seconds: Wall clock of the steps, over all attempts.
+        seconds: Wall clock of steps and validations, over all attempts.
         final_loss: Mean loss over the last tenth of the run.
         training_regions: Annotations that trained.
         validation_regions: Annotations that were held out.
-        validation: `iou/<class>` and `dice/<class>` at working resolution on the held-out ones; empty
-            without them.
+        validation: `iou/<class>` and `dice/<class>` at working resolution on the held-out ones, of the weights
+            that are returned; empty without them.
         validation_note: Why there is no validation; empty when there is.
+        parent_iou: Mean IoU of the parent on the held-out ones; None without a parent or validation.
+        parent_kept: The parent was better than all that was trained, and its weights are what is returned.
+        stopped_early: Nothing was to be gained any more; the learning rate had not come down yet.
         stopped: `should_stop` ended the run early.
+        withheld: Region ids that did not train: held out, or too near to what is.
     """
 
     steps: int
@@ -125,7 +57,11 @@ class TrainingMetrics:
     validation_regions: int
     validation: dict[str, float]
     validation_note: str
+    parent_iou: float | None
+    parent_kept: bool
+    stopped_early: bool
     stopped: bool
+    withheld: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +84,13 @@ def train(
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     device: str | None = None,
+    group: Group | None = None,
 ) -> TrainedModel:
     """Train a model; the same arguments on the same machine give the same weights.
 
     Every step draws its patches and its chance from (seed, step) alone. A run that resumes from a checkpoint
-    therefore ends where the uninterrupted one would have.
+    therefore ends where the uninterrupted one would have. The weights returned are those that did best on the
+    held-out annotations, and the parent's when none did as well.
 
     Args:
         config: How to train.
@@ -166,6 +104,8 @@ def train(
             receiver's to keep.
         should_stop: Asked before every step.
         device: `cpu` or `cuda`; None takes CUDA where there is one.
+        group: The processes that train together, each of which calls this with the same arguments; only the
+            leader validates and is asked and told. What the others return is not validated.
 
     Raises:
         InvalidArgument: NO_ANNOTATIONS, NO_CLASSES, BAD_TRAINING, BAD_WEIGHTS.
@@ -174,205 +114,111 @@ def train(
     named = require_classes(classes)
     parts = split(examples, config.validation)
     with torch.random.fork_rng(devices=[]):
-        run = _Run(config, parent, named, seed, pick_device(device))
+        run = Run(config, parent, named, seed, pick_device(device), group)
+        sampler = PatchSampler(
+            training_parts(parts.training, named, run.network), run.patch, config.foreground_share
+        )
+        parts, selection = _selection(run, parts, parent is not None)
         if resume_from is not None:
             run.restore(resume_from)
-        sampler = PatchSampler(
-            training_slices(parts.training, named), config.patch_size, config.foreground_share
+            if selection:
+                selection.restore(resume_from)
+        elif selection:
+            selection.begin()
+
+        def progress() -> TrainingProgress:
+            return dataclasses.replace(run.progress(), validation_iou=selection.latest if selection else None)
+
+        stopped = optimise(
+            run,
+            _Segmentation(run, sampler),
+            after_step=selection.after_step if selection else lambda: False,
+            state=selection.state if selection else dict,
+            progress=progress,
+            on_progress=on_progress,
+            on_checkpoint=on_checkpoint,
+            should_stop=should_stop,
         )
-        stopped = _loop(run, sampler, on_progress, on_checkpoint, should_stop or (lambda: False))
-        model = run.averaged_model()
-        return TrainedModel(model, _metrics(run, parts, model, stopped))
+        model = selection.model if selection and not stopped else run.averaged_model()
+        return TrainedModel(model, _metrics(run, parts, examples, selection, stopped))
 
 
-def _loop(
-    run: _Run,
-    sampler: PatchSampler,
-    on_progress: Callable[[TrainingProgress], None] | None,
-    on_checkpoint: Callable[[Checkpoint], None] | None,
-    should_stop: Callable[[], bool],
-) -> bool:
-    while not run.finished:
-        stop = should_stop()
-        if on_checkpoint and run.step and (stop or run.step % run.config.checkpoint_steps == 0):
-            on_checkpoint(run.checkpoint())
-        if stop:
-            return True
-        run.advance(sampler)
-        if on_progress:
-            on_progress(run.progress())
-    return False
+def _selection(run: Run, parts: Split, from_parent: bool) -> tuple[Split, Selection | None]:
+    if not parts.validation or not run.leads:
+        return parts, None
+    held = HeldOut(
+        training_parts(parts.validation, run.classes, run.network),
+        run.classes,
+        run.network,
+        run.config.validation.max_voxels,
+    )
+    if not held.values:
+        reason = "the annotations that are held out show none of the classes"
+        return dataclasses.replace(parts, reason=reason), None
+    return parts, Selection(run, held, from_parent)
 
 
-def _metrics(run: _Run, parts: Split, model: NetworkModel, stopped: bool) -> TrainingMetrics:
+def _metrics(
+    run: Run,
+    parts: Split,
+    examples: Sequence[AnnotatedRegion],
+    selection: Selection | None,
+    stopped: bool,
+) -> TrainingMetrics:
     tail = run.losses[-max(1, len(run.losses) // 10) :]
-    confusion = _validate(model, training_slices(parts.validation, model.classes), run.device)
+    trained = {region.region_id for region in parts.training}
     return TrainingMetrics(
         steps=run.step,
         seconds=run.seconds,
         final_loss=float(np.mean(tail)) if tail else float("nan"),
         training_regions=len(parts.training),
         validation_regions=len(parts.validation),
-        validation=confusion.summary(),
+        validation=selection.summary if selection else {},
         validation_note=parts.reason,
+        parent_iou=selection.parent_score if selection else None,
+        parent_kept=selection is not None and selection.keeps_parent and not stopped,
+        stopped_early=not stopped and not run.finished,
         stopped=stopped,
+        withheld=tuple(r.region_id for r in examples if r.region_id not in trained),
     )
 
 
-class _Run:
-    """The state of a run between two steps."""
+class _Segmentation:
+    """Annotated voxels as labelled, and the others as the averaged weights see them, if that is asked for."""
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        parent: NetworkModel | None,
-        classes: tuple[LabelClass, ...],
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.config = config
-        self.network = parent.network if parent else config.network
-        if config.patch_size % self.network.stride[1]:
-            raise InvalidArgument(
-                "BAD_TRAINING",
-                f"patch_size {config.patch_size} must be a multiple of {self.network.stride[1]}",
-            )
-        self.classes, self.seed, self.device = classes, seed, device
-        torch.manual_seed(seed)
-        self._module = self.network.build(len(classes))
-        if parent:
-            self._module.load_state_dict(inherited_weights(parent, classes, self._module.state_dict()))
-        self._module.to(device).train()
-        self._average = {name: t.detach().clone() for name, t in self._module.state_dict().items()}
-        self._optimiser = torch.optim.AdamW(
-            _parameter_groups(self._module, config.weight_decay), lr=config.learning_rate
-        )
-        self._table = channel_table([c.value for c in classes]).to(device)
-        # bfloat16 only where the hardware has it: on plain CPUs it is about 45 times as slow as float32.
-        self._mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        self.step, self.seconds = 0, 0.0
-        self.losses: list[float] = []
+    def __init__(self, run: Run, sampler: PatchSampler) -> None:
+        self._sampler = sampler
+        self._count = run.config.batch_size // run.config.shards
+        self._table = channel_table([c.value for c in run.classes]).to(run.device)
 
-    @property
-    def fraction(self) -> float:
-        by_time = self.seconds / self.config.max_seconds if self.config.max_seconds else 0.0
-        return min(1.0, max(self.step / self.config.steps, by_time))
-
-    @property
-    def finished(self) -> bool:
-        return self.fraction >= 1.0
-
-    def progress(self) -> TrainingProgress:
-        return TrainingProgress(self.step, self.config.steps, self.fraction, self.losses[-1], self.seconds)
-
-    def advance(self, sampler: PatchSampler) -> None:
-        """One optimiser step, all of whose chance comes from (seed, step)."""
-        begin = time.perf_counter()
-        rng = np.random.default_rng([self.seed, self.step])
-        torch.manual_seed(int(rng.integers(2**62)))  # dropout
-        drawn = sampler.draw(self.config.batch_size, rng)
-        images, labels = augment(drawn.images, drawn.labels, self.config.augmentation, rng)
-        loss = self._loss(Batch(images, labels, drawn.scope))
-        rate = self.config.learning_rate * one_cycle(self.fraction, self.config.warmup)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._module.parameters(), 5.0)
-        self._optimiser.step()
-        self._update_average()
-        self.losses.append(float(loss.detach()))
-        self.step += 1
-        self.seconds += time.perf_counter() - begin
-
-    def _loss(self, batch: Batch) -> Tensor:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._mixed):
-            logits = self._module(batch.images.to(self.device))
-        labels, scope = batch.labels.to(self.device), batch.scope.to(self.device)
-        return segmentation_loss(logits, labels, scope, self._table)
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # Early on the average must forget the start quickly, or a short run would return mostly that.
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        for name, tensor in self._module.state_dict().items():
-            if tensor.is_floating_point():
-                self._average[name].lerp_(tensor, 1 - decay)
-            else:
-                self._average[name].copy_(tensor)
-
-    def averaged_model(self) -> NetworkModel:
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._average.items()}
-        return NetworkModel(self.network, self.classes, weights)
-
-    def checkpoint(self) -> Checkpoint:
-        """Everything that `restore` needs; readable with `torch.load(..., weights_only=True)`.
-
-        There are no generator states in it because a step's chance comes from (seed, step).
-        """
-        return {
-            "format": _CHECKPOINT_FORMAT,
-            "run": self._identity(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "losses": list(self.losses),
-            "model": _on_cpu(self._module.state_dict()),
-            "average": _on_cpu(self._average),
-            "optimiser": _on_cpu(self._optimiser.state_dict()),
-        }
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        found = checkpoint.get("run"), checkpoint.get("format")
-        if found != (self._identity(), _CHECKPOINT_FORMAT):
-            raise FailedPrecondition(
-                "CHECKPOINT_MISMATCH",
-                f"the checkpoint is of run {found[0]}, not of {self._identity()}; start afresh",
-            )
-        self._module.load_state_dict(checkpoint["model"])
-        self._average = {name: t.to(self.device).clone() for name, t in checkpoint["average"].items()}
-        self._optimiser.load_state_dict(_on_cpu(checkpoint["optimiser"]))
-        self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
-        self.losses = list(checkpoint["losses"])
-
-    def _identity(self) -> str:
-        return f"seed {self.seed}; {self.config}; {self.network}; {self.classes}"
+    def loss(self, run: Run, rng: np.random.Generator) -> Tensor:
+        """As `Objective.loss`."""
+        config = run.config
+        drawn = self._sampler.draw(self._count, rng)
+        clean, labels = deform(drawn.images, drawn.labels, config.augmentation, rng)
+        images = tarnish(clean, labels, config.augmentation, rng)
+        logits = run.forward(run.module, run.to_device(images))
+        known, scope = run.to_device(labels), run.to_device(drawn.scope)
+        loss = segmentation_loss(logits, known, scope, self._table)
+        if not config.consistency:
+            return loss
+        with torch.no_grad():
+            # The teacher sees the same tissue in better light.
+            teacher = run.forward(run.teacher, run.to_device(clean))
+        return loss + config.consistency * ramp(run.fraction) * consistency_loss(logits, teacher, known)
 
 
-def one_cycle(fraction: float, warmup: float) -> float:
-    """Learning rate relative to its peak: a linear rise, then half a cosine down to 0.001."""
-    if fraction < warmup:
-        return 0.04 + 0.96 * fraction / warmup
-    return float(0.001 + 0.999 * 0.5 * (1 + np.cos(np.pi * (fraction - warmup) / (1 - warmup))))
+def ramp(fraction: float) -> float:
+    """Weight of the consistency term relative to its full one, as in the paper: exp(-5 (1 - t)^2)."""
+    return float(np.exp(-5.0 * (1.0 - min(1.0, fraction / _RAMP)) ** 2))
 
 
-def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay convolutions only: biases, norms and PReLU slopes have no reason to shrink."""
-    decayed = [p for p in module.parameters() if p.ndim > 1]
-    rest = [p for p in module.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-
-
-def _on_cpu(value: Any) -> Any:
-    """A copy of nested dicts and lists whose tensors are the CPU's own."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu().clone()
-    if isinstance(value, dict):
-        return {key: _on_cpu(item) for key, item in value.items()}
-    return [_on_cpu(item) for item in value] if isinstance(value, list) else value
-
-
-def _validate(model: NetworkModel, slices: Sequence[TrainingSlice], device: torch.device) -> Confusion:
-    """Counts on held-out slices at working resolution."""
-    confusion = Confusion(model.classes)
-    module = model.build(device)
-    values = np.array([1, *(c.value for c in model.classes)], np.uint8)
-    for part in slices:
-        height, width = part.image.shape
-        stride = model.network.stride[1]
-        padded = np.pad(part.image, ((0, -height % stride), (0, -width % stride)), mode="symmetric")
-        with torch.inference_mode():
-            logits = module(torch.from_numpy(padded)[None, None].to(device))
-        labels = values[logits[0, :, :height, :width].argmax(0).cpu().numpy()]
-        scope = frozenset(c.value for c, inside in zip(model.classes, part.scope[1:], strict=True) if inside)
-        confusion.add(part.labels, labels, scope)
-    return confusion
+__all__ = [
+    "Checkpoint",
+    "TrainedModel",
+    "TrainingConfig",
+    "TrainingMetrics",
+    "TrainingProgress",
+    "one_cycle",
+    "train",
+]

@@ -14,27 +14,39 @@ from biosegment_trainer.learning.dataset import AnnotatedRegion
 
 @dataclass(frozen=True, slots=True)
 class ValidationConfig:
-    """How annotations are held out.
+    """How annotations are held out, and what is made of them.
 
     Slabs of slices are drawn by a hash of volume and position, so that every round holds out the same ones.
 
     Attributes:
-        fraction: Share of slabs that validate; 0 trains on everything.
+        fraction: Share of slabs that validate, at least one where that is possible; 0 trains on everything.
         slab: Slices in a slab.
-        gap: Slices next to a validating slab that neither train nor validate.
+        gap: Slices next to a validating slab that neither train nor validate, beyond what networks see.
         minimum: With fewer annotations than this, everything trains: labels are worth more than a shaky
             number.
+        every: Steps between validations; 0 for a tenth of the run.
+        patience: The run ends after so many validations in a row that were no better than the best; 0 never
+            ends it early.
+        max_voxels: Working voxels that a validation computes at most; with more held out, tiles of them are
+            chosen once, evenly.
     """
 
     fraction: float = 0.1
     slab: int = 16
     gap: int = 4
     minimum: int = 40
+    every: int = 0
+    patience: int = 5
+    max_voxels: int = 1 << 21
 
     def __post_init__(self) -> None:
         if not 0 <= self.fraction < 1 or self.slab < 1 or self.gap < 0 or self.minimum < 2:
             raise InvalidArgument(
                 "BAD_VALIDATION", f"{self}: fraction in 0..1, slab >= 1, gap >= 0, minimum >= 2"
+            )
+        if self.every < 0 or self.patience < 0 or self.max_voxels < 1:
+            raise InvalidArgument(
+                "BAD_VALIDATION", f"{self}: every and patience are not negative, max_voxels >= 1"
             )
 
 
@@ -48,21 +60,35 @@ class Split:
 
 
 def split(regions: Sequence[AnnotatedRegion], config: ValidationConfig) -> Split:
-    """Hold out whole slabs that the parent has not seen; nothing within `gap` slices of them trains."""
+    """Hold out whole slabs that the parent has not seen; nothing within `gap` slices of them trains.
+
+    A region's context counts as far as it reaches: what a network sees around a held-out slice is not what
+    another one trained on.
+    """
     everything = tuple(regions)
     if config.fraction == 0:
         return Split(everything, (), "validation is switched off")
     if len(everything) < config.minimum:
         return Split(everything, (), f"{len(everything)} annotations, validation needs {config.minimum}")
+    reach = max((_reach(region) for region in everything), default=0)
+    margin = config.gap + 2 * reach
     slabs = {slab for r in everything for slab in _slabs(r, config, 0)}
-    seen = {slab for r in everything if r.seen_by_parent for slab in _slabs(r, config, config.gap)}
+    seen = {slab for r in everything if r.seen_by_parent for slab in _slabs(r, config, margin)}
     held = {slab for slab in slabs - seen if _draw(slab) < config.fraction}
+    if not held and slabs - seen:
+        held = {min(slabs - seen, key=_draw)}
     validation = tuple(r for r in everything if held.issuperset(_slabs(r, config, 0)))
-    training = tuple(r for r in everything if held.isdisjoint(_slabs(r, config, config.gap)))
+    training = tuple(r for r in everything if held.isdisjoint(_slabs(r, config, margin)))
     if not validation or 2 * len(training) < len(everything):
         why = "the parent was trained on every slab" if slabs <= seen else "no slab can be held out"
         return Split(everything, (), why)
     return Split(training, validation, "")
+
+
+def _reach(region: AnnotatedRegion) -> int:
+    """Slices beyond the annotation that are seen with it."""
+    inner, outer = region.region, region.context
+    return max(inner.start.z - outer.start.z, outer.stop.z - inner.stop.z)
 
 
 def _slabs(region: AnnotatedRegion, config: ValidationConfig, margin: int) -> set[tuple[str, int]]:

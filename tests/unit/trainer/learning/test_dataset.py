@@ -3,11 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from biosegment_trainer.learning.dataset import AnnotatedRegion, PatchSampler, training_slices
-from biosegment_trainer.learning.network import LabelClass
+from biosegment_trainer.learning.dataset import AnnotatedRegion, PatchSampler, training_parts
+from biosegment_trainer.learning.network import LabelClass, NetworkConfig
 
 from biosegment.errors import InvalidArgument
 from biosegment.volume import Index, Region
+
+FLAT = NetworkConfig()
+NEIGHBOURS = NetworkConfig(input_slices=3)
+VOLUME = NetworkConfig(spatial_dims=3)
 
 
 @pytest.fixture
@@ -25,12 +29,12 @@ def aligned(tissue):
 
 def test_labels_lie_on_the_image_where_they_were_drawn(aligned, disc):
     region = Region(Index(2, 65, 33), Index(4, 141, 120))
-    slices = training_slices([aligned(region)], [disc])
+    slices = training_parts([aligned(region)], [disc], FLAT)
     assert len(slices) == 2
     part = slices[0]
     top, left = 32, 0  # where the context starts: 65 - 32 and 33 - 32, aligned
     assert part.image.shape == part.labels.shape
-    annotated = np.argwhere(part.labels)
+    annotated = np.argwhere(part.labels[0])
     assert annotated.min(0).tolist() == [(65 - top) // 2, (33 - left) // 2]
     # The discs are dark: labels and image agree only if neither was moved.
     assert part.image[part.labels == 2].mean() < part.image[part.labels == 1].mean() - 0.5
@@ -56,7 +60,7 @@ def test_an_annotation_that_contradicts_itself_is_refused(tissue, changes, reaso
 def sampler_of(
     annotations: list[AnnotatedRegion], disc: LabelClass, share: float, patch: int = 48
 ) -> PatchSampler:
-    return PatchSampler(training_slices(annotations, [disc]), patch, share)
+    return PatchSampler(training_parts(annotations, [disc], FLAT), (patch, patch), share)
 
 
 def test_the_same_seed_draws_the_same_patches_and_another_one_does_not(annotations, disc):
@@ -93,6 +97,59 @@ def test_a_context_smaller_than_the_patch_is_mirrored_without_claiming_labels(ti
     assert batch.images.shape == (4, 1, 48, 48)
     assert ((batch.labels > 0).flatten(1).sum(1) == 16 * 16).all()
     assert torch.equal(batch.images[0, 0, :16, 16:32], batch.images[0, 0, :16, :16].flip(1))
+
+
+def deep(tissue, region: Region, margin: int) -> AnnotatedRegion:
+    """With slices before and after the annotation."""
+    context = region.padded((margin, 0, 0), Region.of_shape(tissue.raw.shape))
+    return tissue.annotate(
+        region,
+        context=context,
+        raw=tissue.raw[context.slices],
+        statistics=tissue.statistics[context.start.z : context.stop.z],
+    )
+
+
+def test_a_network_of_several_slices_sees_the_neighbours_and_is_asked_about_the_centre(tissue, disc):
+    region = deep(tissue, Region.of_shape((1, 64, 64), (4, 0, 0)), 1)
+    (part,) = training_parts([region], [disc], NEIGHBOURS)
+    assert part.image.shape == (3, 32, 32)
+    whole = training_parts([tissue.annotate(Region.of_shape((8, 64, 64)))], [disc], FLAT)
+    for image, z in zip(part.image, (3, 4, 5), strict=True):
+        assert np.array_equal(image, whole[z].image[0, :32, :32])
+    assert np.array_equal(part.labels, whole[4].labels[:, :32, :32])
+    batch = PatchSampler([part], (16, 16), 0.5).draw(5, np.random.default_rng(0))
+    assert batch.images.shape == (5, 3, 16, 16)
+    assert batch.labels.shape == (5, 16, 16)
+    # At the volume's border the neighbour that is not there is a mirror image.
+    (border,) = training_parts([deep(tissue, Region.of_shape((1, 64, 64)), 1)], [disc], NEIGHBOURS)
+    assert np.array_equal(border.image[0], border.image[1])
+    assert not np.array_equal(border.image[2], border.image[1])
+
+
+def test_patches_of_a_volume_have_labels_in_every_annotated_slice(tissue, disc):
+    region = deep(tissue, Region.of_shape((4, 64, 64), (2, 0, 0)), 2)
+    (part,) = training_parts([region], [disc], VOLUME)
+    assert part.image.shape == part.labels.shape == (8, 32, 32)
+    assert part.labels.any((1, 2)).tolist() == [False] * 2 + [True] * 4 + [False] * 2
+    batch = PatchSampler([part], (4, 16, 16), 0.5).draw(20, np.random.default_rng(0))
+    assert batch.images.shape == (20, 1, 4, 16, 16)
+    assert batch.labels.shape == (20, 4, 16, 16)
+    assert (batch.labels > 0).flatten(1).any(1).all()
+    shallow = PatchSampler([part], (16, 16, 16), 0.5).draw(1, np.random.default_rng(0))
+    assert shallow.images.shape == (1, 1, 16, 16, 16)
+    assert not shallow.labels[0, 8:].any()
+
+
+def test_a_rare_class_is_in_as_many_foreground_patches_as_a_frequent_one(tissue, disc):
+    region = Region.of_shape((1, 256, 256))
+    labels = tissue.labels[region.slices].copy()
+    labels[0, 200:204, 200:204] = 3
+    rare = LabelClass(3, "rare")
+    annotation = tissue.annotate(region, labels=labels, scope=frozenset({2, 3}))
+    parts = training_parts([annotation], [disc, rare], FLAT)
+    labels = PatchSampler(parts, (16, 16), 1.0).draw(300, np.random.default_rng(0)).labels
+    assert 0.4 < (labels == 3).flatten(1).any(1).float().mean() < 0.7
 
 
 def test_nothing_annotated_is_an_error(tissue, disc):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from biosegment.auth import Permission, Principal
 from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
 from biosegment.ids import parse_name
-from biosegment.jobs import JobKind
+from biosegment.jobs import Job, JobKind, Resources
+from biosegment.jobs.service import Prepare
+from biosegment_trainer.compute.capacity import Capacity
 from biosegment_trainer.convert import (
+    asked_resources,
     is_interactive,
     predict_request,
+    pretrain_request,
     score_request,
     train_request,
     with_model,
@@ -25,19 +29,44 @@ from biosegment_trainer.sql import SqlModels
 class Admission:
     """Says no to jobs that cannot work, with the error that CreateJob answers."""
 
-    def __init__(self, models: SqlModels, datastore: DatastoreClient) -> None:
+    def __init__(self, models: SqlModels, datastore: DatastoreClient, capacity: Capacity) -> None:
         self._models = models
         self._datastore = datastore
+        self._capacity = capacity
 
     def kinds(self) -> dict[str, JobKind]:
-        """The kinds of jobs that the trainer runs."""
+        """The kinds of jobs that the trainer runs; those that somebody waits for before background work."""
+
+        def kind(prepare: Prepare, priority: Callable[[bytes], int]) -> JobKind:
+            return JobKind(Permission.MODEL_WRITE, prepare, priority, self.resources)
+
         return {
-            "train": JobKind(
-                Permission.MODEL_WRITE, self.train, lambda spec: 1 if is_interactive(spec) else 0
-            ),
-            "predict": JobKind(Permission.MODEL_WRITE, self.predict),
-            "score": JobKind(Permission.MODEL_WRITE, self.score),
+            "train": kind(self.train, lambda spec: 1 if is_interactive(spec) else 0),
+            "predict": kind(self.predict, lambda spec: 1),
+            "score": kind(self.score, lambda spec: 0),
         }
+
+    async def resources(self, spec: bytes) -> Resources:
+        """What a job reserves; FailedPrecondition NO_NODE_LARGE_ENOUGH."""
+        return await self._capacity.reserve(asked_resources(spec))
+
+    async def recheck(self, job: Job) -> None:
+        """Check a job when its turn has come: models and volumes may have been deleted, nodes have gone.
+
+        Of a training the handler itself knows whether there is still something to check.
+        """
+        await self._capacity.reserve(job.resources)
+        match job.kind:
+            case "predict":
+                predict = predict_request(job.spec)
+                await self._segmenting_model(job.project_id, predict.model)
+                await self._volumes(job.project_id, [predict.volume])
+            case "score":
+                score = score_request(job.spec)
+                await self._segmenting_model(job.project_id, score.model)
+                await self._volumes(job.project_id, score.volumes)
+            case "pretrain":
+                await self._volumes(job.project_id, pretrain_request(job.spec).volumes)
 
     async def train(self, principal: Principal, project_id: str, spec: bytes) -> bytes:
         """Check a training."""
@@ -73,7 +102,7 @@ class Admission:
                     "NO_MODEL", f"project {project_id!r} has no model yet; train one first"
                 )
             model_id = newest.model_id
-        await self._usable_model(project_id, model_id)
+        await self._segmenting_model(project_id, model_id)
         (volume,) = await self._volumes(project_id, [request.volume])
         if request.region is not None:
             request.region.require_within(volume.shape, volume.name)
@@ -87,9 +116,23 @@ class Admission:
         require_measures(request.measures)
         if not request.measures or not request.volumes or len(set(request.volumes)) < len(request.volumes):
             raise InvalidArgument("BAD_SPEC", "name at least one measure, and at least one volume, each once")
-        await self._usable_model(project_id, request.model)
+        await self._segmenting_model(project_id, request.model)
         await self._volumes(project_id, request.volumes)
         return spec
+
+    async def pretrain(self, principal: Principal, project_id: str, spec: bytes) -> bytes:
+        """Check a pretraining."""
+        await self._volumes(project_id, pretrain_request(spec).volumes)
+        return spec
+
+    async def _segmenting_model(self, project_id: str, model_id: str) -> Model:
+        model = await self._usable_model(project_id, model_id)
+        if not any(item.value >= 2 for item in model.new.classes):
+            raise FailedPrecondition(
+                "NO_USABLE_CLASS",
+                f"models/{model_id} knows none of the project's classes; fine-tune it on annotations first",
+            )
+        return model
 
     async def _usable_model(self, project_id: str, model_id: str) -> Model:
         model = await self._models.get(model_id)

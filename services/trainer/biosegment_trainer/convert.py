@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf import json_format, struct_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.trainer.v1alpha1 import trainer_pb2
 from biosegment.errors import InvalidArgument
 from biosegment.ids import parse_name
-from biosegment.jobs.convert import spec_of
+from biosegment.jobs import Resources
+from biosegment.jobs.convert import kind_of, resources_from_proto, spec_of
 from biosegment.rpc.geometry import region_from_proto
 from biosegment_trainer.registry.model import Model
-from biosegment_trainer.request import PredictRequest, ScoreRequest, TrainRequest
+from biosegment_trainer.request import Passes, PredictRequest, PretrainRequest, ScoreRequest, TrainRequest
 from biosegment_trainer.training.option import check_options
+
+MAX_PASSES: Final = 64
+"""Passes with dropout of one prediction."""
 
 
 def model_id_of(name: str) -> str:
     """`models/m` -> `m`; InvalidArgument BAD_NAME."""
     return parse_name(name, "models/*")[0]
+
+
+def asked_resources(spec: bytes) -> Resources:
+    """What a spec asks to reserve; 0 where it leaves that to the service. InvalidArgument BAD_RESOURCES."""
+    message = spec_of(spec)
+    return resources_from_proto(getattr(message, kind_of(message)).resources)
 
 
 def train_request(spec: bytes) -> TrainRequest:
@@ -57,17 +68,54 @@ def predict_request(spec: bytes) -> PredictRequest:
         region=region_from_proto(message.region) if message.HasField("region") else None,
         probabilities=message.probabilities,
         measures=tuple(message.measures),
+        passes=_passes(message.passes),
+        ortho_planes=message.ortho_planes,
     )
 
 
 def score_request(spec: bytes) -> ScoreRequest:
     """Raises InvalidArgument for values that can never work."""
     message = spec_of(spec).score
+    if message.max_pixels < 0:
+        raise InvalidArgument("BAD_SPEC", f"max_pixels {message.max_pixels} must not be negative")
     return ScoreRequest(
         model=model_id_of(message.model),
         volumes=tuple(message.volumes),
         measures=tuple(message.measures),
         max_pixels=message.max_pixels,
+        passes=_passes(message.passes),
+    )
+
+
+def _passes(message: job_pb2.Passes) -> Passes:
+    if not 0 <= message.mc_dropout <= MAX_PASSES or message.test_time_augmentation not in range(9):
+        raise InvalidArgument(
+            "BAD_SPEC",
+            f"mc_dropout {message.mc_dropout} must be 0 to {MAX_PASSES}, test_time_augmentation "
+            f"{message.test_time_augmentation} 0 to 8",
+        )
+    ensemble = tuple(map(model_id_of, message.ensemble))
+    if len(set(ensemble)) < len(ensemble):
+        raise InvalidArgument("BAD_SPEC", "a member of the ensemble is named twice; name each once")
+    return Passes(message.mc_dropout, message.test_time_augmentation, ensemble)
+
+
+def pretrain_request(spec: bytes) -> PretrainRequest:
+    """Raises InvalidArgument for values that can never work."""
+    message = spec_of(spec).pretrain
+    if message.seed < 0 or message.max_steps < 0 or not 0 <= message.max_seconds_s < 1e9:
+        raise InvalidArgument("BAD_SPEC", "seed, max_steps and max_seconds_s must not be negative")
+    if len(message.display_name) > 200:
+        raise InvalidArgument("BAD_SPEC", "display_name may have at most 200 characters")
+    if not message.volumes or len(set(message.volumes)) < len(message.volumes):
+        raise InvalidArgument("BAD_SPEC", "name at least one volume, each once")
+    return PretrainRequest(
+        volumes=tuple(message.volumes),
+        seed=message.seed,
+        max_steps=message.max_steps,
+        max_seconds=message.max_seconds_s,
+        display_name=message.display_name,
+        options=check_options(json_format.MessageToDict(message.options)),
     )
 
 

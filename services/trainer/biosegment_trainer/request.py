@@ -25,6 +25,19 @@ class TrainRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Passes:
+    """Several passes over the same voxels; fields as in the message, `ensemble` holds model ids."""
+
+    mc_dropout: int = 0
+    test_time_augmentation: int = 0
+    ensemble: tuple[str, ...] = ()
+
+    @property
+    def are_several(self) -> bool:
+        return bool(self.mc_dropout > 1 or self.test_time_augmentation > 1 or self.ensemble)
+
+
+@dataclass(frozen=True, slots=True)
 class PredictRequest:
     """A prediction of one volume; `model` is a model id or ''."""
 
@@ -33,6 +46,8 @@ class PredictRequest:
     region: Region | None
     probabilities: bool
     measures: tuple[str, ...]
+    passes: Passes = Passes()
+    ortho_planes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +58,16 @@ class ScoreRequest:
     volumes: tuple[str, ...]
     measures: tuple[str, ...]
     max_pixels: int
+    passes: Passes = Passes()
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainRequest:
+    """A pretraining; fields as in `PretrainSpec`."""
+
+    volumes: tuple[str, ...]
+    seed: int
+    max_steps: int
+    max_seconds: float
+    display_name: str
+    options: Mapping[str, Option] = field(default_factory=dict)

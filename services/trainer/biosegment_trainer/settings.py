@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from biosegment.settings import ServiceSettings
 
@@ -28,14 +28,34 @@ class TrainerSettings(ServiceSettings):
     """CPU threads of a job, and the CPUs that it reserves; 0 for all of the local Ray's."""
     gpus_per_job: int = Field(default=-1, ge=-1, le=1)
     """GPUs that a job reserves; -1: one when the cluster has any, else none."""
+    memory_per_job_bytes: int = Field(default=0, ge=0)
+    """Memory that a job reserves on its node; 0 reserves none."""
+    ray_node_cpus: int = Field(default=0, ge=0)
+    """CPUs of the largest node that a cluster which grows on demand may start; 0: of those that it has."""
+    ray_node_gpus: int = Field(default=0, ge=0)
+    """GPUs of that node; only with `ray_node_cpus`."""
+    ray_node_memory_bytes: int = Field(default=0, ge=0)
+    """Memory of that node; only with `ray_node_cpus`."""
     worker_callback_address: str = ""
     """Where workers reach this process, `trainer:50051`; '' for the address that it listens on."""
     job_timeout_s: float = Field(default=24 * 3600.0, gt=0)
     """A job that takes longer is stopped; also the lifetime of its worker's credential."""
-    concurrent_jobs: int = Field(default=1, ge=1, le=64)
-    """Jobs at the same time."""
+    concurrent_trainings: int = Field(default=0, ge=0, le=64)
+    """Trainings at the same time; 0: one for each GPU, one where there is none."""
+    concurrent_predictions: int = Field(default=1, ge=1, le=64)
+    """Predictions and scorings at the same time, beside trainings."""
+    workers_per_prediction: int = Field(default=0, ge=0, le=10_000)
+    """Most workers of one prediction; 0 for as many as the cluster has room for."""
     max_bundle_bytes: int = Field(default=1 << 30, gt=0)
     """Largest zip file that ImportModel takes, and largest sum of the files in it."""
+
+    @field_validator("ray_address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, _, port = value.removeprefix("ray://").rpartition(":")
+        if value and not (host and port.isdecimal()):
+            raise ValueError("must be host:port or ray://host:port")
+        return value
 
     @property
     def threads(self) -> int:

@@ -6,12 +6,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from biosegment.api.job.v1alpha1 import job_pb2_grpc
 from biosegment.api.trainer.v1alpha1 import segmentation_pb2_grpc, trainer_pb2_grpc, worker_pb2_grpc
 from biosegment.auth import Authorizer, PrincipalSigner, PrincipalVerifier
 from biosegment.database import Database, migrate
-from biosegment.jobs import JobRunner, JobService, JobSignal, RunnerLimits, SqlJobs
+from biosegment.jobs import (
+    JobContext,
+    JobResult,
+    JobRunner,
+    JobService,
+    JobSignal,
+    Resources,
+    RunnerLimits,
+    SqlJobs,
+)
+from biosegment.jobs.queue import Lane
 from biosegment.jobs.runner import Handler
 from biosegment.jobs.servicer import JOB_SERVICE, JobServicer
 from biosegment.memberships import DatastoreMemberships
@@ -20,6 +31,7 @@ from biosegment.rpc.server import RpcServer
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.objects import Objects, open_objects
 from biosegment_trainer.admission import Admission
+from biosegment_trainer.compute.capacity import Capacity
 from biosegment_trainer.compute.dispatch import Dispatch
 from biosegment_trainer.compute.ray_connection import RaySettings
 from biosegment_trainer.compute.ray_executor import RayExecutor
@@ -38,6 +50,8 @@ from biosegment_trainer.servicer import (
 from biosegment_trainer.settings import TrainerSettings
 from biosegment_trainer.sql import SqlModels
 from biosegment_trainer.training.job import TrainingJob
+
+_MANY: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +83,14 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
         dispatch = Dispatch(executor, signer, store, settings.threads, settings.job_timeout_s)
         datastore = DatastoreClient(channel, settings.object_store_url)
         authorizer = Authorizer(DatastoreMemberships(channel))
-        models, jobs = SqlModels(database), SqlJobs(database, "trainer", JobSignal())
-        server = _server(settings, verifier, models, jobs, authorizer, datastore, objects)
+        lanes = _lanes(settings)
+        models, jobs = SqlModels(database), SqlJobs(database, "trainer", JobSignal(), lanes)
+        admission = Admission(models, datastore, _capacity(settings, executor, lanes[0]))
+        server = _server(settings, verifier, models, jobs, authorizer, datastore, objects, admission)
         address = await server.start()
         dispatch.address = settings.worker_callback_address or address
-        yield Trainer(server, address, _runner(settings, models, jobs, datastore, objects, dispatch))
+        runner = _runner(settings, models, jobs, datastore, objects, dispatch, admission)
+        yield Trainer(server, address, runner)
         await server.stop(0)
     finally:
         await executor.close()
@@ -90,10 +107,11 @@ def _server(
     authorizer: Authorizer,
     datastore: DatastoreClient,
     objects: Objects,
+    admission: Admission,
 ) -> RpcServer:
     server = RpcServer(settings.listen, verifier, allow_insecure_listen=settings.allow_insecure_listen)
     service = ModelService(models, authorizer, datastore, objects, settings.max_bundle_bytes)
-    job_service = JobService(jobs, authorizer, Admission(models, datastore).kinds())
+    job_service = JobService(jobs, authorizer, admission.kinds())
     server.add(job_pb2_grpc.add_JobServiceServicer_to_server, JobServicer(job_service), JOB_SERVICE)
     server.add(
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server,
@@ -120,8 +138,11 @@ def _runner(
     datastore: DatastoreClient,
     objects: Objects,
     dispatch: Dispatch,
+    admission: Admission,
 ) -> JobRunner:
-    prediction = PredictionJob(models, datastore, jobs, dispatch)
+    prediction = PredictionJob(
+        models, datastore, jobs, objects, dispatch, settings.workers_per_prediction
+    )
     handlers: dict[str, Handler] = {
         "train": TrainingJob(models, datastore, objects, dispatch),
         "predict": prediction.predict,
@@ -129,10 +150,41 @@ def _runner(
     }
     return JobRunner(
         jobs,
-        handlers,
-        RunnerLimits(concurrent=settings.concurrent_jobs),
+        {kind: _rechecked(admission, handler) for kind, handler in handlers.items()},
+        # The lanes say how many jobs of each kind run.
+        RunnerLimits(concurrent=_MANY, poll_s=1.0),
         # An SQLite file has one trainer; on PostgreSQL a new one may start before the old one is gone.
         exclusive=settings.database_url.startswith("sqlite"),
+        work_elsewhere=True,
+    )
+
+
+def _rechecked(admission: Admission, handler: Handler) -> Handler:
+    async def run(context: JobContext) -> JobResult:
+        await admission.recheck(context.job)
+        return await handler(context)
+
+    return run
+
+
+def _lanes(settings: TrainerSettings) -> list[Lane]:
+    """A long prediction must not keep a training waiting, nor the other way round."""
+    return [
+        Lane("training", frozenset({"train", "pretrain"}), settings.concurrent_trainings or 1),
+        Lane("prediction", frozenset({"predict", "score"}), settings.concurrent_predictions),
+    ]
+
+
+def _capacity(settings: TrainerSettings, executor: RayExecutor, trainings: Lane) -> Capacity:
+    # How many CPUs the nodes of another machine have is asked there.
+    cpus = settings.torch_threads if settings.ray_address else settings.threads
+    largest = Resources(settings.ray_node_cpus, settings.ray_node_gpus, settings.ray_node_memory_bytes)
+    return Capacity(
+        executor.nodes,
+        Resources(cpus, memory_bytes=settings.memory_per_job_bytes),
+        settings.gpus_per_job,
+        largest if largest.cpus else None,
+        None if settings.concurrent_trainings else trainings,
     )
 
 

@@ -32,9 +32,9 @@ class Line:
         queued = sa.select(*columns).where(JOBS.c.state == JobState.QUEUED.value, mine)
         waiting = [Waiting(*row) for row in (await connection.execute(queued)).all()]
         since = now - int(MEMORY_S * 1e6)
-        columns = (JOBS.c.owner, JOBS.c.kind, JOBS.c.start_us, JOBS.c.end_us, JOBS.c.progress)
-        runs = sa.select(*columns).where(JOBS.c.state == JobState.RUNNING.value, mine)
-        ended = sa.select(*columns).where(mine, JOBS.c.end_us > since, JOBS.c.start_us.is_not(None))
+        figures = (JOBS.c.owner, JOBS.c.kind, JOBS.c.start_us, JOBS.c.end_us, JOBS.c.progress)
+        runs = sa.select(*figures).where(JOBS.c.state == JobState.RUNNING.value, mine)
+        ended = sa.select(*figures).where(mine, JOBS.c.end_us > since, JOBS.c.start_us.is_not(None))
         work = [
             Work(
                 row.owner,

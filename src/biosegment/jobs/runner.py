@@ -218,8 +218,8 @@ class JobRunner:
                 lambda: self._jobs.finish(job_id, attempt, state, result=result, error=error)
             )
             log.info("job_ended", state=state.value, reason=error.reason if error else "")
-        except _ServiceLost as lost:
-            log.warning("job_lost_service", message=str(lost))
+        except _ServiceLost as away:
+            log.warning("job_lost_service", message=str(away))
             with contextlib.suppress(Conflict):
                 await self._until_stored(lambda: self._jobs.release(job_id, attempt))
         except asyncio.CancelledError:

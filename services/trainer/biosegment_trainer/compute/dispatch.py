@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final
 
 from biosegment.auth import Kind, Principal, PrincipalSigner
-from biosegment.jobs import JobCancelled, JobContext
+from biosegment.errors import Unavailable
+from biosegment.jobs import JobCancelled, JobContext, JobCrashed
 from biosegment.settings import ObjectStoreSettings
+from biosegment_trainer.compute.cluster import Cluster
 from biosegment_trainer.compute.executor import Executor
 from biosegment_trainer.compute.task import Callback, Outcome, Task, VolumeArray
 from biosegment_trainer.datastore_client import DatastoreClient, VolumeView
+
+_FIRST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 30.0
+_LOCAL_TRIES: Final = 3
 
 
 @dataclass(slots=True)
@@ -39,14 +50,44 @@ class Dispatch:
         return Callback(self.address, token, context.job.job_id, context.attempt, first, last)
 
     async def run(self, context: JobContext, task: Task) -> Outcome:
-        """Run a task; raises JobCancelled, JobCrashed or the worker's error."""
-        context.raise_if_cancelled()
-        outcome = await self.executor.run(task, context.job.resources, context.cancelled, self.timeout_s)
+        """Run a task with what the job reserves; raises JobCancelled, JobCrashed or the worker's error."""
+        reserved = context.job.resources
+        task = replace(task, threads=reserved.cpus or self.threads)
+        async with self.cluster(context):
+            outcome = await self.executor.run(task, reserved, context.cancelled, self.timeout_s)
         if outcome.cancelled:
             raise JobCancelled
         if outcome.error is not None:
             raise outcome.error
         return outcome
+
+    @asynccontextmanager
+    async def cluster(self, context: JobContext) -> AsyncIterator[Cluster]:
+        """Hold the cluster, and wait for one that is away rather than use up the job's attempts.
+
+        Raises:
+            JobCancelled: The job should stop.
+            JobCrashed: Ray does not start on this machine.
+        """
+        async with AsyncExitStack() as stack:
+            tries, pause_s, said = 0, _FIRST_PAUSE_S, ""
+            while True:
+                context.raise_if_cancelled()
+                try:
+                    cluster = await stack.enter_async_context(self.executor.cluster())
+                    break
+                except Unavailable as error:
+                    tries += 1
+                    if self.executor.is_local and tries >= _LOCAL_TRIES:
+                        raise JobCrashed(error.message) from error
+                    if error.message != said:
+                        said = error.message
+                        await context.log(f"waiting for Ray: {said}")
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(pause_s):
+                            await context.cancelled.wait()
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            yield cluster
 
 
 async def volume_array(datastore: DatastoreClient, volume: VolumeView) -> VolumeArray:

@@ -14,6 +14,11 @@ from biosegment_trainer.compute.task import Outcome, Task
 class Executor(Protocol):
     """Runs tasks where there are CPUs or GPUs."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether Ray is started on this machine, not reached by an address."""
+        ...
+
     async def run(
         self, task: Task, resources: Resources, cancelled: asyncio.Event, timeout_s: float
     ) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +66,7 @@ class RayConnection:
             _log.warning("ray_head_lost")
             self.leave()
         address = self._settings.address or self._start()
+        self._knock()
         prepare_environment(self._settings.token, is_local=self.is_local)
         import ray
 
@@ -95,11 +97,10 @@ class RayConnection:
         """Whether Ray is still there; an address may be silent three times before it counts as gone."""
         if self._head is not None:
             return self._head.is_alive
-        host, _, port = self._settings.address.rpartition("://")[2].rpartition(":")
         try:
             async with asyncio.timeout(_PROBE_WITHIN_S):
-                _, writer = await asyncio.open_connection(host, int(port))
-        except (OSError, TimeoutError, ValueError):
+                _, writer = await asyncio.open_connection(*self._host_and_port())
+        except (OSError, TimeoutError):
             self._missed += 1
         else:
             writer.close()
@@ -134,6 +135,21 @@ class RayConnection:
         self.leave()
         if self.is_local:
             remove(Path(self._settings.temp_dir))
+
+    def _knock(self) -> None:
+        """Ray itself looks for an address that nobody listens on for a minute."""
+        if self.is_local:
+            return
+        try:
+            socket.create_connection(self._host_and_port(), _PROBE_WITHIN_S).close()
+        except OSError as error:
+            raise Unavailable(
+                "RAY_UNAVAILABLE", f"nobody answers at {self._settings.address}: {error}"
+            ) from error
+
+    def _host_and_port(self) -> tuple[str, int]:
+        host, _, port = self._settings.address.rpartition("://")[2].rpartition(":")
+        return host, int(port)
 
     def _start(self) -> str:
         folder = Path(self._settings.temp_dir)

@@ -43,6 +43,11 @@ class RayExecutor:
         self._idle: asyncio.TimerHandle | None = None
         self._stopping: set[asyncio.Task[None]] = set()
 
+    @property
+    def is_local(self) -> bool:
+        """As `Executor.is_local`."""
+        return self._connection.is_local
+
     async def run(
         self, task: Task, resources: Resources, cancelled: asyncio.Event, timeout_s: float
     ) -> Outcome:

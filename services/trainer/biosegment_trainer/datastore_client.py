@@ -93,12 +93,17 @@ class AnnotationView:
 
 @dataclass(frozen=True, slots=True)
 class LayerView:
-    """A layer that this service writes; `key` is that of its array in the object store."""
+    """A layer; `key` is that of its array in the object store, `shard` counts voxels of the layer."""
 
     name: str
     key: str
     attempt: int
     committed: bool
+    downsampling: Index
+    shard: Index
+    channels: int
+    measure: str
+    job: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,7 @@ class NewLayer:
     job: str
     class_value: int = 0
     measure: str = ""
+    channels: int = 1
 
 
 class DatastoreClient:
@@ -227,8 +233,9 @@ class DatastoreClient:
             model=layer.model,
             job=layer.job,
             region=region_to_proto(layer.region) if layer.region else None,
-            chunk_shape=index_to_proto(layer.chunk),
-            shard_shape=index_to_proto(layer.shard),
+            chunk_shape=index_to_proto(_wide(layer.chunk, layer.channels)),
+            shard_shape=index_to_proto(_wide(layer.shard, layer.channels)),
+            channels=layer.channels,
         )
         # With the attempt: after a cancellation the layer is gone, and its request must not be answered
         # from memory.
@@ -245,6 +252,20 @@ class DatastoreClient:
         """A layer as it is now."""
         return self._layer((await self._datastore.GetLayer(datastore_pb2.GetLayerRequest(name=name))).layer)
 
+    async def score_maps(self, volume: str) -> Sequence[LayerView]:
+        """The committed score maps of a volume, newest first."""
+        found: list[LayerView] = []
+        token = ""
+        while True:
+            request = datastore_pb2.ListLayersRequest(
+                parent=volume, kinds=[volume_pb2.Layer.KIND_SCORE_MAP], page_size=500, page_token=token
+            )
+            page = await self._datastore.ListLayers(request)
+            found += [layer for layer in map(self._layer, page.layers) if layer.committed]
+            token = page.next_page_token
+            if not token:
+                return found
+
     async def restart_layer(self, name: str) -> LayerView:
         """Begin the next attempt at a layer, in a new and empty place."""
         request = datastore_pb2.RestartLayerRequest(name=name)
@@ -256,11 +277,23 @@ class DatastoreClient:
         await self._datastore.CommitLayer(request)
 
     async def delete_layer(self, name: str) -> None:
+        """NotFound LAYER_NOT_FOUND."""
         await self._datastore.DeleteLayer(datastore_pb2.DeleteLayerRequest(name=name))
 
     def _layer(self, message: volume_pb2.Layer) -> LayerView:
         committed = message.state == volume_pb2.Layer.STATE_COMMITTED
-        return LayerView(message.name, self._key(message.uri), message.attempt, committed)
+        channels, shard = message.channels or 1, index_from_proto(message.shard_shape)
+        return LayerView(
+            message.name,
+            self._key(message.uri),
+            message.attempt,
+            committed,
+            index_from_proto(message.downsampling),
+            Index(shard.z, shard.y, shard.x // channels),
+            channels,
+            message.measure,
+            message.job,
+        )
 
     def _key(self, uri: str) -> str:
         if not uri.startswith(f"{self._url}/"):
@@ -278,6 +311,11 @@ def _class_values(ids: bytes, value: int) -> bytes:
     labels[instances == 0] = NOT_ANNOTATED
     labels[instances == _NO_INSTANCE] = BACKGROUND
     return zlib.compress(labels.tobytes(), 1)
+
+
+def _wide(edges: Index, channels: int) -> Index:
+    """Edges in voxels of a layer as those of its array, where channels lie beside each other along x."""
+    return Index(edges.z, edges.y, edges.x * channels)
 
 
 def volume_id_of(name: str) -> str:

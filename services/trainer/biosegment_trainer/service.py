@@ -169,7 +169,12 @@ class WorkerReports:
     ) -> bool:
         """Store progress and log of an attempt; True when it should stop. Conflict ATTEMPT_OUTDATED."""
         _require_worker(principal, job_id)
-        job = await self._jobs.report(job_id, attempt, progress, metrics)
+        if progress.step:
+            job = await self._jobs.report(job_id, attempt, progress, metrics)
+        else:
+            # A worker among many: it only asks whether to go on.
+            job = await self._jobs.get(job_id)
+            job.require_attempt(attempt)
         await self._jobs.append_log(job_id, attempt, log)
         return job.cancel_requested
 

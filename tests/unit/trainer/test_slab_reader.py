@@ -6,8 +6,8 @@ from biosegment_trainer.compute.task import VolumeArray
 from biosegment_trainer.learning.normalisation import SliceStatistics
 from biosegment_trainer.learning.prediction import PredictionConfig, Predictor
 from biosegment_trainer.learning.tiling import TilingConfig
-from biosegment_trainer.prediction import worker as prediction_worker
-from biosegment_trainer.prediction.worker import _SlabReader
+from biosegment_trainer.prediction import slab
+from biosegment_trainer.prediction.slab import SlabReader
 
 from biosegment.volume import Index, Region
 from tests.unit.trainer.learning.conftest import untrained
@@ -36,13 +36,13 @@ class Shelf:
 def test_a_block_is_read_once_with_what_its_tiles_see_and_in_slabs_as_deep_as_memory_allows(
     monkeypatch: pytest.MonkeyPatch, factor, corners, key, limit
 ):
-    monkeypatch.setattr(prediction_worker, "_SLAB_BYTES", limit)
+    monkeypatch.setattr(slab, "_SLAB_BYTES", limit)
     part = Region(Index(*corners[0]), Index(*corners[1]))
     config = PredictionConfig(factor=factor, tiling=TilingConfig(32, 16), measures=("entropy",))
     volume = VolumeArray("projects/p/volumes/v", key, SHAPE, 1, (), ())
     statistics = SliceStatistics(IMAGE.mean((1, 2)), IMAGE.std((1, 2)))
     predictor, shelf = Predictor(untrained(), config), Shelf()
-    reader = _SlabReader(shelf, volume, config)
+    reader = SlabReader(shelf, volume, config)
     reader.move_to(part)
     seen = list(predictor.predict(reader.read, part, SHAPE, statistics))
     direct = list(predictor.predict(lambda region: IMAGE[region.slices], part, SHAPE, statistics))

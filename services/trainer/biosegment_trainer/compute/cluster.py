@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 
@@ -15,7 +16,13 @@ PREDICTION_SHARE: Final = 0.4
 
 
 class Cluster(Protocol):
-    """A Ray that stays connected while it is held: `async with executor.cluster() as cluster`."""
+    """A Ray that stays connected while it is held: `async with executor.cluster() as cluster`.
+
+    Attributes:
+        lost: Set when the cluster is gone, with everything that ran on it.
+    """
+
+    lost: asyncio.Event
 
     def call(self, function: Callable[[Any], _T]) -> Awaitable[_T]:
         """Call `function(ray)` in the one thread that speaks to Ray; it should return within seconds.

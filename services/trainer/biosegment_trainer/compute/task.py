@@ -8,7 +8,6 @@ from typing import Any
 
 from biosegment.settings import ObjectStoreSettings
 from biosegment.volume import Region
-from biosegment_trainer.prediction.block import BlockPlan
 from biosegment_trainer.registry.model import ModelClass
 from biosegment_trainer.training.option import Option
 
@@ -106,29 +105,7 @@ class TrainTask:
     options: Mapping[str, Option]
 
 
-@dataclass(frozen=True, slots=True)
-class PredictTask:
-    """Predict a region of a volume into layers that exist.
-
-    Attributes:
-        labels: Key of the labels array, '' for none.
-        probabilities: Keys by class value.
-        scores: Keys by measure.
-    """
-
-    store: ObjectStoreSettings
-    callback: Callback
-    threads: int
-    bundle_key: str
-    classes: tuple[ModelClass, ...]
-    volume: VolumeArray
-    plan: BlockPlan
-    labels: str
-    probabilities: Mapping[int, str]
-    scores: Mapping[str, str]
-
-
-Task = TrainTask | PredictTask
+Task = TrainTask
 
 
 @dataclass(frozen=True, slots=True)

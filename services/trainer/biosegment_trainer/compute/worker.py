@@ -5,7 +5,7 @@ from __future__ import annotations
 from biosegment.errors import BiosegmentError
 from biosegment.failpoint import failpoint
 from biosegment_trainer.compute.report import Reporter, Stopped
-from biosegment_trainer.compute.task import Outcome, Task, TrainTask
+from biosegment_trainer.compute.task import Outcome, Task
 
 
 def run(task: Task) -> Outcome:
@@ -16,14 +16,9 @@ def run(task: Task) -> Outcome:
     try:
         with Reporter(task.callback) as reporter:
             failpoint("trainer.worker.began")
-            if isinstance(task, TrainTask):
-                from biosegment_trainer.training.worker import train_bundle
+            from biosegment_trainer.training.worker import train_bundle
 
-                return Outcome(bundle=train_bundle(task, reporter))
-            from biosegment_trainer.prediction.worker import predict_layers
-
-            predict_layers(task, reporter)
-            return Outcome()
+            return Outcome(bundle=train_bundle(task, reporter))
     except Stopped:
         return Outcome(cancelled=True)
     except BiosegmentError as error:

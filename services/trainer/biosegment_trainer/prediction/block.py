@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from biosegment.volume import Index, Region
+from biosegment.volume import BlockGrid, Index, Region
 
 CELL: Final = 16
 """Edge of a score cell in working pixels."""
@@ -65,6 +66,73 @@ class BlockPlan:
     @property
     def scores_downsampling(self) -> Index:
         return Index(1, CELL * self.factor, CELL * self.factor)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BlockId:
+    """A block of a job: number `number` of the volume at `part` in the job's list."""
+
+    part: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeBlocks:
+    """The blocks of one volume.
+
+    Attributes:
+        shape: Of the volume, level-0 voxels.
+        plan: How it is cut, and what is wanted.
+    """
+
+    shape: Index
+    plan: BlockPlan
+
+    @property
+    def grid(self) -> BlockGrid:
+        return BlockGrid(self.shape, self.plan.block)
+
+    def numbers(self) -> tuple[int, ...]:
+        """Of all blocks that hold something of the region, in C order."""
+        return tuple(self.grid.overlapping(self.plan.region))
+
+    def computed(self, number: int) -> Region:
+        """What the network looks at: the region grown to whole cells, as far as it lies in the block."""
+        whole = Region(Index(0, 0, 0), self.shape)
+        part = self.grid[number].intersection(aligned(self.plan.region, CELL * self.plan.factor, whole))
+        assert part is not None
+        return part
+
+    def written(self, number: int) -> Region:
+        """What of the block lies in the region."""
+        part = self.grid[number].intersection(self.plan.region)
+        assert part is not None
+        return part
+
+    def place(self, number: int) -> Index:
+        """In the grid of blocks."""
+        _, rows, columns = self.grid.counts
+        return Index(number // (rows * columns), number // columns % rows, number % columns)
+
+    def pixels(self, number: int) -> int:
+        """Working pixels that are computed."""
+        return downsampled(self.computed(number), self.plan.probabilities_downsampling).size
+
+    def shards(self, number: int, downsampling: Index, shard: Index) -> Iterator[str]:
+        """Names, below the key of a layer's array, of the objects that the block's part of the layer lies in.
+
+        Args:
+            number: Of the block.
+            downsampling: Level-0 voxels per voxel of the layer.
+            shard: Voxels of the layer in one object; a block is a whole number of them.
+        """
+        part = downsampled(self.written(number), downsampling)
+        first = [low // edge for low, edge in zip(part.start, shard, strict=True)]
+        stop = [-(-high // edge) for high, edge in zip(part.stop, shard, strict=True)]
+        for z in range(first[0], stop[0]):
+            for y in range(first[1], stop[1]):
+                for x in range(first[2], stop[2]):
+                    yield f"c/{z}/{y}/{x}"
 
 
 def aligned(region: Region, edge: int, within: Region) -> Region:

@@ -1,176 +1,281 @@
-"""The `predict` and `score` jobs: layers that a worker fills and that appear when they are complete."""
+"""The `predict` and `score` jobs: layers that workers fill and that appear when they are complete."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
+from biosegment.errors import DeadlineExceeded, NotFound
 from biosegment.failpoint import failpoint
-from biosegment.jobs import JobCancelled, JobContext, JobResult, JobState, Progress, SqlJobs
-from biosegment.volume import Index, Region
+from biosegment.jobs import JobCancelled, JobContext, JobResult, Progress, SqlJobs
+from biosegment.storage.objects import Objects
 from biosegment_trainer.compute.dispatch import Dispatch, volume_array
-from biosegment_trainer.compute.task import PredictTask
 from biosegment_trainer.convert import predict_request, score_request
-from biosegment_trainer.datastore_client import (
-    DatastoreClient,
-    LayerView,
-    NewLayer,
-    VolumeView,
-)
-from biosegment_trainer.prediction.block import BlockPlan, working_factor
+from biosegment_trainer.datastore_client import DatastoreClient, LayerView
+from biosegment_trainer.prediction.block import BlockId
+from biosegment_trainer.prediction.budget import Candidate, choose
+from biosegment_trainer.prediction.earlier import earlier_scores, keep
+from biosegment_trainer.prediction.layer import Wanted, wanted_layers
+from biosegment_trainer.prediction.ledger import entry_key, ledger_prefix, take_over
+from biosegment_trainer.prediction.pool import BlockPool, PoolState, PoolWatch
+from biosegment_trainer.prediction.supersession import newer_scoring
+from biosegment_trainer.prediction.task import MODEL_VERSION, Member, PredictTask, VolumePart
 from biosegment_trainer.registry.model import Model
+from biosegment_trainer.request import Passes
 from biosegment_trainer.sql import SqlModels
+
+_GIVE_WAY_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A job's work, whatever its kind.
+
+    Attributes:
+        max_pixels: Of a scoring; 0 for all.
+        check: Called every second or so; may raise JobCancelled.
+    """
+
+    model: Model
+    wanted: Sequence[Wanted]
+    passes: Passes
+    ortho_planes: bool = False
+    max_pixels: int = 0
+    check: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def layer_names(self) -> list[str]:
+        return [f"{each.volume.name}/layers/{new.layer_id}" for each in self.wanted for new in each.layers]
 
 
 class PredictionJob:
-    """Handlers of `predict` and `score`."""
+    """Handlers of `predict` and `score`.
+
+    Args:
+        models: Of all projects.
+        datastore: Where the layers are made.
+        jobs: Newer scorings are looked for there.
+        objects: Where blocks of earlier attempts and scorings lie.
+        dispatch: The way to the workers.
+        max_workers: Most workers of one job; 0 for as many as there is room for.
+    """
 
     def __init__(
-        self, models: SqlModels, datastore: DatastoreClient, jobs: SqlJobs, dispatch: Dispatch
+        self,
+        models: SqlModels,
+        datastore: DatastoreClient,
+        jobs: SqlJobs,
+        objects: Objects,
+        dispatch: Dispatch,
+        max_workers: int,
     ) -> None:
         self._models = models
         self._datastore = datastore
         self._jobs = jobs
+        self._objects = objects
         self._dispatch = dispatch
+        self._max_workers = max_workers
 
     async def predict(self, context: JobContext) -> JobResult:
         """Labels of a volume, and what else was asked for."""
         request = predict_request(context.job.spec)
         model = await self._models.get(request.model)
         volume = await self._datastore.volume(request.volume)
-        plan = _plan(model, volume, request.region)
-        values = [item.value for item in model.new.classes] if request.probabilities else []
-        layers = _layers(context, model, volume, plan, request.region, True, values, request.measures)
-        return JobResult(layers=tuple(await self._fill(context, model, volume, plan, layers, 0.0, 1.0)))
+        values = [item.value for item in model.new.classes if item.value] if request.probabilities else []
+        wanted = wanted_layers(
+            context.job,
+            model,
+            volume,
+            request.region,
+            labels=True,
+            class_values=values,
+            measures=request.measures,
+        )
+        return await self._run(context, _Work(model, [wanted], request.passes, request.ortho_planes))
 
     async def score(self, context: JobContext) -> JobResult:
-        """Score maps of several volumes; gives way to a newer scoring of the project."""
+        """Score maps of several volumes; gives way to the scoring of a newer model of the project."""
         request = score_request(context.job.spec)
         model = await self._models.get(request.model)
-        names: list[str] = []
-        for number, name in enumerate(request.volumes):
-            await self._give_way(context)
-            volume = await self._datastore.volume(name)
-            plan = _plan(model, volume, None)
-            layers = _layers(context, model, volume, plan, None, False, [], request.measures)
-            first, last = number / len(request.volumes), (number + 1) / len(request.volumes)
-            names += await self._fill(context, model, volume, plan, layers, first, last)
-        return JobResult(layers=tuple(names))
 
-    async def _give_way(self, context: JobContext) -> None:
-        queued = await self._jobs.list(context.job.project_id, (JobState.QUEUED,), limit=100)
-        newer = [job for job in queued if job.kind == "score" and job.job_id > context.job.job_id]
-        if newer:
-            await context.log(f"cancelled: {newer[0].name} scores the project anew")
-            raise JobCancelled
+        async def give_way() -> None:
+            newer = await newer_scoring(self._jobs, self._models, context.job, model)
+            if newer:
+                await context.log(f"cancelled: {newer} scores the project with a newer model")
+                raise JobCancelled
 
-    async def _fill(
-        self,
-        context: JobContext,
-        model: Model,
-        volume: VolumeView,
-        plan: BlockPlan,
-        layers: Sequence[NewLayer],
-        first: float,
-        last: float,
-    ) -> Sequence[str]:
-        """Make, fill and commit layers; returns their names."""
-        model.require_weights()
-        await context.progress(Progress(first, "making layers"))
-        made = [await self._datastore.create_layer(volume.name, layer, context.attempt) for layer in layers]
+        await give_way()
+        wanted = [
+            wanted_layers(
+                context.job,
+                model,
+                await self._datastore.volume(name),
+                None,
+                labels=False,
+                class_values=(),
+                measures=(*request.measures, MODEL_VERSION),
+            )
+            for name in request.volumes
+        ]
+        work = _Work(model, wanted, request.passes, max_pixels=request.max_pixels, check=give_way)
+        return await self._run(context, work)
+
+    async def _run(self, context: JobContext, work: _Work) -> JobResult:
+        try:
+            await self._fill(context, work)
+        except JobCancelled:
+            for name in work.layer_names:
+                try:
+                    await self._datastore.delete_layer(name)
+                except NotFound:
+                    pass
+            raise
+        return JobResult(layers=tuple(work.layer_names))
+
+    async def _fill(self, context: JobContext, work: _Work) -> None:
+        """Make, fill and commit the layers."""
+        work.model.require_weights()
+        await context.progress(Progress(0.0, "making layers"))
+        made = [
+            [
+                await self._datastore.create_layer(each.volume.name, new, context.attempt)
+                for new in each.layers
+            ]
+            for each in work.wanted
+        ]
         failpoint("trainer.predict.layers_made")
-        if not any(layer.committed for layer in made):
-            # Whatever an older attempt wrote, or still writes, lies elsewhere.
+        if not any(layer.committed for layers in made for layer in layers):
             if context.attempt > 1:
-                made = [await self._datastore.restart_layer(layer.name) for layer in made]
-            task = await self._task(context, model, volume, plan, layers, made, first, last)
-            try:
-                await self._dispatch.run(context, task)
-            except JobCancelled:
-                for layer in made:
-                    await self._datastore.delete_layer(layer.name)
-                raise
+                # Whatever an older attempt wrote, or still writes, lies elsewhere.
+                made = [
+                    [await self._datastore.restart_layer(layer.name) for layer in layers] for layers in made
+                ]
+            await self._compute(context, work, await self._task(context, work, made))
         failpoint("trainer.predict.before_commit")
         # Commits begin when all layers are complete: one that is committed vouches for the others.
-        for layer in made:
+        for layer in (layer for layers in made for layer in layers):
             if not layer.committed:
                 await self._datastore.commit_layer(layer)
-        return [layer.name for layer in made]
+        await self._objects.delete_prefix(ledger_prefix(context.job.job_id))
 
     async def _task(
-        self,
-        context: JobContext,
-        model: Model,
-        volume: VolumeView,
-        plan: BlockPlan,
-        layers: Sequence[NewLayer],
-        made: Sequence[LayerView],
-        first: float,
-        last: float,
+        self, context: JobContext, work: _Work, made: Sequence[Sequence[LayerView]]
     ) -> PredictTask:
-        keys = [(layer, view.key) for layer, view in zip(layers, made, strict=True)]
+        parts = [
+            each.part(await volume_array(self._datastore, each.volume), layers)
+            for each, layers in zip(work.wanted, made, strict=True)
+        ]
+        members = [work.model, *[await self._models.get(name) for name in work.passes.ensemble]]
         return PredictTask(
             store=self._dispatch.store,
-            callback=self._dispatch.callback(context, first, last),
-            threads=self._dispatch.threads,
-            bundle_key=model.bundle_key,
-            classes=model.new.classes,
-            volume=await volume_array(self._datastore, volume),
-            plan=plan,
-            labels=next((key for layer, key in keys if layer.kind == "labels"), ""),
-            probabilities={layer.class_value: key for layer, key in keys if layer.kind == "probabilities"},
-            scores={layer.measure: key for layer, key in keys if layer.kind == "score_map"},
+            callback=self._dispatch.callback(context),
+            threads=context.job.resources.cpus or self._dispatch.threads,
+            members=tuple(Member(model.bundle_key, model.new.classes) for model in members),
+            version=work.model.version,
+            parts=tuple(parts),
+            mc_dropout=work.passes.mc_dropout,
+            test_time_augmentation=work.passes.test_time_augmentation,
+            ortho_planes=work.ortho_planes,
         )
 
-
-def _plan(model: Model, volume: VolumeView, region: Region | None) -> BlockPlan:
-    factor = working_factor(model.new.working_resolution_nm, volume.voxel_size.y_nm)
-    return BlockPlan.of(factor, region or volume.bounds)
-
-
-def _layers(
-    context: JobContext,
-    model: Model,
-    volume: VolumeView,
-    plan: BlockPlan,
-    region: Region | None,
-    labels: bool,
-    class_values: Sequence[int],
-    measures: Sequence[str],
-) -> list[NewLayer]:
-    """The layers of a job in one volume; their ids follow from the job, so that every attempt means the
-    same.
-    """
-    ulid = context.job.job_id.partition("-")[2]
-
-    def layer(
-        suffix: str, what: str, kind: str, dtype: str, layout: tuple[Index, Index]
-    ) -> dict[str, object]:
-        return {
-            "layer_id": f"{ulid}-{suffix}",
-            "display_name": f"{what} by {model.display_name}"[:200],
-            "kind": kind,
-            "dtype": dtype,
-            "chunk": layout[0],
-            "shard": layout[1],
-            "region": region,
-            "model": model.name,
-            "job": context.job.name,
+    async def _compute(self, context: JobContext, work: _Work, task: PredictTask) -> None:
+        """Have all blocks done that no earlier attempt did."""
+        await context.progress(Progress(0.0, "looking for what is done"))
+        job_id, attempt = context.job.job_id, context.attempt
+        every = {
+            BlockId(index, number)
+            for index, part in enumerate(task.parts)
+            for number in part.blocks.numbers()
         }
+        done = await take_over(self._objects, job_id, attempt, task.parts) if attempt > 1 else set()
+        due = every
+        if work.max_pixels:
+            due = await self._chosen(context, task.parts, work.max_pixels, done)
+        todo = sorted(due - done)
+        if done:
+            await context.log(f"{len(done)} blocks were done before; {len(todo)} are left")
+        watch = _Watch(context, work.check, len(done), len(done) + len(todo))
 
-    names = {item.value: item.name for item in model.new.classes}
-    found: list[NewLayer] = []
-    if labels:
-        fields = layer("labels", "Labels", "labels", "uint8", plan.labels_layout)
-        found.append(NewLayer(downsampling=Index(1, 1, 1), **fields))  # type: ignore[arg-type]
-    for value in class_values:
-        fields = layer(
-            f"p{value}", f"Probability of {names[value]}", "probabilities", "uint8", plan.probabilities_layout
-        )
-        down = plan.probabilities_downsampling
-        found.append(NewLayer(downsampling=down, class_value=value, **fields))  # type: ignore[arg-type]
-    for measure in measures:
-        suffix = measure.replace("_", "-")
-        fields = layer(suffix, measure, "score_map", "float16", plan.scores_layout)
-        down = plan.scores_downsampling
-        found.append(NewLayer(downsampling=down, measure=measure, **fields))  # type: ignore[arg-type]
-    return found
+        async def is_done(block: BlockId) -> bool:
+            key = entry_key(job_id, attempt, task.parts[block.part], block.number)
+            return await self._objects.exists(key)
+
+        def name(block: BlockId) -> str:
+            part = task.parts[block.part]
+            return f"block {block.number} of {part.volume.name} ({part.blocks.computed(block.number)})"
+
+        if not todo:
+            return
+        await context.progress(Progress(watch.fraction(0), "waiting for workers"))
+        try:
+            async with asyncio.timeout(self._dispatch.timeout_s), self._dispatch.cluster(context) as cluster:
+                pool = BlockPool(cluster, context.job.resources, self._max_workers)
+                asks = PoolWatch(watch.progress, is_done, name, lambda line: context.log(line))
+                await pool.run(task, todo, context.cancelled, asks)
+        except TimeoutError:
+            limit_s = self._dispatch.timeout_s
+            raise DeadlineExceeded(
+                "JOB_TOO_SLOW", f"the job took longer than the {limit_s:g} s that the trainer allows"
+            ) from None
+        await context.log(f"{len(todo)} blocks done by {watch.most_workers} workers")
+
+    async def _chosen(
+        self, context: JobContext, parts: Sequence[VolumePart], max_pixels: int, done: set[BlockId]
+    ) -> set[BlockId]:
+        """Blocks to score again; the others get what an earlier scoring found."""
+        earlier = [
+            await earlier_scores(
+                self._dispatch.store, await self._datastore.score_maps(part.volume.name), part
+            )
+            for part in parts
+        ]
+        candidates = [
+            Candidate(
+                BlockId(index, number),
+                part.blocks.pixels(number),
+                part.blocks.place(number),
+                earlier[index].versions[number],
+            )
+            for index, part in enumerate(parts)
+            for number in part.blocks.numbers()
+        ]
+        chosen = choose(candidates, max_pixels, context.job.job_id)
+        for index, part in enumerate(parts):
+            again = {block.number for block in chosen | done if block.part == index}
+            await keep(self._objects, earlier[index], part, set(part.blocks.numbers()) - again)
+        await context.log(f"scoring {len(chosen)} of {len(candidates)} blocks again")
+        return chosen
+
+
+class _Watch:
+    """Tells the job's watchers how far its pool is."""
+
+    def __init__(
+        self, context: JobContext, check: Callable[[], Awaitable[None]] | None, done: int, total: int
+    ) -> None:
+        self._context = context
+        self._check = check
+        self._done = done
+        self._total = total
+        self._checked_s = time.monotonic()
+        self.most_workers = 0
+
+    def fraction(self, done: int) -> float:
+        return (self._done + done) / self._total
+
+    async def progress(self, state: PoolState) -> None:
+        """As `PoolWatch.progress`."""
+        self._context.raise_if_cancelled()
+        self.most_workers = max(self.most_workers, state.workers)
+        if self._check is not None and time.monotonic() - self._checked_s >= _GIVE_WAY_EVERY_S:
+            self._checked_s = time.monotonic()
+            await self._check()
+        done = self._done + state.done
+        left = self._total - done
+        eta_s = left / state.blocks_per_s if state.blocks_per_s else 0.0
+        what = "predicting" if state.workers else "waiting for workers"
+        progress = Progress(done / self._total, what, done, self._total, "blocks", eta_s)
+        metrics = {"workers": float(state.workers), "blocks_per_s": state.blocks_per_s}
+        await self._context.progress(progress, metrics)

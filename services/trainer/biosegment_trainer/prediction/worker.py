@@ -1,10 +1,10 @@
-"""Prediction inside of a worker: voxels through the network into Zarr, block by block."""
+"""Prediction inside of a worker: the voxels of a block through the network into Zarr."""
 
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,93 +12,109 @@ from numpy.typing import NDArray
 from biosegment.failpoint import failpoint
 from biosegment.storage.arrays import Array, Arrays
 from biosegment.storage.objects import open_blocking_objects
-from biosegment.volume import BlockGrid, Index, Region
+from biosegment.volume import Index, Region
 from biosegment_trainer.compute.report import Reporter
-from biosegment_trainer.compute.task import PredictTask, VolumeArray
 from biosegment_trainer.compute.voxel import VoxelReader, open_voxels
 from biosegment_trainer.learning.normalisation import SliceStatistics
-from biosegment_trainer.learning.prediction import PredictionConfig, Predictor
-from biosegment_trainer.prediction.block import CELL, aligned, downsampled
+from biosegment_trainer.learning.prediction import Prediction, PredictionConfig, Predictor
+from biosegment_trainer.prediction.block import BlockId, downsampled
+from biosegment_trainer.prediction.ledger import BlockLedger
+from biosegment_trainer.prediction.slab import SlabReader
+from biosegment_trainer.prediction.task import MODEL_VERSION, LayerArray, PredictTask, VolumePart
 from biosegment_trainer.training.worker import load_model
 
 Voxels = NDArray[np.generic]
-_CHUNK_DEPTH: Final = 16
-_SLAB_BYTES: Final = 256 << 20
 
 
-def predict_layers(task: PredictTask, reporter: Reporter) -> None:
-    """Fill the layers that the task names; nothing outside of its region is touched."""
-    arrays = Arrays(task.store, cache_bytes=64 << 20)
-    writer = _Writer(task, arrays)
-    model = load_model(open_blocking_objects(task.store), task.bundle_key, task.classes)
-    config = PredictionConfig(
-        factor=task.plan.factor, measures=tuple(task.scores), with_labels=bool(task.labels)
-    )
-    predictor = Predictor(model, config)
-    statistics = SliceStatistics(np.array(task.volume.mean), np.array(task.volume.std))
-    whole = Region(Index(0, 0, 0), Index(*task.volume.shape))
-    region = aligned(task.plan.region, CELL * task.plan.factor, whole)
-    grid = BlockGrid(whole.stop, task.plan.block)
-    parts = [part for number in grid.overlapping(region) if (part := grid[number].intersection(region))]
-    total = sum(part.shape.z for part in parts)
-    done = 0
-    with open_voxels(task.volume, arrays, task.callback, reporter) as voxels:
-        reader = _SlabReader(voxels, task.volume, config)
-        for part in parts:
-            reader.move_to(part)
-            block = writer.begin(part)
-            for prediction in predictor.predict(reader.read, part, whole.shape, statistics):
-                reporter.check()
-                block.add(prediction.region, prediction.labels, prediction.probabilities, prediction.scores)
-                done += prediction.region.shape.z
-                reporter.progress(done / total, "predicting", done, total, "slices of blocks")
-            reporter.check()
-            writer.write(block)
-            failpoint("trainer.predict.block_written")
+class BlockWorker:
+    """A loaded model and the arrays of a job; for one thread.
 
-
-class _SlabReader:
-    """Reads raw voxels, keeping some slices of a block and its surroundings, since tiles and their halos overlap.
-
-    Of our own arrays it keeps the slices of one row of chunks. The chunks of a reference may be deeper, and whoever
-    reads a part of one decodes it whole: of these it keeps as many slices as fit into `_SLAB_BYTES`.
+    Args:
+        task: The job.
+        reporter: Asked, every few slices, whether to go on.
     """
 
-    def __init__(self, voxels: VoxelReader, volume: VolumeArray, config: PredictionConfig) -> None:
-        self._reader = voxels
-        self._volume = volume
-        self._tile = config.tiling.tile * config.factor
-        self._halo = config.tiling.halo * config.factor
-        self._depth = _CHUNK_DEPTH
-        self._whole = Region(Index(0, 0, 0), Index(*volume.shape))
-        self._part = self._whole
-        self._held: Region | None = None
-        self._voxels: Voxels = np.empty((0, 0, 0))
+    def __init__(self, task: PredictTask, reporter: Reporter) -> None:
+        self._task = task
+        self._reporter = reporter
+        self._arrays = Arrays(task.store, cache_bytes=64 << 20)
+        self._objects = open_blocking_objects(task.store)
+        member = task.members[0]
+        self._model = load_model(self._objects, member.bundle_key, member.classes)
+        self._ledger = BlockLedger(self._objects, task.callback.job_id, task.callback.attempt)
+        self._predictors: dict[PredictionConfig, Predictor] = {}
+        self._open: _OpenVolume | None = None
 
-    def move_to(self, part: Region) -> None:
-        """Prepare for a block."""
-        # All that the tiles see which touch it.
-        tiles = aligned(part, self._tile, self._whole)
-        self._part = tiles.padded((0, self._halo, self._halo), self._whole)
-        self._held, self._voxels = None, np.empty((0, 0, 0))
-        self._depth = _CHUNK_DEPTH
-        if self._volume.is_reference:
-            slice_bytes = self._part.shape.y * self._part.shape.x * self._volume.voxel_bytes
-            while self._depth < part.shape.z and 2 * self._depth * slice_bytes <= _SLAB_BYTES:
-                self._depth *= 2
+    def predict(self, block: BlockId) -> None:
+        """Compute, write and record a block; nothing outside of the region that is wanted is touched.
 
-    def read(self, region: Region) -> Voxels:
-        if self._held is None or not self._held.contains(region):
-            # Before the next slices come.
-            self._held, self._voxels = None, np.empty((0, 0, 0))
-            start_z = max(region.start.z - region.start.z % self._depth, self._part.start.z)
-            stop_z = min(-(-region.stop.z // self._depth) * self._depth, self._part.stop.z)
-            held = Region(Index(start_z, *self._part.start[1:]), Index(stop_z, *self._part.stop[1:]))
-            if not held.contains(region):
-                return self._reader.read(region)
-            self._voxels = self._reader.read(held)
-            self._held = held
-        return self._voxels[region.relative_to(self._held).slices]
+        Raises:
+            Stopped: The job was cancelled.
+            Conflict: ATTEMPT_OUTDATED.
+            BiosegmentError: What reading, computing or writing met with.
+        """
+        self._reporter.check()
+        volume = self._volume(block.part)
+        part = volume.blocks.computed(block.number)
+        volume.reader.move_to(part)
+        result = _Block.empty(
+            volume.part, part, {item.value: n for n, item in enumerate(self._model.classes)}
+        )
+        for prediction in volume.predictor.predict(
+            volume.reader.read, part, volume.blocks.shape, volume.statistics
+        ):
+            self._reporter.check()
+            result.add(prediction)
+        if MODEL_VERSION in result.scores:
+            result.scores[MODEL_VERSION][:] = self._task.version
+        self._reporter.check()
+        volume.write(result, volume.blocks.written(block.number))
+        failpoint("trainer.predict.before_ledger")
+        self._ledger.record(volume.part, block.number)
+        failpoint("trainer.predict.block_written")
+
+    def _volume(self, number: int) -> _OpenVolume:
+        """Open a volume; the one before is closed, for a job may have thousands."""
+        if self._open is None or self._open.number != number:
+            if self._open is not None:
+                self._open.close()
+            part = self._task.parts[number]
+            config = _config(self._task, part)
+            if config not in self._predictors:
+                self._predictors = {config: Predictor(self._model, config)}
+            voxels = open_voxels(part.volume, self._arrays, self._task.callback, self._reporter)
+            self._open = _OpenVolume(number, part, self._arrays, voxels, self._predictors[config], config)
+        return self._open
+
+
+class _OpenVolume:
+    """A volume that is being read, and the arrays of its layers."""
+
+    def __init__(
+        self,
+        number: int,
+        part: VolumePart,
+        arrays: Arrays,
+        voxels: AbstractContextManager[VoxelReader],
+        predictor: Predictor,
+        config: PredictionConfig,
+    ) -> None:
+        self.number = number
+        self.part = part
+        self.blocks = part.blocks
+        self.predictor = predictor
+        self.statistics = SliceStatistics(np.array(part.volume.mean), np.array(part.volume.std))
+        self.reader = SlabReader(voxels.__enter__(), part.volume, config)
+        self._voxels = voxels
+        self._arrays = {name: arrays.open(array.key) for name, array in part.arrays.items()}
+
+    def close(self) -> None:
+        self._voxels.__exit__(None, None, None)
+
+    def write(self, block: _Block, wanted: Region) -> None:
+        """Write what lies inside of the region that was asked for, durably."""
+        for name, array in self.part.arrays.items():
+            _write(self._arrays[name], array, block, wanted, block.results[name])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,69 +126,63 @@ class _Block:
         labels: uint8 (z, y, x), None when not wanted.
         probabilities: uint8 by class value, at working resolution.
         scores: float16 by measure, on the score grid.
+        channels: Channel of each class value.
     """
 
     region: Region
-    factor: int
     labels: NDArray[np.uint8] | None
     probabilities: dict[int, NDArray[np.uint8]]
     scores: dict[str, NDArray[np.float16]]
     channels: dict[int, int]
 
-    def add(
-        self,
-        part: Region,
-        labels: NDArray[np.uint8] | None,
-        probabilities: NDArray[np.uint8],
-        scores: dict[str, NDArray[np.float16]],
-    ) -> None:
-        """Copy the results of some slices in."""
-        z = slice(part.start.z - self.region.start.z, part.stop.z - self.region.start.z)
-        if self.labels is not None and labels is not None:
-            self.labels[z] = labels
-        for value, target in self.probabilities.items():
-            target[z] = probabilities[self.channels[value]]
-        for measure, cells in self.scores.items():
-            cells[z] = scores[measure]
+    @classmethod
+    def empty(cls, part: VolumePart, region: Region, channels: dict[int, int]) -> _Block:
+        def shape(array: LayerArray) -> tuple[int, int, int]:
+            z, y, x = downsampled(region, array.downsampling).shape
+            return z, y, x * array.channels
 
-
-class _Writer:
-    """Writes blocks into the task's layers."""
-
-    def __init__(self, task: PredictTask, arrays: Arrays) -> None:
-        self._plan = task.plan
-        self._channels = {item.value: channel for channel, item in enumerate(task.classes)}
-        self._labels = arrays.open(task.labels) if task.labels else None
-        self._probabilities = {value: arrays.open(key) for value, key in task.probabilities.items()}
-        self._scores = {measure: arrays.open(key) for measure, key in task.scores.items()}
-
-    def begin(self, part: Region) -> _Block:
-        working = downsampled(part, self._plan.probabilities_downsampling).shape
-        cells = downsampled(part, self._plan.scores_downsampling).shape
-        return _Block(
-            part,
-            self._plan.factor,
-            np.zeros(part.shape, np.uint8) if self._labels else None,
-            {value: np.zeros(working, np.uint8) for value in self._probabilities},
-            {measure: np.full(cells, math.nan, np.float16) for measure in self._scores},
-            self._channels,
+        return cls(
+            region,
+            np.zeros(region.shape, np.uint8) if part.labels else None,
+            {value: np.zeros(shape(array), np.uint8) for value, array in part.probabilities.items()},
+            {measure: np.full(shape(array), math.nan, np.float16) for measure, array in part.scores.items()},
+            channels,
         )
 
-    def write(self, block: _Block) -> None:
-        """Write what lies inside of the region that was asked for."""
-        wanted = block.region.intersection(self._plan.region)
-        if wanted is None:
-            return
-        if self._labels is not None and block.labels is not None:
-            self._labels.write(wanted, block.labels[wanted.relative_to(block.region).slices])
-        for value, array in self._probabilities.items():
-            _write_part(
-                array, block, wanted, self._plan.probabilities_downsampling, block.probabilities[value]
-            )
-        for measure, array in self._scores.items():
-            _write_part(array, block, wanted, self._plan.scores_downsampling, block.scores[measure])
+    @property
+    def results(self) -> dict[str, Voxels]:
+        """By the names of `VolumePart.arrays`."""
+        found: dict[str, Voxels] = {f"score/{measure}": cells for measure, cells in self.scores.items()}
+        found |= {f"probability/{value}": values for value, values in self.probabilities.items()}
+        return found if self.labels is None else found | {"labels": self.labels}
+
+    def add(self, done: Prediction) -> None:
+        """Copy the results of some slices in."""
+        z = slice(done.region.start.z - self.region.start.z, done.region.stop.z - self.region.start.z)
+        if self.labels is not None and done.labels is not None:
+            self.labels[z] = done.labels
+        for value, target in self.probabilities.items():
+            target[z] = done.probabilities[self.channels[value]]
+        for measure, cells in self.scores.items():
+            if measure != MODEL_VERSION:
+                cells[z] = done.scores[measure].reshape(cells[z].shape)
 
 
-def _write_part(array: Array, block: _Block, wanted: Region, factor: Index, result: Voxels) -> None:
-    target = downsampled(wanted, factor)
-    array.write(target, result[target.relative_to(downsampled(block.region, factor)).slices])
+def _config(task: PredictTask, part: VolumePart) -> PredictionConfig:
+    return PredictionConfig(
+        factor=part.plan.factor,
+        measures=tuple(measure for measure in part.scores if measure != MODEL_VERSION),
+        with_labels=part.labels is not None,
+    )
+
+
+def _write(array: Array, layer: LayerArray, block: _Block, wanted: Region, result: Voxels) -> None:
+    target = downsampled(wanted, layer.downsampling)
+    inner = target.relative_to(downsampled(block.region, layer.downsampling))
+    array.write(_wide(target, layer.channels), result[_wide(inner, layer.channels).slices])
+
+
+def _wide(region: Region, channels: int) -> Region:
+    """A region of a layer as one of its array."""
+    start, stop = region.start, region.stop
+    return Region(Index(start.z, start.y, start.x * channels), Index(stop.z, stop.y, stop.x * channels))

@@ -1,0 +1,113 @@
+"""The layers that a prediction or a scoring makes in a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from biosegment.jobs import Job
+from biosegment.volume import Index, Region
+from biosegment_trainer.compute.task import VolumeArray
+from biosegment_trainer.datastore_client import LayerView, NewLayer, VolumeView
+from biosegment_trainer.prediction.block import BlockPlan, working_factor
+from biosegment_trainer.prediction.task import LayerArray, VolumePart
+from biosegment_trainer.registry.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a job makes in one volume.
+
+    Attributes:
+        region: What is asked for; None for all of the volume.
+        layers: To make, in the order of the job's result.
+    """
+
+    volume: VolumeView
+    plan: BlockPlan
+    region: Region | None
+    layers: Sequence[NewLayer]
+
+    def part(self, array: VolumeArray, made: Sequence[LayerView]) -> VolumePart:
+        """What the workers are told, once the layers are made."""
+        arrays = [
+            (layer, LayerArray(view.key, view.downsampling, view.shard, view.channels))
+            for layer, view in zip(self.layers, made, strict=True)
+        ]
+        return VolumePart(
+            array,
+            self.plan,
+            next((where for layer, where in arrays if layer.kind == "labels"), None),
+            {layer.class_value: where for layer, where in arrays if layer.kind == "probabilities"},
+            {layer.measure: where for layer, where in arrays if layer.kind == "score_map"},
+        )
+
+
+def wanted_layers(
+    job: Job,
+    model: Model,
+    volume: VolumeView,
+    region: Region | None,
+    *,
+    labels: bool,
+    class_values: Sequence[int],
+    measures: Sequence[str],
+) -> Wanted:
+    """The layers of a job in one volume; their ids follow from the job, so that every attempt means the same.
+
+    Args:
+        job: Whose layers they are.
+        model: That makes them.
+        volume: Where they are.
+        region: What of it; None for all.
+        labels: Whether to make a labels layer.
+        class_values: Classes whose probabilities to keep.
+        measures: Score maps to make.
+    """
+    plan = block_plan(model, volume, region)
+    ulid = job.job_id.partition("-")[2]
+
+    def layer(
+        suffix: str,
+        what: str,
+        kind: str,
+        dtype: str,
+        downsampling: Index,
+        layout: tuple[Index, Index],
+        class_value: int = 0,
+        measure: str = "",
+    ) -> NewLayer:
+        return NewLayer(
+            layer_id=f"{ulid}-{suffix}",
+            display_name=f"{what} by {model.display_name}"[:200],
+            kind=kind,
+            dtype=dtype,
+            downsampling=downsampling,
+            chunk=layout[0],
+            shard=layout[1],
+            region=region,
+            model=model.name,
+            job=job.name,
+            class_value=class_value,
+            measure=measure,
+        )
+
+    names = {item.value: item.name for item in model.new.classes}
+    found: list[NewLayer] = []
+    if labels:
+        found.append(layer("labels", "Labels", "labels", "uint8", Index(1, 1, 1), plan.labels_layout))
+    for value in class_values:
+        down, layout = plan.probabilities_downsampling, plan.probabilities_layout
+        what = f"Probability of {names[value]}"
+        found.append(layer(f"p{value}", what, "probabilities", "uint8", down, layout, class_value=value))
+    for measure in measures:
+        down, layout = plan.scores_downsampling, plan.scores_layout
+        suffix = measure.replace("_", "-")
+        found.append(layer(suffix, measure, "score_map", "float16", down, layout, measure=measure))
+    return Wanted(volume, plan, region, found)
+
+
+def block_plan(model: Model, volume: VolumeView, region: Region | None) -> BlockPlan:
+    """How a volume is cut for a model."""
+    factor = working_factor(model.new.working_resolution_nm, volume.voxel_size.y_nm)
+    return BlockPlan.of(factor, region or volume.bounds)

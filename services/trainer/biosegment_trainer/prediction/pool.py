@@ -1,0 +1,204 @@
+"""The workers of a prediction: actors on Ray that take block after block: a slow or dead one costs one block."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from biosegment.errors import Internal
+from biosegment.jobs import JobCancelled, JobCrashed, Resources
+from biosegment_trainer.compute.cluster import PREDICTION_SHARE, Cluster, failure, ray_options
+from biosegment_trainer.compute.task import Outcome
+from biosegment_trainer.prediction.actor import BlockActor
+from biosegment_trainer.prediction.block import BlockId
+from biosegment_trainer.prediction.task import PredictTask
+
+_MAX_FAILURES: Final = 3
+"""Workers that a block, or the loading of the model, may cost."""
+_LOOK_EVERY_S: Final = 1.0
+_log = structlog.get_logger("biosegment_trainer.pool")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """How far a pool is.
+
+    Attributes:
+        done: Blocks that are finished.
+        workers: That are at work.
+        blocks_per_s: Since the first worker was ready; 0 before the first block.
+    """
+
+    done: int
+    workers: int
+    blocks_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoolWatch:
+    """What a pool tells and asks whoever runs it.
+
+    Attributes:
+        progress: Told now and then, and after every block; may raise to end the pool.
+        is_done: Asked, when a worker died, whether it had recorded its block.
+        name: What a block is called in messages.
+        log: Takes a line for the job's log.
+    """
+
+    progress: Callable[[PoolState], Awaitable[None]]
+    is_done: Callable[[BlockId], Awaitable[bool]]
+    name: Callable[[BlockId], str]
+    log: Callable[[str], Awaitable[None]]
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """An actor and the call that it is busy with: `block` None while it loads the model."""
+
+    actor: Any
+    call: asyncio.Future[Outcome]
+    block: BlockId | None = None
+
+
+@dataclass(slots=True)
+class BlockPool:
+    """Runs blocks on as many actors as the cluster has room for.
+
+    Attributes:
+        cluster: Held by the caller.
+        resources: Of one actor.
+        limit: Most actors; 0 for as many as there is room for.
+    """
+
+    cluster: Cluster
+    resources: Resources
+    limit: int = 0
+    _workers: list[_Worker] = field(default_factory=list)
+    _idle: list[Any] = field(default_factory=list)
+    _failures: Counter[BlockId | None] = field(default_factory=Counter)
+
+    async def run(
+        self, task: PredictTask, blocks: Iterable[BlockId], cancelled: asyncio.Event, watch: PoolWatch
+    ) -> None:
+        """Finish all blocks; whatever ends this, no actor is left.
+
+        Raises:
+            JobCancelled: `cancelled` was set.
+            JobCrashed: The cluster is gone, or workers die while they load the model.
+            Internal: BLOCK_FAILED: a block fails again and again, or kills its workers.
+            BiosegmentError: What a worker met with.
+        """
+        waiting = deque(blocks)
+        done, began_s = 0, 0.0
+        stop = asyncio.ensure_future(cancelled.wait())
+        lost = asyncio.ensure_future(self.cluster.lost.wait())
+        try:
+            while waiting or any(worker.block for worker in self._workers):
+                await self._staff(task, len(waiting))
+                await self._hand_out(waiting)
+                news: set[asyncio.Future[Any]] = {stop, lost, *(worker.call for worker in self._workers)}
+                await asyncio.wait(news, timeout=_LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+                if stop.done():
+                    raise JobCancelled
+                if lost.done():
+                    raise JobCrashed("Ray stopped, with everything that ran on it", lost=True)
+                for worker in [worker for worker in self._workers if worker.call.done()]:
+                    self._workers.remove(worker)
+                    finished = await self._end_of(worker, watch)
+                    began_s = began_s or time.monotonic()
+                    if finished:
+                        done += 1
+                    elif worker.block is not None:
+                        waiting.appendleft(worker.block)
+                rate = done / (time.monotonic() - began_s) if done else 0.0
+                busy = sum(worker.block is not None for worker in self._workers) + len(self._idle)
+                await watch.progress(PoolState(done, busy, rate))
+        finally:
+            stop.cancel()
+            lost.cancel()
+            await self._end_all()
+
+    async def _staff(self, task: PredictTask, waiting: int) -> None:
+        """Have as many actors as there is room and work for; those without work end with the pool."""
+        room = await self.cluster.workers(self.resources)
+        wanted = min(room, self.limit or room, waiting + sum(bool(worker.block) for worker in self._workers))
+        for _ in range(wanted - len(self._workers) - len(self._idle)):
+            options = ray_options(self.resources, PREDICTION_SHARE) | {
+                "max_restarts": 0,
+                "max_task_retries": 0,
+            }
+
+            def make(ray: Any, options: dict[str, Any] = options) -> tuple[Any, Any]:
+                actor = ray.remote(BlockActor).options(**options).remote(task)
+                return actor, actor.prepare.remote()
+
+            actor, reference = await self.cluster.call(make)
+            self._workers.append(_Worker(actor, _future(reference)))
+
+    async def _hand_out(self, waiting: deque[BlockId]) -> None:
+        # Only to those that are ready: one that waits for room on a node must not keep a block waiting.
+        while waiting and self._idle:
+            actor, block = self._idle.pop(), waiting.popleft()
+            self._workers.append(_Worker(actor, await self._begin(actor, block), block))
+
+    async def _begin(self, actor: Any, block: BlockId) -> asyncio.Future[Outcome]:
+        return _future(await self.cluster.call(lambda ray: actor.predict.remote(block)))
+
+    async def _end_of(self, worker: _Worker, watch: PoolWatch) -> bool:
+        """Look at how a call ended; True when it finished a block."""
+        error = worker.call.exception()
+        if error is None:
+            outcome = worker.call.result()
+            if outcome.cancelled:
+                raise JobCancelled
+            if outcome.error is not None:
+                raise outcome.error
+            self._idle.append(worker.actor)
+            return worker.block is not None
+        await self._kill([worker.actor])
+        if worker.block is not None and await watch.is_done(worker.block):
+            return True
+        meaning = await self.cluster.call(lambda ray: failure(ray, error))
+        what = watch.name(worker.block) if worker.block else "the model"
+        _log.warning("worker_lost", block=what, error=str(meaning))
+        is_lost = isinstance(meaning, JobCrashed) and meaning.lost
+        await watch.log(
+            f"{what}: {meaning}; {'the node is gone, ' if is_lost else ''}another worker takes it"
+        )
+        if not is_lost:
+            self._failures[worker.block] += 1
+        if self._failures[worker.block] >= _MAX_FAILURES:
+            if worker.block is None:
+                raise meaning
+            raise Internal(
+                "BLOCK_FAILED", f"{what} failed {_MAX_FAILURES} times, the last time because {meaning}"
+            )
+        return False
+
+    async def _end_all(self) -> None:
+        actors = [worker.actor for worker in self._workers] + self._idle
+        for worker in self._workers:
+            worker.call.cancel()
+        self._workers, self._idle = [], []
+        await self._kill(actors)
+
+    async def _kill(self, actors: list[Any]) -> None:
+        def kill(ray: Any) -> None:
+            for actor in actors:
+                ray.kill(actor, no_restart=True)
+
+        try:
+            await self.cluster.call(kill)
+        except JobCrashed:
+            pass  # with the cluster they are gone
+
+
+def _future(reference: Any) -> asyncio.Future[Outcome]:
+    call: asyncio.Future[Outcome] = asyncio.wrap_future(reference.future())
+    return call

@@ -15,7 +15,7 @@ from biosegment_trainer.trainer import open_trainer
 async def run(settings: TrainerSettings) -> None:
     """Serve until a signal comes."""
     async with open_trainer(settings) as trainer:
-        await run_until_signal(trainer.server, settings.shutdown_grace_s, trainer.runner.run())
+        await run_until_signal(trainer.server, settings.shutdown_grace_s, trainer.work())
 
 
 def main() -> int:

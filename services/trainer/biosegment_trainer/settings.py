@@ -46,6 +46,8 @@ class TrainerSettings(ServiceSettings):
     """Predictions and scorings at the same time, beside trainings."""
     workers_per_prediction: int = Field(default=0, ge=0, le=10_000)
     """Most workers of one prediction; 0 for as many as the cluster has room for."""
+    keep_failed_s: float = Field(default=7 * 24 * 3600.0, ge=0)
+    """How long a failed job's checkpoints are kept, from which a retry goes on."""
     max_bundle_bytes: int = Field(default=1 << 30, gt=0)
     """Largest zip file that ImportModel takes, and largest sum of the files in it."""
 

@@ -13,6 +13,7 @@ from biosegment.api.trainer.v1alpha1 import segmentation_pb2_grpc, trainer_pb2_g
 from biosegment.auth import Authorizer, PrincipalSigner, PrincipalVerifier
 from biosegment.database import Database, migrate
 from biosegment.jobs import (
+    JobCancelled,
     JobContext,
     JobResult,
     JobRunner,
@@ -37,6 +38,7 @@ from biosegment_trainer.compute.ray_connection import RaySettings
 from biosegment_trainer.compute.ray_executor import RayExecutor
 from biosegment_trainer.compute.ray_folder import default_folder
 from biosegment_trainer.datastore_client import DatastoreClient
+from biosegment_trainer.leftover import Leftovers
 from biosegment_trainer.prediction.job import PredictionJob
 from biosegment_trainer.service import ModelService, WorkerReads, WorkerReports
 from biosegment_trainer.servicer import (
@@ -56,18 +58,23 @@ _MANY: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """A started trainer: its server, where it listens, and the loop that works off jobs."""
+    """A started trainer: its server, where it listens, and what works off jobs and cleans up after them."""
 
     server: RpcServer
     address: str
     runner: JobRunner
+    leftovers: Leftovers
+
+    async def work(self) -> None:
+        """Run jobs until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.leftovers.run())
+            group.create_task(self.runner.run())
 
 
 @asynccontextmanager
 async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
-    """Migrate the database, start the server, and close everything in the end; `runner.run` is the
-    caller's.
-    """
+    """Migrate the database, start the server, and close everything in the end; `work` is the caller's."""
     await asyncio.to_thread(migrate, settings.database_url, "biosegment_trainer")
     signer = PrincipalSigner("trainer", settings.signing_key_file)
     verifier = PrincipalVerifier.from_folder("trainer", settings.public_keys_dir)
@@ -89,8 +96,9 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
         server = _server(settings, verifier, models, jobs, authorizer, datastore, objects, admission)
         address = await server.start()
         dispatch.address = settings.worker_callback_address or address
-        runner = _runner(settings, models, jobs, datastore, objects, dispatch, admission)
-        yield Trainer(server, address, runner)
+        leftovers = Leftovers(objects, jobs, models, settings.keep_failed_s)
+        runner = _runner(settings, models, jobs, datastore, objects, dispatch, admission, leftovers)
+        yield Trainer(server, address, runner, leftovers)
         await server.stop(0)
     finally:
         await executor.close()
@@ -139,10 +147,9 @@ def _runner(
     objects: Objects,
     dispatch: Dispatch,
     admission: Admission,
+    leftovers: Leftovers,
 ) -> JobRunner:
-    prediction = PredictionJob(
-        models, datastore, jobs, objects, dispatch, settings.workers_per_prediction
-    )
+    prediction = PredictionJob(models, datastore, jobs, objects, dispatch, settings.workers_per_prediction)
     handlers: dict[str, Handler] = {
         "train": TrainingJob(models, datastore, objects, dispatch),
         "predict": prediction.predict,
@@ -150,7 +157,7 @@ def _runner(
     }
     return JobRunner(
         jobs,
-        {kind: _rechecked(admission, handler) for kind, handler in handlers.items()},
+        {kind: _guarded(admission, leftovers, handler) for kind, handler in handlers.items()},
         # The lanes say how many jobs of each kind run.
         RunnerLimits(concurrent=_MANY, poll_s=1.0),
         # An SQLite file has one trainer; on PostgreSQL a new one may start before the old one is gone.
@@ -159,10 +166,14 @@ def _runner(
     )
 
 
-def _rechecked(admission: Admission, handler: Handler) -> Handler:
+def _guarded(admission: Admission, leftovers: Leftovers, handler: Handler) -> Handler:
     async def run(context: JobContext) -> JobResult:
         await admission.recheck(context.job)
-        return await handler(context)
+        try:
+            return await handler(context)
+        except JobCancelled:
+            await leftovers.remove(context.job)
+            raise
 
     return run
 

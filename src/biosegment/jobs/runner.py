@@ -190,9 +190,12 @@ class JobRunner:
             _log.warning("job_recovered", job=job.job_id, attempt=job.attempt)
 
     async def _cancel_asked(self) -> None:
-        for context in list(self._running.values()):
+        for task, context in list(self._running.items()):
             job = await self._jobs.get(context.job.job_id)
-            if job.cancel_requested or job.attempt != context.attempt or job.state is not JobState.RUNNING:
+            if job.attempt != context.attempt or job.state is not JobState.RUNNING:
+                # Not as a cancelled job, whose handler removes what a newer attempt may be working with.
+                task.cancel()
+            elif job.cancel_requested:
                 context.cancelled.set()
 
     def _start(self, job: Job) -> None:

@@ -5,17 +5,22 @@ any of it.
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import monai
-import numpy as np
 import torch
 
 from biosegment.errors import InvalidArgument, NotFound
+from biosegment_trainer.learning.bundle_text import (
+    BundleFacts,
+    inference_config,
+    licence_text,
+    metadata_of,
+    readme_text,
+    terms_text,
+)
 from biosegment_trainer.learning.network import (
     LabelClass,
     NetworkConfig,
@@ -24,15 +29,12 @@ from biosegment_trainer.learning.network import (
     require_classes,
 )
 
-_METADATA, _INFERENCE, _WEIGHTS = "configs/metadata.json", "configs/inference.json", "models/model.pt"
-_SCHEMA = (
-    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
-)
-_LICENCE = """The licence of these weights is not known.
-
-They were trained on images whose licence was not recorded, and may be bound by its terms. Find out and
-replace this text before you pass the bundle on.
-"""
+METADATA: Final = "configs/metadata.json"
+INFERENCE: Final = "configs/inference.json"
+WEIGHTS: Final = "models/model.pt"
+README: Final = "docs/README.md"
+TERMS: Final = "docs/data_license.txt"
+LICENCE: Final = "LICENSE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,10 @@ class ModelBundle:
         model: Network, classes and weights.
         working_resolution_nm: Pixel size in plane that the network was trained at.
         lineage: Where it comes from.
+        data_license: Terms of the data that it was trained on, the parents' included, divided by `; `; empty
+            when they are not known.
+        about: Fields of the metadata that replace ours: description, authors, references and the like.
+        texts: Files of a foreign bundle that are kept as they are: its README, licence and data licence.
     """
 
     name: str
@@ -69,6 +75,15 @@ class ModelBundle:
     model: NetworkModel
     working_resolution_nm: float
     lineage: ModelLineage = ModelLineage()
+    data_license: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def joined_terms(*terms: str) -> str:
+    """The terms of several data sets or parents, each once: all of them bind."""
+    single = (part.strip() for one in terms for part in one.split(";"))
+    return "; ".join(dict.fromkeys(part for part in single if part))
 
 
 def write_bundle(bundle: ModelBundle, folder: Path) -> None:
@@ -80,118 +95,44 @@ def write_bundle(bundle: ModelBundle, folder: Path) -> None:
     """
     for name in ("configs", "models", "docs"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    _write_json(folder / _METADATA, _metadata(bundle))
-    _write_json(folder / _INFERENCE, _inference(bundle.model))
-    (folder / "docs/README.md").write_text(_readme(bundle), encoding="utf-8")
-    (folder / "LICENSE").write_text(_LICENCE, encoding="utf-8")
-    torch.save(bundle.model.weights, folder / _WEIGHTS)
+    facts = _facts(bundle)
+    _write_json(folder / METADATA, metadata_of(facts) | dict(bundle.about) | _own(bundle))
+    _write_json(folder / INFERENCE, inference_config(bundle.model, facts))
+    texts = {
+        README: readme_text(facts),
+        LICENCE: licence_text(facts),
+        TERMS: terms_text(facts),
+    } | {name: text for name, text in bundle.texts.items() if name in (README, LICENCE, TERMS)}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    torch.save(bundle.model.weights, folder / WEIGHTS)
 
 
-def read_bundle(folder: Path) -> ModelBundle:
-    """Read a bundle, ours or a foreign one with an allowed network; no code and no `$` expression in it is
-    run.
-
-    Raises:
-        NotFound: BUNDLE_FILE_MISSING.
-        InvalidArgument: BAD_BUNDLE, NETWORK_NOT_ALLOWED, BAD_WEIGHTS, NO_CLASSES, DUPLICATE_CLASS.
-    """
-    metadata, inference = _read_json(folder / _METADATA), _read_json(folder / _INFERENCE)
-    definition = inference.get("network_def")
-    if not isinstance(definition, dict):
-        raise InvalidArgument(
-            "BAD_BUNDLE", f"{folder / _INFERENCE} has no network_def; it must name the network"
-        )
-    network, class_count = NetworkConfig.from_network_def(definition)
-    try:
-        classes = _classes(metadata)
-        resolution = float(metadata["biosegment"]["working_resolution_nm"])
-        lineage = metadata["biosegment"].get("lineage", {})
-        bundle = ModelBundle(
-            name=str(metadata["name"]),
-            version=str(metadata["version"]),
-            model=NetworkModel(network, classes, _read_weights(folder / _WEIGHTS)),
-            working_resolution_nm=resolution,
-            lineage=ModelLineage(
-                str(lineage.get("parent", "")),
-                tuple(lineage.get("annotations", ())),
-                dict(lineage.get("configuration", {})),
-                dict(lineage.get("metrics", {})),
-            ),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InvalidArgument("BAD_BUNDLE", f"{folder / _METADATA} cannot be read: {error!r}") from error
-    if len(classes) != class_count:
-        raise InvalidArgument(
-            "BAD_BUNDLE", f"{class_count} output classes but {len(classes)} names in {folder}"
-        )
-    bundle.model.build()
-    return bundle
+def _facts(bundle: ModelBundle) -> BundleFacts:
+    return BundleFacts(
+        name=bundle.name,
+        version=bundle.version,
+        network=bundle.model.network,
+        classes=tuple(c.name for c in bundle.model.classes),
+        working_resolution_nm=bundle.working_resolution_nm,
+        parent=bundle.lineage.parent,
+        annotation_count=len(bundle.lineage.annotations),
+        data_license=bundle.data_license,
+    )
 
 
-def _classes(metadata: Mapping[str, Any]) -> tuple[LabelClass, ...]:
-    names = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-    values = metadata["biosegment"]["class_values"]
-    channels = sorted((int(channel), str(name)) for channel, name in names.items())
-    return require_classes([LabelClass(int(values[name]), name) for channel, name in channels if channel > 0])
-
-
-def _read_weights(path: Path) -> Weights:
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise NotFound(
-            "BUNDLE_FILE_MISSING", f"{path} is missing; a bundle needs its weights there"
-        ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise InvalidArgument("BAD_WEIGHTS", f"{path} is not a plain state dict: {error}") from error
-    if not isinstance(weights, dict) or not all(isinstance(t, torch.Tensor) for t in weights.values()):
-        raise InvalidArgument("BAD_WEIGHTS", f"{path} is not a plain state dict of tensors")
-    return dict(weights)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise NotFound("BUNDLE_FILE_MISSING", f"{path} is missing; a bundle needs it") from error
-    except ValueError as error:
-        raise InvalidArgument("BAD_BUNDLE", f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InvalidArgument("BAD_BUNDLE", f"{path} must hold a JSON object")
-    return content
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
-
-
-def _metadata(bundle: ModelBundle) -> dict[str, Any]:
-    model, lineage = bundle.model, bundle.lineage
-    channels = {"0": "background"} | {str(i): c.name for i, c in enumerate(model.classes, start=1)}
-    edge = f"{model.network.stride[1]}*n"
+def _own(bundle: ModelBundle) -> dict[str, Any]:
+    """What only BioSegment reads."""
+    lineage = bundle.lineage
     return {
-        "schema": _SCHEMA,
-        "version": bundle.version,
-        "changelog": {bundle.version: "trained with BioSegment"},
-        "monai_version": monai.__version__,
-        "pytorch_version": torch.__version__.split("+")[0],
-        "numpy_version": np.__version__,
-        "required_packages_version": {},
         "name": bundle.name,
-        "task": "Segmentation of volume electron microscopy, slice by slice",
-        "description": f"2D residual U-Net for {', '.join(c.name for c in model.classes)} at "
-        f"{bundle.working_resolution_nm:g} nm per pixel.",
-        "authors": "not recorded",
-        "copyright": "not recorded",
-        "data_source": "not recorded",
-        "network_data_format": {
-            "inputs": {"image": _format("image", "magnitude", 1, edge, [-5, 5], {"0": "image"})},
-            "outputs": {"pred": _format("image", "segmentation", len(channels), edge, [-100, 100], channels)},
-        },
+        "version": bundle.version,
         "biosegment": {
             "working_resolution_nm": bundle.working_resolution_nm,
             "normalisation": "mean 0 and deviation 1 of the whole slice, cut at 5 deviations",
-            "class_values": {c.name: c.value for c in model.classes},
+            "input_slices": bundle.model.network.input_slices,
+            "class_values": {c.name: c.value for c in bundle.model.classes},
+            "data_license": bundle.data_license,
             "lineage": {
                 "parent": lineage.parent,
                 "annotations": list(lineage.annotations),
@@ -202,51 +143,123 @@ def _metadata(bundle: ModelBundle) -> dict[str, Any]:
     }
 
 
-def _format(
-    kind: str, form: str, channels: int, edge: str, value_range: list[int], channel_def: dict[str, str]
-) -> dict[str, Any]:
+def is_own(metadata: Mapping[str, Any]) -> bool:
+    """Whether `read_bundle` reads a bundle with such metadata: we, or somebody for us, wrote it."""
+    own = metadata.get("biosegment")
+    return isinstance(own, dict) and "class_values" in own
+
+
+def read_bundle(folder: Path) -> ModelBundle:
+    """Read a bundle that we wrote, of this release or an older one; no code and no `$` expression in it is
+    run.
+
+    Raises:
+        NotFound: BUNDLE_FILE_MISSING.
+        InvalidArgument: BAD_BUNDLE, NETWORK_NOT_ALLOWED, BAD_WEIGHTS, NO_CLASSES, DUPLICATE_CLASS.
+    """
+    metadata, inference = read_json(folder / METADATA), read_json(folder / INFERENCE)
+    definition = inference.get("network_def")
+    if not isinstance(definition, dict):
+        raise InvalidArgument(
+            "BAD_BUNDLE", f"{folder / INFERENCE} has no network_def; it must name the network"
+        )
+    network, class_count = NetworkConfig.from_network_def(definition)
+    try:
+        own, classes = metadata["biosegment"], _classes(metadata)
+        lineage = own.get("lineage", {})
+        bundle = ModelBundle(
+            name=str(metadata["name"]),
+            version=str(metadata["version"]),
+            model=NetworkModel(network, classes, read_weights(folder / WEIGHTS)),
+            working_resolution_nm=float(own["working_resolution_nm"]),
+            lineage=ModelLineage(
+                str(lineage.get("parent", "")),
+                tuple(str(item) for item in lineage.get("annotations", ())),
+                dict(lineage.get("configuration", {})),
+                dict(lineage.get("metrics", {})),
+            ),
+            data_license=str(own.get("data_license", "")),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InvalidArgument("BAD_BUNDLE", f"{folder / METADATA} cannot be read: {error!r}") from error
+    if len(classes) != class_count:
+        raise InvalidArgument(
+            "BAD_BUNDLE", f"{class_count} output classes but {len(classes)} names in {folder}"
+        )
+    if not 0 < bundle.working_resolution_nm < 1e6:
+        raise InvalidArgument("BAD_BUNDLE", f"a pixel of {bundle.working_resolution_nm} nm cannot be")
+    bundle.model.build()
+    return bundle
+
+
+def _classes(metadata: Mapping[str, Any]) -> tuple[LabelClass, ...]:
+    names = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    values = metadata["biosegment"]["class_values"]
+    channels = sorted((int(channel), str(name)) for channel, name in names.items())
+    found = [LabelClass(int(values[name]), name) for channel, name in channels if channel > 0]
+    # A pretrained model has none.
+    return require_classes(found) if found else ()
+
+
+def read_weights(path: Path) -> Weights:
+    """Tensors by name from a file that torch wrote; nothing in it is executed.
+
+    The keys that trainers wrap weights in, as `{"model": ...}`, are looked through.
+
+    Raises:
+        NotFound: BUNDLE_FILE_MISSING.
+        InvalidArgument: BAD_WEIGHTS.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise NotFound(
+            "BUNDLE_FILE_MISSING", f"{path} is missing; a bundle needs its weights there"
+        ) from error
+    # Damaged files make the reader fail in many ways.
+    except Exception as error:
+        raise InvalidArgument(
+            "BAD_WEIGHTS", f"{path} is not a plain state dict: {str(error)[:300]}"
+        ) from error
+    for key in ("model", "state_dict", "model_state_dict", "network", "net", "weights"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    return checked_weights(content, str(path))
+
+
+def checked_weights(content: object, where: str) -> Weights:
+    """`content` as weights; InvalidArgument BAD_WEIGHTS for anything but plain, finite tensors by name."""
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str)
+        and isinstance(tensor, torch.Tensor)
+        and tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
+        and not tensor.is_quantized
+        for name, tensor in content.items()
+    ):
+        raise InvalidArgument("BAD_WEIGHTS", f"{where} is not a plain state dict of tensors")
+    for name, tensor in content.items():
+        if not torch.isfinite(tensor).all():
+            raise InvalidArgument("BAD_WEIGHTS", f"{where}: {name[:100]} is not finite")
     return {
-        "type": kind,
-        "format": form,
-        "modality": "EM",
-        "num_channels": channels,
-        "spatial_shape": [edge, edge],
-        "dtype": "float32",
-        "value_range": value_range,
-        "is_patch_data": True,
-        "channel_def": channel_def,
+        name: (tensor.detach().float() if tensor.is_floating_point() else tensor.detach())
+        for name, tensor in content.items()
     }
 
 
-def _inference(model: NetworkModel) -> dict[str, Any]:
-    """What MONAI needs to run the network itself; our own reader takes `network_def` only."""
-    return {
-        "imports": ["$import torch"],
-        "bundle_root": ".",
-        "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
-        "network_def": model.network.network_def(len(model.classes)),
-        "network": "$@network_def.to(@device)",
-        "inferer": {
-            "_target_": "SlidingWindowInferer",
-            "roi_size": [256, 256],
-            "sw_batch_size": 4,
-            "overlap": 0.25,
-        },
-        "weights": "$@bundle_root + '/models/model.pt'",
-        "checkpoint": "$torch.load(@weights, map_location=@device, weights_only=True)",
-        "load": "$@network.load_state_dict(@checkpoint)",
-    }
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; NotFound BUNDLE_FILE_MISSING, InvalidArgument BAD_BUNDLE."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound("BUNDLE_FILE_MISSING", f"{path} is missing; a bundle needs it") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument("BAD_BUNDLE", f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InvalidArgument("BAD_BUNDLE", f"{path} must hold a JSON object")
+    return content
 
 
-def _readme(bundle: ModelBundle) -> str:
-    names = "\n".join(f"- channel {i}: {c.name}" for i, c in enumerate(bundle.model.classes, start=1))
-    return (
-        f"# {bundle.name} {bundle.version}\n\n"
-        f"A 2D residual U-Net that segments slices of volume electron microscopy at "
-        f"{bundle.working_resolution_nm:g} nm per pixel.\n\n"
-        "Input: one slice, brought to mean 0 and deviation 1 of the whole slice and cut at 5 deviations; "
-        f"edges are multiples of {bundle.model.network.stride[1]} pixels. Output: logits.\n\n"
-        f"- channel 0: background\n{names}\n\n"
-        f"Trained on {len(bundle.lineage.annotations)} annotations; "
-        f"parent: {bundle.lineage.parent or 'none'}. Details are in configs/metadata.json.\n"
-    )
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.volume import BACKGROUND, FIRST_CLASS
+from biosegment_trainer.learning.channel import with_input_channels, with_output_channels
 from biosegment_trainer.learning.family import FAMILIES, TARGETS, Family
 
 Weights = dict[str, Tensor]
@@ -295,9 +296,9 @@ def pick_device(name: str | None = None) -> torch.device:
 def inherited_weights(parent: NetworkModel, classes: Sequence[LabelClass], fresh: Weights) -> Weights:
     """The parent's weights, its head rearranged for `classes` and its input for the child's slices.
 
-    Classes that both know keep their rows, so that before any training their logits equal the parent's
-    (nothing flows from a new class's channel into theirs); a new class keeps the `fresh` initialisation of
-    its own rows. A head that means something else altogether, reconstruction instead of classes or the other
+    Classes that both know keep their rows, so that before any training the logits of a child that knows all
+    of the parent's classes equal the parent's (nothing flows from a new class's channel into theirs); a new
+    class keeps the `fresh` initialisation of its own rows. A head that means something else altogether, reconstruction instead of classes or the other
     way round, stays fresh. Slices that the parent did not see start without influence.
 
     Args:
@@ -352,52 +353,3 @@ def _sources(parent: NetworkModel, classes: Sequence[LabelClass]) -> list[int] |
         return None
     names = [c.name for c in parent.classes]
     return [0] + [names.index(c.name) + 1 if c.name in names else -1 for c in classes]
-
-
-def with_input_channels(weight: Tensor, channels: int) -> Tensor:
-    """A convolution's weight (out, in, ...) for another number of input channels.
-
-    More: the new ones, outside, have no influence. Fewer: those left out, outside, are added to the outermost
-    that remain, so that an image that is the same in all channels gives the same answer.
-    """
-    have = weight.shape[1]
-    if channels >= have:
-        result = weight.new_zeros((weight.shape[0], channels, *weight.shape[2:]))
-        before = (channels - have) // 2
-        result[:, before : before + have] = weight
-        return result
-    before = (have - channels) // 2
-    result = weight[:, before : before + channels].clone()
-    result[:, 0] += weight[:, :before].sum(1)
-    result[:, -1] += weight[:, before + channels :].sum(1)
-    return result
-
-
-def with_output_channels(
-    old: Tensor, fresh: Tensor, axes: tuple[int, ...], source: Sequence[int], new_value: float | None
-) -> Tensor:
-    """A head's tensor for other output channels.
-
-    Args:
-        old: The parent's.
-        fresh: The child's, newly initialised.
-        axes: Those that run over the output channels, one or (0, 1).
-        source: For each of the child's channels the parent's, -1 for none.
-        new_value: Fills new channels; None leaves them `fresh`.
-    """
-    known = [i for i, s in enumerate(source) if s >= 0]
-    new = [i for i, s in enumerate(source) if s < 0]
-    if old.shape[axes[0]] <= max(source):
-        raise InvalidArgument("BAD_WEIGHTS", f"a head of shape {tuple(old.shape)} has too few channels")
-    result = fresh.clone()
-    origin = old.index_select(axes[0], torch.tensor([source[i] for i in known]))
-    if axes == (0, 1):
-        origin = origin.index_select(1, torch.tensor([source[i] for i in known]))
-        for row in known:
-            result[row, new] = 0.0
-            result[row, known] = origin[known.index(row)]
-        return result
-    result.index_copy_(axes[0], torch.tensor(known), origin)
-    if new_value is not None and new:
-        result[new] = new_value
-    return result

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -8,11 +9,13 @@ from biosegment_trainer.learning.network import (
     LabelClass,
     NetworkConfig,
     NetworkModel,
+    head_changes,
     inherited_weights,
     require_classes,
 )
 
 from biosegment.errors import InvalidArgument
+from tests.unit.trainer.learning.family import TINY_NETWORKS
 
 A, B, C = LabelClass(2, "a"), LabelClass(3, "b"), LabelClass(4, "c")
 
@@ -135,3 +138,104 @@ def test_classes_must_exist_and_differ(classes):
 def test_values_kept_for_background_and_the_unknown_are_no_classes(value):
     with pytest.raises(InvalidArgument):
         LabelClass(value, "x")
+
+
+def _window(network: NetworkConfig, channels: int | None = None) -> torch.Tensor:
+    edges = [2 * stride for stride in network.stride[-network.spatial_dims :]]
+    return torch.randn(1, channels or network.input_slices, *edges)
+
+
+@pytest.mark.parametrize("network", TINY_NETWORKS.values(), ids=TINY_NETWORKS)
+def test_every_family_builds_and_is_read_back_from_its_definition(network):
+    definition = json.loads(json.dumps(network.network_def(2)))
+    assert NetworkConfig.from_network_def(definition) == (network, 2)
+    full = definition | {"_target_": f"monai.networks.nets.{network.family}"}
+    assert NetworkConfig.from_network_def(full) == (network, 2)
+    image = _window(network)
+    with torch.inference_mode():
+        assert network.build(2).eval()(image).shape == (1, 3, *image.shape[2:])
+    assert all(halo % stride == 0 for halo, stride in zip(network.halo[1:], network.stride[1:], strict=True))
+
+
+@pytest.mark.parametrize("network", TINY_NETWORKS.values(), ids=TINY_NETWORKS)
+def test_a_child_of_every_family_keeps_the_logits_of_the_classes_that_both_know(make_model, network):
+    parent = make_model(network, (A, B))
+    classes = (LabelClass(9, "b"), LabelClass(7, "new"), LabelClass(3, "a"))
+    child = NetworkModel(network, classes, inherited_weights(parent, classes, network.build(3).state_dict()))
+    image = _window(network)
+    with torch.inference_mode():
+        before, after = parent.build()(image), child.build()(image)
+    # torch may sum another number of channels in another order.
+    torch.testing.assert_close(after[:, [0, 3, 1]], before, rtol=1e-4, atol=1e-5)
+    assert "['new'] new" in head_changes(parent, classes)
+    assert head_changes(parent, (A, B)) == ""
+
+
+@pytest.mark.parametrize("name", [name for name in TINY_NETWORKS if "3D" not in name])
+def test_slices_that_the_parent_did_not_see_change_nothing_at_first(make_model, name):
+    parent = make_model(dataclasses.replace(TINY_NETWORKS[name], input_slices=1), (A,))
+    network = dataclasses.replace(parent.network, input_slices=5)
+    grown = NetworkModel(network, (A,), inherited_weights(parent, (A,), network.build(1).state_dict()))
+    image = _window(network)
+    with torch.inference_mode():
+        torch.testing.assert_close(grown.build()(image), parent.build()(image[:, 2:3]), rtol=1e-4, atol=1e-5)
+        fresh = parent.network.build(1).state_dict()
+        back = NetworkModel(parent.network, (A,), inherited_weights(grown, (A,), fresh))
+        torch.testing.assert_close(
+            back.build()(image[:, 2:3]), parent.build()(image[:, 2:3]), rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("network", TINY_NETWORKS.values(), ids=TINY_NETWORKS)
+def test_a_pretrained_parent_gives_all_but_its_head(make_model, network):
+    parent = make_model(network, ())
+    fresh = network.build(2).state_dict()
+    child = inherited_weights(parent, (A, B), fresh)
+    changed = {name for name in fresh if child[name].shape != parent.weights[name].shape}
+    assert changed
+    for name, tensor in child.items():
+        if torch.equal(tensor, parent.weights[name]):
+            continue
+        assert torch.equal(tensor, fresh[name])
+    assert "new" in head_changes(parent, (A, B))
+
+
+def test_a_norm_that_measures_the_window_is_named():
+    assert TINY_NETWORKS["SegResNet 3D"].has_window_norm
+    assert TINY_NETWORKS["SwinUNETR 3D"].has_window_norm
+    assert not TINY_NETWORKS["DynUNet 2D"].has_window_norm
+
+
+def test_heads_for_deep_supervision_are_left_out_of_a_definition():
+    network = TINY_NETWORKS["DynUNet 2D"]
+    definition = network.network_def(1) | {"deep_supervision": True, "deep_supr_num": 1}
+    assert NetworkConfig.from_network_def(definition) == (network, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("SegResNet 2D", {"init_filters": 10**6}),
+        ("SegResNet 3D", {"init_filters": 256, "blocks_down": [8] * 6, "blocks_up": [8] * 5}),
+        ("SegResNet 2D", {"use_conv_final": False}),
+        ("SegResNet 2D", {"blocks_up": [1, 1]}),
+        ("DynUNet 2D", {"strides": [2, 2, 2]}),
+        ("DynUNet 2D", {"filters": [4, 8, 10**9]}),
+        ("DynUNet 2D", {"norm_name": ["instance", {"device": "cuda"}]}),
+        ("SwinUNETR 2D", {"window_size": 64}),
+        ("SwinUNETR 2D", {"feature_size": 12 * 10**6}),
+        ("SwinUNETR 2D", {"patch_size": 4}),
+        ("SwinUNETR 2D", {"norm_layer": "$exec('raise SystemExit')"}),
+        ("SwinUNETR 2D", {"downsample": {"_target_": "os.system"}}),
+        ("UNet 3D", {"in_channels": 4}),
+        ("UNet 2D", {"in_channels": 2}),
+        ("UNet 2D", {"channels": [4.5, 8]}),
+        ("UNet 2D", {"dropout": float("nan")}),
+        ("UNet 2D", {"channels": [1e400, 8]}),
+        ("UNet 2D", {"_disabled_": True}),
+    ],
+)
+def test_arguments_out_of_bounds_are_refused_before_anything_is_built(name, change):
+    with pytest.raises(InvalidArgument) as refused:
+        NetworkConfig.from_network_def(TINY_NETWORKS[name].network_def(1) | change)
+    assert refused.value.reason == "NETWORK_NOT_ALLOWED"

@@ -63,12 +63,13 @@ async def test_it_trains_fine_tunes_predicts_and_scores_a_real_volume(datastore,
 
     spec = job_pb2.ScoreSpec(model=parent.name, volumes=[em.name], measures=["margin", "entropy"])
     scored = await ada.succeeded(await ada.create_job(score=spec))
-    assert len(scored.result.layers) == 2
+    assert len(scored.result.layers) == 3
     answer = await reader.datastore.GetLayer(datastore_pb2.GetLayerRequest(name=scored.result.layers[1]))
     assert (answer.layer.state, answer.layer.measure) == (volume_pb2.Layer.STATE_COMMITTED, "entropy")
     assert answer.layer.model == parent.name
     again = await reader.read(scored.result.layers[1])
     np.testing.assert_array_equal(again, entropy)
+    assert (await reader.read(scored.result.layers[2]) == parent.version).all()
 
 
 async def test_only_the_asked_region_is_predicted(datastore, em, trainer):
@@ -174,7 +175,8 @@ async def test_a_process_that_dies_at_a_named_point_delays_the_work_and_no_more(
     spec = job_pb2.PredictSpec(volume=em.name, measures=["entropy"])
     predicted = await through(await ada.create_job(predict=spec))
     assert not armed.exists()
-    assert sorted([trained.attempt, predicted.attempt]) == [1, 2]
+    # A worker of a prediction is replaced within the attempt.
+    assert trained.attempt + predicted.attempt == (2 if point == "trainer.predict.block_written" else 3)
     labels = await datastore.as_user("ada").read(predicted.result.layers[0])
     assert (labels > 0).all()
     listed = await ada.models.ListModels(trainer_pb2.ListModelsRequest(project="projects/em"))

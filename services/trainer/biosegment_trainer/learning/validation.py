@@ -74,15 +74,16 @@ def split(regions: Sequence[AnnotatedRegion], config: ValidationConfig) -> Split
     margin = config.gap + 2 * reach
     slabs = {slab for r in everything for slab in _slabs(r, config, 0)}
     seen = {slab for r in everything if r.seen_by_parent for slab in _slabs(r, config, margin)}
-    held = {slab for slab in slabs - seen if _draw(slab) < config.fraction}
-    if not held and slabs - seen:
-        held = {min(slabs - seen, key=_draw)}
-    validation = tuple(r for r in everything if held.issuperset(_slabs(r, config, 0)))
-    training = tuple(r for r in everything if held.isdisjoint(_slabs(r, config, margin)))
-    if not validation or 2 * len(training) < len(everything):
-        why = "the parent was trained on every slab" if slabs <= seen else "no slab can be held out"
-        return Split(everything, (), why)
-    return Split(training, validation, "")
+    candidates = sorted(slabs - seen, key=_draw)
+    drawn = {slab for slab in candidates if _draw(slab) < config.fraction}
+    # A shallow volume may have no slab that is drawn, or one whose neighbours are most of it.
+    for held in (drawn, *({slab} for slab in candidates)):
+        validation = tuple(r for r in everything if held.issuperset(_slabs(r, config, 0)))
+        training = tuple(r for r in everything if held.isdisjoint(_slabs(r, config, margin)))
+        if validation and 2 * len(training) >= len(everything):
+            return Split(training, validation, "")
+    why = "no slab can be held out" if candidates else "the parent was trained on every slab"
+    return Split(everything, (), why)
 
 
 def _reach(region: AnnotatedRegion) -> int:

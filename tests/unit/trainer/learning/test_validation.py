@@ -77,6 +77,14 @@ def test_what_the_parent_has_seen_or_its_neighbours_never_validates(many):
     assert "parent" in everything.reason
 
 
+@pytest.mark.parametrize("volume_id", list("abcdefgh"))
+def test_a_shallow_volume_holds_something_out_whatever_the_hash_of_its_name(many, volume_id):
+    regions = [many(z, volume_id=volume_id) for z in range(40)]
+    parts = split(regions, ValidationConfig(slab=8, gap=2, minimum=20))
+    assert parts.validation
+    assert 2 * len(parts.training) >= len(regions)
+
+
 def test_switched_off_it_says_so(many):
     assert "off" in split([many(z) for z in range(50)], ValidationConfig(fraction=0)).reason
 

@@ -97,9 +97,15 @@ class Trainer(Protocol):
         ...
 
     async def score(
-        self, project_id: str, request_id: str, model: str, volume_ids: Sequence[str], measures: Sequence[str]
+        self,
+        project_id: str,
+        request_id: str,
+        model: str,
+        volume_ids: Sequence[str],
+        measures: Sequence[str],
+        max_pixels: int,
     ) -> str:
-        """Ask for score maps. Returns the job's name."""
+        """Ask for score maps, of which at most `max_pixels` working pixels are scored anew. Returns the job's name."""
         ...
 
     async def job(self, name: str) -> JobView: ...

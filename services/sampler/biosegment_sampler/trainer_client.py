@@ -26,10 +26,16 @@ class TrainerClient:
         return await self._create(project_id, job_pb2.JobSpec(train=job_pb2.TrainSpec()), request_id, user)
 
     async def score(
-        self, project_id: str, request_id: str, model: str, volume_ids: Sequence[str], measures: Sequence[str]
+        self,
+        project_id: str,
+        request_id: str,
+        model: str,
+        volume_ids: Sequence[str],
+        measures: Sequence[str],
+        max_pixels: int,
     ) -> str:
         volumes = [f"projects/{project_id}/volumes/{volume}" for volume in volume_ids]
-        spec = job_pb2.ScoreSpec(model=model, volumes=volumes, measures=measures)
+        spec = job_pb2.ScoreSpec(model=model, volumes=volumes, measures=measures, max_pixels=max_pixels)
         return await self._create(project_id, job_pb2.JobSpec(score=spec), request_id, "")
 
     async def job(self, name: str) -> JobView:

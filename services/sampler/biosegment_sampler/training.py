@@ -30,16 +30,32 @@ _log = structlog.get_logger("biosegment_sampler.training")
 
 
 class TrainingLoop:
-    """Keeps all pools going; several processes may run it, requests to the trainer are idempotent."""
+    """Keeps all pools going; several processes may run it, requests to the trainer are idempotent.
+
+    Args:
+        ledger: The pools.
+        datastore: Volumes and score maps.
+        trainer: Trains and scores.
+        feed: Brings the annotations.
+        clock: Seconds since 1970.
+        score_pixels: Working pixels that one scoring may cost; 0 for all.
+    """
 
     def __init__(
-        self, ledger: Ledger, datastore: Datastore, trainer: Trainer, feed: AnnotationFeed, clock: Clock
+        self,
+        ledger: Ledger,
+        datastore: Datastore,
+        trainer: Trainer,
+        feed: AnnotationFeed,
+        clock: Clock,
+        score_pixels: int,
     ) -> None:
         self._ledger = ledger
         self._datastore = datastore
         self._trainer = trainer
         self._feed = feed
         self._clock = clock
+        self._score_pixels = score_pixels
         self._failures: dict[str, tuple[int, float]] = {}
 
     async def run(self, poll_interval_s: float) -> None:
@@ -201,13 +217,15 @@ class TrainingLoop:
         loop = pool.loop
         # Until the job's name is stored the number stays, so that asking again after a crash is the same request.
         number = loop.scoring_number + (not loop.scoring_request_id)
-        what = f"{loop.nonce}/score/{number}/{loop.latest_model}/{volumes}/{measures}"
+        what = f"{loop.nonce}/score/{number}/{loop.latest_model}/{volumes}/{measures}/{self._score_pixels}"
         request_id, model = str(uuid.uuid5(_NAMESPACE, what)), loop.latest_model
         pool = await self._store(
             pool, scoring_number=number, scoring_request_id=request_id, scoring_model=model
         )
         try:
-            job = await self._trainer.score(pool.project_id, request_id, model, volumes, measures)
+            job = await self._trainer.score(
+                pool.project_id, request_id, model, volumes, measures, self._score_pixels
+            )
         except _PASSING:
             raise
         except BiosegmentError as error:

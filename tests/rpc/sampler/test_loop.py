@@ -79,6 +79,7 @@ async def test_enough_annotations_train_score_and_change_the_ranking(platform: P
     await platform.step()
     (scoring,) = platform.trainer.of_kind("score")
     assert set(scoring.spec.score.measures) == {"entropy", "class_probability"}
+    assert scoring.spec.score.max_pixels == platform.settings.score_pixels > 0
     pool = await platform.pool()
     assert (pool.latest_model, pool.scored_model, pool.active_job) == (model, "", scoring.name)
     assert "being scored" in (await platform.claim("bob")).notice
@@ -248,6 +249,29 @@ async def test_a_model_made_by_hand_is_scored_and_a_newer_one_cancels_the_scorin
     platform.trainer.finish_scoring(second, seeing_maps())
     await platform.step()
     assert (await platform.pool()).scored_model == newest
+
+
+async def test_only_what_was_scored_is_ranked_and_the_rest_is_spread_over(platform: Platform) -> None:
+    await annotate(platform, 1)
+    platform.trainer.add_model([])
+    await platform.step()
+    # Of a large volume a part is scored at a time: nothing of slices 10 and later, half of the others.
+    answer = seeing_maps()["v1"]
+    for cells in answer.values():
+        cells[10:] = cells[:, :, 12:] = np.nan
+    answer["class_probability"][0, 0, 0] = 0.9
+    platform.trainer.finish_scoring(platform.trainer.of_kind("score")[-1], {"v1": answer})
+    await platform.step()
+    samples = list((await platform.claim("ann", count=100)).samples)
+    ranked = [sample for sample in samples if sample.strategy == "entropy"]
+    assert ranked
+    assert {sample.strategy for sample in samples} <= {"entropy", "stratified"}
+    for sample in ranked:
+        region = region_from_proto(sample.region)
+        assert region.stop.z <= 10
+        # At least half of what is seen was scored.
+        assert (region.start.x + region.stop.x) / 2 <= 12 * CELL
+        assert np.isfinite(sample.score)
 
 
 async def test_a_new_volume_is_scored_too(platform: Platform) -> None:

@@ -16,6 +16,7 @@ import dataclasses
 import statistics
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ DONOR_NM, CHILD_NM = 18.4, 10.0
 ANNOTATED = {2: (1, 128, 128), 3: (16, 128, 128)}
 ANNOTATIONS = {2: 20, 3: 6}
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "UNet": {"channels": (8, 16, 32, 64), "strides": (2, 2, 2), "num_res_units": 2},
     "SegResNet": {"init_filters": 8, "blocks_down": (1, 2, 2), "blocks_up": (1, 1)},
     "DynUNet": {
@@ -78,7 +79,7 @@ def taken_over(donor: NetworkModel) -> NetworkModel:
     return NetworkModel(network, donor.classes, inherited_weights(donor, donor.classes, fresh))
 
 
-def annotations(stack: Stack, dims: int, seed: int) -> list[AnnotatedRegion]:
+def annotated(stack: Stack, dims: int, seed: int) -> list[AnnotatedRegion]:
     """Boxes at random, all of which show some mitochondrion, with the image around them."""
     rng = np.random.default_rng(seed)
     shape, whole = ANNOTATED[dims], Region(Index(0, 0, 0), Index(*stack.raw.shape))
@@ -113,9 +114,10 @@ def compare(name: str, options: argparse.Namespace, stack: Stack, held_out: Stac
     """One row."""
     begin, network = time.process_time(), NETWORKS[name]
     parent = taken_over(donated(network, options.donor_steps))
-    tuned, scratch = [], []
+    tuned: list[float] = []
+    scratch: list[float] = []
     for seed in range(options.seeds):
-        examples = annotations(stack, network.spatial_dims, seed)
+        examples = annotated(stack, network.spatial_dims, seed)
         for samples, start in ((tuned, parent), (scratch, None)):
             run = config(parent.network, options.steps)
             model = train(run, examples, start, classes=[MITOCHONDRIA], seed=seed).model

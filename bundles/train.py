@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from typing import Any
@@ -48,8 +49,10 @@ def trained(name: str) -> NetworkModel:
         on_progress=report,
         on_checkpoint=keep,
     )
+    spent_s = round(time.process_time() - begin)
+    (folder / "run.json").write_text(json.dumps({"steps": result.metrics.steps, "cpu_s": spent_s}))
     torch.save(result.model.weights, folder / "weights.pt")
-    print(f"{result.metrics.steps} steps, cpu {time.process_time() - begin:.0f} s")
+    print(f"{result.metrics.steps} steps, cpu {spent_s} s")
     return result.model
 
 

@@ -61,7 +61,7 @@ def config(network: NetworkConfig, steps: int) -> TrainingConfig:
         steps=steps,
         batch_size=8 if flat else 2,
         patch_size=64,
-        patch_depth=0 if flat else 32 if network.family == "SwinUNETR" else 16,
+        patch_depth=32 if network.family == "SwinUNETR" else 16,
         validation=ValidationConfig(fraction=0.0),
     )
 

@@ -44,6 +44,7 @@ class Admission:
             "train": kind(self.train, lambda spec: 1 if is_interactive(spec) else 0),
             "predict": kind(self.predict, lambda spec: 1),
             "score": kind(self.score, lambda spec: 0),
+            "pretrain": kind(self.pretrain, lambda spec: 0),
         }
 
     async def resources(self, spec: bytes) -> Resources:

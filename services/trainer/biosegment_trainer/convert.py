@@ -115,7 +115,7 @@ def pretrain_request(spec: bytes) -> PretrainRequest:
         max_steps=message.max_steps,
         max_seconds=message.max_seconds_s,
         display_name=message.display_name,
-        options=check_options(json_format.MessageToDict(message.options)),
+        options=check_options(json_format.MessageToDict(message.options), pretraining=True),
     )
 
 

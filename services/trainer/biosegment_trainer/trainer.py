@@ -52,6 +52,7 @@ from biosegment_trainer.servicer import (
 from biosegment_trainer.settings import TrainerSettings
 from biosegment_trainer.sql import SqlModels
 from biosegment_trainer.training.job import TrainingJob
+from biosegment_trainer.training.pretraining import PretrainingJob
 
 _MANY: Final = 128
 
@@ -154,6 +155,7 @@ def _runner(
         "train": TrainingJob(models, datastore, objects, dispatch),
         "predict": prediction.predict,
         "score": prediction.score,
+        "pretrain": PretrainingJob(models, datastore, objects, dispatch),
     }
     return JobRunner(
         jobs,

@@ -3,16 +3,17 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from biosegment_trainer.learning import measures
+from biosegment_trainer.learning import family, measures, plan
+from biosegment_trainer.learning.pretraining import MaskConfig
 from biosegment_trainer.learning.resolution import working_factor as learned_working_factor
 from biosegment_trainer.learning.tiling import TilingConfig
 from biosegment_trainer.learning.training import TrainingConfig
 from biosegment_trainer.prediction.block import CELL, BlockPlan, aligned, downsampled, working_factor
-from biosegment_trainer.prediction.measure import MEASURES, require_measures
+from biosegment_trainer.prediction.measure import INFOS, MEASURES, require_measures
 from biosegment_trainer.registry.model import ModelClass, NewModel
 from biosegment_trainer.sql import SqlModels
 from biosegment_trainer.tables import METADATA
-from biosegment_trainer.training.option import OPTIONS, check_options
+from biosegment_trainer.training.option import FAMILIES, KINDS, OPTIONS, check_options
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, inspect
@@ -23,23 +24,44 @@ from biosegment.volume import BlockGrid, Index, Region
 
 
 def test_every_option_is_a_field_of_the_training_configuration_with_its_type():
-    config = TrainingConfig()
+    owners = {"": TrainingConfig(), "mask": MaskConfig()}
     for name, kind in OPTIONS.items():
         part, _, field = name.rpartition(".")
-        owner = getattr(config, part) if part else config
-        assert field in {item.name for item in dataclasses.fields(owner)}, name
-        assert type(getattr(owner, field)) is kind, name
+        # Wishes about the network are planned, not copied.
+        if part != "network" and name not in ("working_resolution_nm", "workers"):
+            owner = owners.get(part) or getattr(owners[""], part)
+            assert field in {item.name for item in dataclasses.fields(owner)}, name
+            assert type(getattr(owner, field)) is kind, name
+    assert set(KINDS) == set(plan.KINDS)
+    assert set(FAMILIES) == set(family.FAMILIES)
 
 
 def test_options_are_checked_by_name_and_type():
     assert check_options({"batch_size": 4.0, "learning_rate": 1}) == {"batch_size": 4, "learning_rate": 1.0}
-    for wrong in ({"steps": 3}, {"batch_size": 4.5}, {"batch_size": True}, {"network.norm": 3}):
+    for wrong in (
+        {"steps": 3},
+        {"batch_size": 4.5},
+        {"batch_size": True},
+        {"network.norm": 3},
+        {"network.kind": "4d"},
+        {"network.family": "ResNet"},
+        {"network.channels": "8;16"},
+        {"working_resolution_nm": 0},
+        {"workers": 0},
+        {"mask.cell": 4},
+    ):
         with pytest.raises(InvalidArgument):
             check_options(wrong)
+    assert check_options({"mask.cell": 4}, pretraining=True) == {"mask.cell": 4}
+    with pytest.raises(InvalidArgument, match="pretraining"):
+        check_options({"validation.gap": 4}, pretraining=True)
 
 
 def test_the_names_known_without_torch_are_those_that_torch_computes():
     assert set(MEASURES) == set(measures.MEASURES)
+    for name, measure in measures.MEASURES.items():
+        assert INFOS[name].needs_passes == measure.needs_passes
+        assert [INFOS[name].channels(n) for n in (1, 3)] == [measure.channels(n) for n in (1, 3)]
     assert CELL == measures.CELL
     with pytest.raises(InvalidArgument):
         require_measures(["entropy", "entropy"])

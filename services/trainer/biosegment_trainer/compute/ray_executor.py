@@ -16,13 +16,12 @@ import structlog
 from biosegment.errors import DeadlineExceeded, Internal
 from biosegment.jobs import JobCrashed, Resources
 from biosegment_trainer.compute.cluster import (
-    PREDICTION_SHARE,
     TRAINING_SHARE,
     failure,
     ray_options,
 )
 from biosegment_trainer.compute.ray_connection import RayConnection, RaySettings
-from biosegment_trainer.compute.task import Outcome, Task, TrainTask
+from biosegment_trainer.compute.task import Outcome, Task
 from biosegment_trainer.compute.worker import run
 
 _T = TypeVar("_T")
@@ -52,8 +51,10 @@ class RayExecutor:
         self, task: Task, resources: Resources, cancelled: asyncio.Event, timeout_s: float
     ) -> Outcome:
         """As `Executor.run`."""
-        share = TRAINING_SHARE if isinstance(task, TrainTask) else PREDICTION_SHARE
-        options = ray_options(resources, share) | {"max_retries": 0}
+        options = ray_options(resources, TRAINING_SHARE) | {"max_retries": 0}
+        if task.workers > 1:
+            # It only starts the processes that need something, where there is a GPU.
+            options = {"num_cpus": 0, "num_gpus": 0.01 if resources.gpus else 0, "max_retries": 0}
         async with self.cluster() as cluster:
             reference = await cluster.call(lambda ray: ray.remote(run).options(**options).remote(task))
             return await self._outcome(cluster, reference, cancelled, timeout_s)

@@ -79,44 +79,68 @@ class Parent:
     classes: tuple[ModelClass, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TrainTask:
-    """Train a model and write its bundle below `bundle_key`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnTask:
+    """What trainings and pretrainings have in common: make a model and write its bundle below `bundle_key`.
 
     Attributes:
-        volumes: By id, with the factor of level-0 voxels per working pixel.
+        threads: CPU threads of each process.
+        workers: Processes that share the work, each with a GPU where there are any.
         checkpoints: Prefix of the job's checkpoints, of all attempts.
+        volumes: By id, with the factor of level-0 voxels per working pixel.
+        voxel_size_nm: (z, y, x) of the volume that matters most.
     """
 
     store: ObjectStoreSettings
     callback: Callback
     threads: int
+    workers: int = 1
+    gpus: int = 0
     display_name: str
     bundle_key: str
     checkpoints: str
-    classes: tuple[ModelClass, ...]
     working_resolution_nm: float
-    annotations: tuple[AnnotationBlock, ...]
     volumes: Mapping[str, tuple[VolumeArray, int]]
-    parent: Parent | None
+    voxel_size_nm: tuple[float, float, float]
     seed: int
     max_steps: int
     max_seconds: float
     options: Mapping[str, Option]
 
 
-Task = TrainTask
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainTask(LearnTask):
+    """Train a model on annotations."""
+
+    classes: tuple[ModelClass, ...]
+    annotations: tuple[AnnotationBlock, ...]
+    parent: Parent | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainTask(LearnTask):
+    """Pretrain a model on raw volumes."""
+
+
+Task = TrainTask | PretrainTask
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedBundle:
-    """What a training left in the object store, for the registry."""
+    """What a training left in the object store, for the registry.
+
+    Attributes:
+        parent_kept: The weights are the parent's, for nothing that was trained was as good.
+        data_license: Terms of the data behind it, the parent's included.
+    """
 
     weights_sha256: str
     network: str
     config: Mapping[str, Any]
     metrics: Mapping[str, float]
     remarks: tuple[str, ...]
+    parent_kept: bool = False
+    data_license: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class DistributedGroup:
             return
         flat = torch.cat([t.detach().reshape(-1).float() for t in tensors])
         torch.distributed.all_reduce(flat)
-        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        for tensor, part in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
             tensor.detach().copy_(part.view_as(tensor))
 
     def agree(self, values: Sequence[float]) -> list[float]:

@@ -162,7 +162,7 @@ class Run:
         group: Group | None = None,
     ) -> None:
         self.config = config
-        self.network = child_network(parent, config.network)
+        self.network = child_network(parent.network if parent else None, config.network)
         self.patch = config.patch(self.network)
         self.classes, self.seed, self.device = classes, seed, device
         self.group: Group = group or Alone()
@@ -178,7 +178,7 @@ class Run:
         # Convolutions of a GPU are faster with channels last; on a CPU it is no matter, and 3D has another name.
         form = torch.channels_last if self.network.spatial_dims == 2 else torch.channels_last_3d
         self._memory_format = form if device.type == "cuda" else torch.contiguous_format
-        self.module.to(device=device, memory_format=self._memory_format).train()
+        self.module.to(device).to(memory_format=self._memory_format).train()  # type: ignore[call-overload]
         self.teacher = copy.deepcopy(self.module).eval().requires_grad_(False)
         self._average = self.teacher.state_dict()
         self._optimiser = torch.optim.AdamW(
@@ -228,9 +228,10 @@ class Run:
     def _gradients(self, objective: Objective) -> float:
         """Mean gradients, and batch norm's mean statistics, over all shards; returns the mean loss."""
         count = self.config.shards
-        buffers = [b for b in self.module.buffers() if b.is_floating_point()] if count > 1 else []
+        buffers = list(self.module.buffers()) if count > 1 else []
         before = [b.clone() for b in buffers]
-        means = [torch.zeros_like(b) for b in buffers]
+        measured = [b for b in buffers if b.is_floating_point()]
+        means = [torch.zeros_like(b) for b in measured]
         total = torch.zeros((), device=self.device)
         for shard in range(self.group.rank, count, self.group.size):
             for buffer, old in zip(buffers, before, strict=True):
@@ -241,12 +242,12 @@ class Run:
             loss = objective.loss(self, rng) / count
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-            for mean, buffer in zip(means, buffers, strict=True):
+            for mean, buffer in zip(means, measured, strict=True):
                 mean += buffer / count
         if count > 1:
             gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
             self.group.sum([*gradients, *means, total])
-            for buffer, mean in zip(buffers, means, strict=True):
+            for buffer, mean in zip(measured, means, strict=True):
                 buffer.copy_(mean)
         return float(total)
 
@@ -347,13 +348,13 @@ def optimise(
     return False
 
 
-def child_network(parent: NetworkModel | None, wanted: NetworkConfig) -> NetworkConfig:
+def child_network(parent: NetworkConfig | None, wanted: NetworkConfig) -> NetworkConfig:
     """The network of a run: the parent's, with as many slices as are asked for if that is more than one."""
     if parent is None:
         return wanted
-    if parent.network.spatial_dims == 2 and wanted.input_slices > 1:
-        return dataclasses.replace(parent.network, input_slices=wanted.input_slices)
-    return parent.network
+    if parent.spatial_dims == 2 and wanted.input_slices > 1:
+        return dataclasses.replace(parent, input_slices=wanted.input_slices)
+    return parent
 
 
 def one_cycle(fraction: float, warmup: float) -> float:

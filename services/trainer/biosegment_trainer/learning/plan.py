@@ -85,11 +85,13 @@ def plan(
         kind = "3d" if ratio <= _NEAR_ISOTROPIC else "2.5d" if ratio <= _RELATED else "2d"
     given = dict(arguments or {})
     levels = len(given["channels"]) - 1 if "channels" in given else 0
+    if levels and family == "DynUNet":
+        given["filters"] = given.pop("channels")
     if kind == "3d":
         ours = _volume_arguments(family, ratio, levels or _LEVELS)
         return _with_patches(NetworkConfig(family, 3, 1, ours | given), ratio)
-    if levels and family == "UNet":
-        given = {"strides": [2] * levels} | given
+    if levels:
+        given = _plane_arguments(family, levels) | given
     count = 1 if kind == "2d" else slices or 1 + 2 * min(3, max(1, round(_NEIGHBOURHOOD_NM / z_nm)))
     return _with_patches(NetworkConfig(family, 2, count, given), ratio)
 
@@ -124,6 +126,17 @@ def kind_of(network: NetworkConfig) -> str:
     if network.spatial_dims == 3:
         return "3d"
     return "2d" if network.input_slices == 1 else "2.5d"
+
+
+def _plane_arguments(family: str, levels: int) -> dict[str, Any]:
+    strides = [2] * levels
+    if family == "DynUNet":
+        return {
+            "strides": [1, *strides],
+            "upsample_kernel_size": strides,
+            "kernel_size": [3] * (levels + 1),
+        }
+    return {"strides": strides}
 
 
 def _volume_arguments(family: str, ratio: float, levels: int) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class TrainingMetrics:
         parent_kept: The parent was better than all that was trained, and its weights are what is returned.
         stopped_early: Nothing was to be gained any more; the learning rate had not come down yet.
         stopped: `should_stop` ended the run early.
-        withheld: Region ids that did not train: held out, or too near to what is.
+        withheld: Region ids that neither trained nor had trained the parent: held out, or too near to what is.
     """
 
     steps: int
@@ -179,7 +179,7 @@ def _metrics(
         parent_kept=selection is not None and selection.keeps_parent and not stopped,
         stopped_early=not stopped and not run.finished,
         stopped=stopped,
-        withheld=tuple(r.region_id for r in examples if r.region_id not in trained),
+        withheld=tuple(r.region_id for r in examples if r.region_id not in trained and not r.seen_by_parent),
     )
 
 

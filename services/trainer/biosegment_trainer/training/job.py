@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,14 +11,19 @@ from biosegment.errors import FailedPrecondition
 from biosegment.failpoint import failpoint
 from biosegment.jobs import JobContext, JobResult, Progress
 from biosegment.storage.objects import Objects
-from biosegment_trainer.compute.dispatch import Dispatch, volume_array
-from biosegment_trainer.compute.task import AnnotationBlock, Parent, TrainedBundle, TrainTask, VolumeArray
+from biosegment_trainer.compute.dispatch import Dispatch
+from biosegment_trainer.compute.task import AnnotationBlock, Parent, TrainedBundle, TrainTask
 from biosegment_trainer.convert import train_request
 from biosegment_trainer.datastore_client import AnnotationView, DatastoreClient, ProjectView, volume_id_of
-from biosegment_trainer.prediction.block import working_factor
 from biosegment_trainer.registry.model import Model, NewModel, bundle_key
 from biosegment_trainer.request import TrainRequest
 from biosegment_trainer.sql import SqlModels
+from biosegment_trainer.training.gathering import (
+    forget_older_attempts,
+    gather_volumes,
+    model_id,
+    worker_count,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +64,26 @@ class TrainingJob:
             parent.require_weights()
         project = await self._datastore.project(job.project_id)
         views = await self._datastore.annotations(plan.annotations, with_labels=True)
-        model_id = f"{job.job_id.partition('-')[2]}-{context.attempt}"
-        await self._forget_older_attempts(context)
+        # The volume with most annotations matters most.
+        counts = Counter(view.volume_name for view in views)
+        resolution = float(request.options.get("working_resolution_nm", project.working_resolution_nm))
+        names = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+        gathered = await gather_volumes(self._datastore, names, resolution)
+        await forget_older_attempts(self._objects, context)
         task = TrainTask(
             store=self._dispatch.store,
             callback=self._dispatch.callback(context),
             threads=self._dispatch.threads,
+            workers=worker_count(job.resources, request.options),
+            gpus=job.resources.gpus,
             display_name=request.display_name,
-            bundle_key=bundle_key(model_id),
+            bundle_key=bundle_key(model_id(context)),
             checkpoints=f"jobs/{job.job_id}",
             classes=project.classes,
-            working_resolution_nm=project.working_resolution_nm,
-            annotations=_blocks(views, project, frozenset(parent.new.annotations if parent else ())),
-            volumes=await self._volumes(views, project),
+            working_resolution_nm=resolution,
+            annotations=_blocks(views, project, _trained_on(parent)),
+            volumes=gathered.volumes,
+            voxel_size_nm=gathered.voxel_size_nm,
             parent=Parent(parent.name, parent.bundle_key, parent.new.classes) if parent else None,
             seed=request.seed,
             max_steps=request.max_steps,
@@ -80,7 +93,7 @@ class TrainingJob:
         outcome = await self._dispatch.run(context, task)
         assert outcome.bundle is not None
         failpoint("trainer.train.before_register")
-        return await self._models.register(_new_model(context, request, plan, task, model_id, outcome.bundle))
+        return await self._models.register(_new_model(context, request, plan, task, outcome.bundle, parent))
 
     async def _plan(self, context: JobContext, request: TrainRequest) -> _Plan:
         key = f"jobs/{context.job.job_id}/plan.json"
@@ -98,22 +111,6 @@ class TrainingJob:
             await self._objects.put_if_absent(key, plan.encode())
         stored = json.loads(await self._objects.get(key))
         return _Plan(stored["parent"], tuple(stored["annotations"]))
-
-    async def _forget_older_attempts(self, context: JobContext) -> None:
-        # Nothing refers to their bundles: an attempt that registered one is never followed by another.
-        ulid = context.job.job_id.partition("-")[2]
-        for attempt in range(1, context.attempt):
-            await self._objects.delete_prefix(f"{bundle_key(f'{ulid}-{attempt}')}/")
-
-    async def _volumes(
-        self, views: Sequence[AnnotationView], project: ProjectView
-    ) -> dict[str, tuple[VolumeArray, int]]:
-        found = {}
-        for name in sorted({view.volume_name for view in views}):
-            volume = await self._datastore.volume(name)
-            factor = working_factor(project.working_resolution_nm, volume.voxel_size.y_nm)
-            found[volume_id_of(name)] = (await volume_array(self._datastore, volume), factor)
-        return found
 
 
 def _blocks(
@@ -133,16 +130,25 @@ def _blocks(
     )
 
 
+def _trained_on(parent: Model | None) -> frozenset[str]:
+    """What a parent has seen; what it held out may hold out again."""
+    if parent is None:
+        return frozenset()
+    withheld = parent.new.config.get("withheld_annotations", ())
+    return frozenset(parent.new.annotations) - frozenset(withheld)
+
+
 def _new_model(
     context: JobContext,
     request: TrainRequest,
     plan: _Plan,
     task: TrainTask,
-    model_id: str,
     bundle: TrainedBundle,
+    parent: Model | None,
 ) -> NewModel:
+    kept = parent if bundle.parent_kept else None
     return NewModel(
-        model_id=model_id,
+        model_id=model_id(context),
         project_id=context.job.project_id,
         display_name=request.display_name,
         parent=plan.parent,
@@ -150,10 +156,12 @@ def _new_model(
         classes=task.classes,
         working_resolution_nm=task.working_resolution_nm,
         weights_sha256=bundle.weights_sha256,
-        annotations=plan.annotations,
+        # Weights that are the parent's have seen what the parent has, and no more.
+        annotations=kept.new.annotations if kept else plan.annotations,
         config=bundle.config,
         metrics=bundle.metrics,
         job=context.job.name,
         author=context.job.owner,
+        data_license=bundle.data_license,
         remarks=bundle.remarks,
     )

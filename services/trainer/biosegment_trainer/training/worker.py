@@ -5,85 +5,78 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import zlib
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from biosegment.errors import FailedPrecondition, InvalidArgument
-from biosegment.failpoint import failpoint
+from biosegment.errors import InvalidArgument
 from biosegment.storage.arrays import Arrays
 from biosegment.storage.objects import BlockingObjects, open_blocking_objects
 from biosegment.volume import Index, Region
 from biosegment_trainer.compute.report import Reporter
-from biosegment_trainer.compute.task import AnnotationBlock, Parent, TrainedBundle, TrainTask, VolumeArray
+from biosegment_trainer.compute.task import AnnotationBlock, TrainedBundle, TrainTask, VolumeArray
 from biosegment_trainer.compute.voxel import VoxelReader, open_voxels
-from biosegment_trainer.learning.bundle import ModelBundle, ModelLineage, read_bundle, write_bundle
+from biosegment_trainer.learning.bundle import ModelBundle, ModelLineage, read_bundle
 from biosegment_trainer.learning.dataset import AnnotatedRegion
-from biosegment_trainer.learning.network import LabelClass, NetworkModel
+from biosegment_trainer.learning.group import Group
+from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel, head_changes
 from biosegment_trainer.learning.normalisation import SliceStatistics
-from biosegment_trainer.learning.training import (
-    TrainedModel,
-    TrainingConfig,
-    TrainingMetrics,
-    TrainingProgress,
-    train,
-)
+from biosegment_trainer.learning.optimisation import Checkpoint, child_network
+from biosegment_trainer.learning.training import TrainedModel, TrainingConfig, TrainingMetrics, train
 from biosegment_trainer.prediction.block import aligned
-from biosegment_trainer.registry.bundle_files import download_bundle, upload_bundle
+from biosegment_trainer.registry.bundle_files import download_bundle
 from biosegment_trainer.registry.model import ModelClass
+from biosegment_trainer.training.attempt import Attempt, write_model
 from biosegment_trainer.training.checkpoint import Checkpoints
-from biosegment_trainer.training.option import Option
+from biosegment_trainer.training.configuration import Configured, configured
+
+_READING = 0.05
+"""Share of the task until annotations are read."""
 
 
-def train_bundle(task: TrainTask, reporter: Reporter) -> TrainedBundle:
-    """Train and write the bundle; errors of the learning core and of the store, `Stopped` when cancelled."""
-    config = training_config(task)
+def train_bundle(task: TrainTask, reporter: Reporter, group: Group | None = None) -> TrainedBundle | None:
+    """Train and write the bundle; errors of the learning core and of the store, `Stopped` when cancelled.
+
+    Of several processes only the leader writes and answers.
+    """
     objects = open_blocking_objects(task.store)
-    reporter.progress(0.0, "reading annotations", 0, len(task.annotations), "annotations")
-    examples = _examples(task, config, reporter)
-    parent = load_model(objects, task.parent.key, task.parent.classes) if task.parent else None
-    trained = _train(
-        task,
-        config,
-        examples,
-        parent,
-        Checkpoints(objects, task.checkpoints, task.callback.attempt),
-        reporter,
-    )
+    parent = load_bundle(objects, task.parent.key, task.parent.classes) if task.parent else None
+    chosen = configured(task, parent.model.network if parent else None)
+    config = chosen.config
+    network = child_network(parent.model.network if parent else None, config.network)
+    classes = [LabelClass(item.value, item.name) for item in task.classes]
+    _announce(task, chosen, network, parent, classes, reporter)
+    examples = _examples(task, config, network, reporter)
+    attempt = Attempt(Checkpoints(objects, task.checkpoints, task.callback.attempt), reporter, first=_READING)
+
+    def work(resume_from: Checkpoint | None) -> TrainedModel:
+        return train(
+            config,
+            examples,
+            parent.model if parent else None,
+            classes=classes,
+            seed=task.seed,
+            resume_from=resume_from,
+            on_progress=attempt.on_progress,
+            on_checkpoint=attempt.on_checkpoint,
+            should_stop=attempt.should_stop,
+            group=group,
+        )
+
+    trained = attempt.resumed(work)
     reporter.check()
-    reporter.progress(0.99, "writing the model")
-    return _write(task, config, trained, objects, reporter)
-
-
-def training_config(task: TrainTask) -> TrainingConfig:
-    """The training configuration that a task asks for."""
-    config = _with_options(TrainingConfig(), task.options)
-    if task.max_steps:
-        config = dataclasses.replace(config, steps=task.max_steps)
-    if task.max_seconds:
-        config = dataclasses.replace(config, max_seconds=task.max_seconds)
-    return config
-
-
-def _with_options(config: TrainingConfig, options: Mapping[str, Option]) -> TrainingConfig:
-    for name, value in options.items():
-        part, _, inner = name.rpartition(".")
-        # The names were checked; the configuration itself refuses values out of range.
-        if part == "network":
-            config = dataclasses.replace(config, network=config.network.with_arguments(**{inner: value}))
-        elif part:
-            changed: Any = dataclasses.replace(getattr(config, part), **{inner: value})
-            config = dataclasses.replace(config, **{part: changed})
-        else:
-            changed = {name: value}
-            config = dataclasses.replace(config, **changed)
-    return config
+    if group is not None and group.rank:
+        return None
+    return _write(task, chosen, trained, parent, objects, reporter)
 
 
 def load_model(objects: BlockingObjects, key: str, classes: tuple[ModelClass, ...]) -> NetworkModel:
+    """Read a model; the registry's classes stand for its channels."""
+    return load_bundle(objects, key, classes).model
+
+
+def load_bundle(objects: BlockingObjects, key: str, classes: tuple[ModelClass, ...]) -> ModelBundle:
     """Read a model's bundle; the registry's classes stand for its channels."""
     with tempfile.TemporaryDirectory(prefix="bundle-") as folder:
         download_bundle(objects, key, Path(folder))
@@ -93,38 +86,53 @@ def load_model(objects: BlockingObjects, key: str, classes: tuple[ModelClass, ..
             "BAD_BUNDLE", f"{key} has {len(bundle.model.classes)} classes, not {len(classes)}"
         )
     named = tuple(LabelClass(item.value, item.name) for item in classes)
-    return dataclasses.replace(bundle.model, classes=named)
+    return dataclasses.replace(bundle, model=dataclasses.replace(bundle.model, classes=named))
 
 
-def _examples(task: TrainTask, config: TrainingConfig, reporter: Reporter) -> list[AnnotatedRegion]:
+def _announce(
+    task: TrainTask,
+    chosen: Configured,
+    network: NetworkConfig,
+    parent: ModelBundle | None,
+    classes: list[LabelClass],
+    reporter: Reporter,
+) -> None:
+    origin = f"the weights of {task.parent.name}" if task.parent else "random weights"
+    reporter.log(f"training a {network.label} on {len(task.annotations)} annotations from {origin}")
+    for line in (*chosen.remarks, head_changes(parent.model, classes) if parent else ""):
+        if line:
+            reporter.log(line)
+
+
+def _examples(
+    task: TrainTask, config: TrainingConfig, network: NetworkConfig, reporter: Reporter
+) -> list[AnnotatedRegion]:
+    count = len(task.annotations)
+    reporter.progress(0.0, "reading annotations", 0, count, "annotations")
     arrays = Arrays(task.store, cache_bytes=64 << 20)
+    deep = config.patch_depth // 2 if network.spatial_dims == 3 else network.input_slices // 2
     found = []
     with ExitStack() as stack:
         opened = {
             volume_id: stack.enter_context(open_voxels(volume, arrays, task.callback, reporter))
             for volume_id, (volume, _) in task.volumes.items()
         }
-        for number, block in enumerate(task.annotations):
+        for number, block in enumerate(task.annotations, start=1):
             reporter.check()
             volume, factor = task.volumes[block.volume_id]
-            found.append(_example(block, volume, factor, opened[block.volume_id], config.patch_size))
-            reporter.progress(
-                0.05 * (number + 1) / len(task.annotations),
-                "reading annotations",
-                number + 1,
-                len(task.annotations),
-                "annotations",
-            )
+            margin = (deep, config.patch_size * factor // 2)
+            found.append(_example(block, volume, factor, opened[block.volume_id], margin))
+            reporter.progress(_READING * number / count, "reading annotations", number, count, "annotations")
     return found
 
 
 def _example(
-    block: AnnotationBlock, volume: VolumeArray, factor: int, voxels: VoxelReader, patch: int
+    block: AnnotationBlock, volume: VolumeArray, factor: int, voxels: VoxelReader, margin: tuple[int, int]
 ) -> AnnotatedRegion:
     whole = Region(Index(0, 0, 0), Index(*volume.shape))
-    margin = patch * factor // 2
-    context = aligned(block.region.padded((0, margin, margin), whole), factor, whole)
-    slices = slice(block.region.start.z, block.region.stop.z)
+    deep, wide = margin
+    context = aligned(block.region.padded((deep, wide, wide), whole), factor, whole)
+    slices = slice(context.start.z, context.stop.z)
     labels = np.frombuffer(zlib.decompress(block.labels), np.uint8).reshape(block.region.shape)
     return AnnotatedRegion(
         region_id=block.name,
@@ -140,90 +148,52 @@ def _example(
     )
 
 
-def _train(
-    task: TrainTask,
-    config: TrainingConfig,
-    examples: list[AnnotatedRegion],
-    parent: NetworkModel | None,
-    checkpoints: Checkpoints,
-    reporter: Reporter,
-) -> TrainedModel:
-    classes = [LabelClass(item.value, item.name) for item in task.classes]
-    resume = checkpoints.newest()
-    reporter.log(
-        f"training on {len(examples)} annotations from "
-        + (f"the weights of {task.parent.name}" if task.parent else "random weights")
-    )
-
-    def on_progress(progress: TrainingProgress) -> None:
-        reporter.progress(
-            0.05 + 0.93 * progress.fraction,
-            "training",
-            progress.step,
-            progress.steps,
-            "steps",
-            loss=progress.loss,
-        )
-
-    def on_checkpoint(checkpoint: dict[str, Any]) -> None:
-        if not reporter.should_stop:
-            checkpoints.write(checkpoint)
-
-    def attempt(resume_from: dict[str, Any] | None) -> TrainedModel:
-        return train(
-            config,
-            examples,
-            parent,
-            classes=classes,
-            seed=task.seed,
-            resume_from=resume_from,
-            on_progress=on_progress,
-            on_checkpoint=on_checkpoint,
-            should_stop=lambda: reporter.should_stop,
-        )
-
-    if resume is None:
-        return attempt(None)
-    key, content = resume
-    try:
-        reporter.log(f"resuming at step {content['step']} from {key}")
-        return attempt(content)
-    except FailedPrecondition as error:
-        reporter.log(f"starting afresh: {error.message}")
-        return attempt(None)
-
-
 def _write(
     task: TrainTask,
-    config: TrainingConfig,
+    chosen: Configured,
     trained: TrainedModel,
+    parent: ModelBundle | None,
     objects: BlockingObjects,
     reporter: Reporter,
 ) -> TrainedBundle:
-    metrics = trained.metrics
+    metrics, network = trained.metrics, trained.model.network
     numbers = _numbers(metrics)
-    plain = dataclasses.asdict(config) | {"seed": task.seed}
-    plain["network"] = dataclasses.asdict(trained.model.network)
+    plain = dataclasses.asdict(chosen.config) | {"seed": task.seed, "network": dataclasses.asdict(network)}
+    plain["withheld_annotations"] = list(metrics.withheld)
+    remarks = (*chosen.remarks, *_remarks(task, metrics))
+    for remark in _remarks(task, metrics):
+        reporter.log(remark)
+    # A parent that is kept was trained on what it was trained on, and not on what its child was.
+    if metrics.parent_kept and parent is not None:
+        annotations, plain = parent.lineage.annotations, {**parent.lineage.configuration}
+    else:
+        annotations = tuple(block.name for block in task.annotations)
     bundle = ModelBundle(
         name=task.display_name or "BioSegment model",
         version="1.0.0",
         model=trained.model,
         working_resolution_nm=task.working_resolution_nm,
-        lineage=ModelLineage(
-            task.parent.name if task.parent else "",
-            tuple(block.name for block in task.annotations),
-            plain,
-            dict(numbers),
-        ),
+        lineage=ModelLineage(task.parent.name if task.parent else "", annotations, plain, dict(numbers)),
+        data_license=parent.data_license if parent else "",
     )
-    with tempfile.TemporaryDirectory(prefix="bundle-") as folder:
-        write_bundle(bundle, Path(folder))
-        reporter.check()
-        digest = upload_bundle(objects, Path(folder), task.bundle_key)
-        failpoint("trainer.worker.bundle_written")
-    note = metrics.validation_note
-    remarks = (f"no validation: {note}",) if note else ()
-    return TrainedBundle(digest, "unet2d", plain, numbers, remarks)
+    digest = write_model(bundle, objects, task.bundle_key, reporter)
+    return TrainedBundle(
+        digest, network.label, plain, numbers, remarks, metrics.parent_kept, bundle.data_license
+    )
+
+
+def _remarks(task: TrainTask, metrics: TrainingMetrics) -> tuple[str, ...]:
+    found = []
+    if metrics.validation_note:
+        found.append(f"no validation: {metrics.validation_note}")
+    if metrics.parent_kept and task.parent:
+        found.append(
+            f"the weights of {task.parent.name} were kept: with an IoU of {metrics.parent_iou:.3f} on "
+            f"{metrics.validation_regions} held-out annotations nothing that was trained was as good"
+        )
+    if metrics.stopped_early:
+        found.append(f"stopped early at step {metrics.steps}: validation did not improve any more")
+    return tuple(found)
 
 
 def _numbers(metrics: TrainingMetrics) -> dict[str, float]:
@@ -237,9 +207,9 @@ def _numbers(metrics: TrainingMetrics) -> dict[str, float]:
     ious = [value for name, value in metrics.validation.items() if name.startswith("iou/")]
     if ious:
         numbers["validation_iou"] = float(np.mean(ious))
+    if metrics.parent_iou is not None:
+        numbers["parent_validation_iou"] = metrics.parent_iou
+        numbers["parent_kept"] = float(metrics.parent_kept)
     numbers |= {f"validation/{name}": float(value) for name, value in metrics.validation.items()}
     # JSON has no NaN, and a class that the held-out part lacks has no IoU.
     return {name: value for name, value in numbers.items() if np.isfinite(value)}
-
-
-__all__ = ["Parent", "load_model", "train_bundle", "training_config"]

@@ -59,6 +59,8 @@ def test_channels_say_how_many_levels_there_are():
     flat = plan((5, 5, 5), 10.0, arguments={"channels": [4, 8]}).network
     deep = plan((5, 5, 5), 10.0, "3d", arguments={"channels": [4, 8]}).network
     assert (flat.stride, deep.stride) == ((1, 2, 2), (2, 2, 2))
+    other = plan((5, 5, 5), 10.0, family="DynUNet", arguments={"channels": [4, 8, 16]}).network
+    assert (other.stride, other.arguments["filters"]) == ((1, 4, 4), [4, 8, 16])
 
 
 def test_a_given_network_gets_patches_that_fit_it():

@@ -1,0 +1,58 @@
+"""What trainings and pretrainings gather before a worker begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from biosegment.jobs import JobContext, Resources
+from biosegment.storage.objects import Objects
+from biosegment_trainer.compute.dispatch import volume_array
+from biosegment_trainer.compute.task import VolumeArray
+from biosegment_trainer.datastore_client import DatastoreClient, volume_id_of
+from biosegment_trainer.prediction.block import working_factor
+from biosegment_trainer.registry.model import bundle_key
+from biosegment_trainer.training.option import Option
+
+
+@dataclass(frozen=True, slots=True)
+class GatheredVolumes:
+    """Volumes by id with their factors, and the voxel size of the first one named."""
+
+    volumes: Mapping[str, tuple[VolumeArray, int]]
+    voxel_size_nm: tuple[float, float, float]
+
+
+async def gather_volumes(
+    datastore: DatastoreClient, names: Sequence[str], working_resolution_nm: float
+) -> GatheredVolumes:
+    """Look up volumes, the one that matters most first; NotFound when one is gone."""
+    found: dict[str, tuple[VolumeArray, int]] = {}
+    sizes = []
+    for name in names:
+        volume = await datastore.volume(name)
+        sizes.append(volume.voxel_size)
+        factor = working_factor(working_resolution_nm, volume.voxel_size.y_nm)
+        found[volume_id_of(name)] = (await volume_array(datastore, volume), factor)
+    size = sizes[0]
+    return GatheredVolumes(found, (size.z_nm, size.y_nm, size.x_nm))
+
+
+def worker_count(reserved: Resources, options: Mapping[str, Option]) -> int:
+    """Processes of a training: one for each GPU, or as many as are asked for."""
+    return int(options.get("workers", 0)) or max(1, reserved.gpus)
+
+
+def model_id(context: JobContext) -> str:
+    """Id of the model that an attempt makes: an orphan of an older one writes elsewhere."""
+    return f"{context.job.job_id.partition('-')[2]}-{context.attempt}"
+
+
+async def forget_older_attempts(objects: Objects, context: JobContext) -> None:
+    """Delete bundles of older attempts.
+
+    Nothing refers to them: an attempt that registered one is never followed by another.
+    """
+    ulid = context.job.job_id.partition("-")[2]
+    for attempt in range(1, context.attempt):
+        await objects.delete_prefix(f"{bundle_key(f'{ulid}-{attempt}')}/")

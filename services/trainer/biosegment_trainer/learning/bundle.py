@@ -95,7 +95,7 @@ def write_bundle(bundle: ModelBundle, folder: Path) -> None:
     """
     for name in ("configs", "models", "docs"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    facts = _facts(bundle)
+    facts = facts_of(bundle)
     _write_json(folder / METADATA, metadata_of(facts) | dict(bundle.about) | _own(bundle))
     _write_json(folder / INFERENCE, inference_config(bundle.model, facts))
     texts = {
@@ -108,7 +108,8 @@ def write_bundle(bundle: ModelBundle, folder: Path) -> None:
     torch.save(bundle.model.weights, folder / WEIGHTS)
 
 
-def _facts(bundle: ModelBundle) -> BundleFacts:
+def facts_of(bundle: ModelBundle) -> BundleFacts:
+    """What the texts of a bundle are made of."""
     return BundleFacts(
         name=bundle.name,
         version=bundle.version,

@@ -126,6 +126,11 @@ class NetworkConfig:
         return FAMILIES[self.family]
 
     @property
+    def label(self) -> str:
+        """What it is in one word, like `unet2d`, `unet2.5d` or `swinunetr3d`."""
+        return f"{self.family.lower()}{'2.5' if self.input_slices > 1 else self.spatial_dims}d"
+
+    @property
     def stride(self) -> tuple[int, int, int]:
         """Working voxels (z, y, x) per voxel of the coarsest level: windows are multiples of it; z is 1 for
         2D.
@@ -298,8 +303,9 @@ def inherited_weights(parent: NetworkModel, classes: Sequence[LabelClass], fresh
 
     Classes that both know keep their rows, so that before any training the logits of a child that knows all
     of the parent's classes equal the parent's (nothing flows from a new class's channel into theirs); a new
-    class keeps the `fresh` initialisation of its own rows. A head that means something else altogether, reconstruction instead of classes or the other
-    way round, stays fresh. Slices that the parent did not see start without influence.
+    class keeps the `fresh` initialisation of its own rows. A head that means something else altogether,
+    reconstruction instead of classes or the other way round, stays fresh. Slices that the parent did not see
+    start without influence.
 
     Args:
         parent: Where to start.

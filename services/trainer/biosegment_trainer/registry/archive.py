@@ -12,7 +12,9 @@ from biosegment.storage.objects import BlockingObjects
 
 _MAX_FILES: Final = 200
 _COPY_BYTES: Final = 1 << 20
-NEEDED: Final = ("configs/metadata.json", "configs/inference.json", "models/model.pt")
+_LINK: Final = 0o120000
+_MARKS: Final = ("configs/metadata.json", "rdf.yaml", "bioimageio.yaml")
+"""Files by which the root of a bundle, or of a bioimage.io package, is known."""
 
 
 def pack(objects: BlockingObjects, key: str, folder_name: str, target: IO[bytes]) -> None:
@@ -27,7 +29,7 @@ def unpack(source: Path, folder: Path, max_bytes: int) -> None:
     """Write the files of a bundle's zip file into `folder`, without the folder at its root.
 
     Raises:
-        InvalidArgument: BAD_BUNDLE for what is no zip file, leads out of the folder, or lacks a needed file.
+        InvalidArgument: BAD_BUNDLE for what is no zip file, leads out of the folder, or is no bundle.
         ResourceExhausted: BUNDLE_TOO_LARGE when more than `max_bytes` come out of it, whatever it claims.
     """
     try:
@@ -41,7 +43,7 @@ def unpack(source: Path, folder: Path, max_bytes: int) -> None:
             left = max_bytes
             for item in members:
                 path = _inside(folder, item.filename.removeprefix(root))
-                if (item.external_attr >> 16) & 0o170000 == 0o120000:
+                if (item.external_attr >> 16) & 0o170000 == _LINK:
                     raise InvalidArgument("BAD_BUNDLE", f"{item.filename!r} in the bundle is a link")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(item) as reader, path.open("wb") as writer:
@@ -54,15 +56,20 @@ def unpack(source: Path, folder: Path, max_bytes: int) -> None:
 
 def _root(names: Sequence[str]) -> str:
     """The folder in which the bundle lies: '' or `name/`."""
-    for name in names:
-        if name == NEEDED[0] or name.endswith(f"/{NEEDED[0]}"):
-            root = name.removesuffix(NEEDED[0])
-            break
-    else:
-        raise InvalidArgument("BAD_BUNDLE", f"the bundle lacks {NEEDED[0]}")
-    missing = [needed for needed in NEEDED if root + needed not in names]
-    if missing or any(not name.startswith(root) for name in names):
-        raise InvalidArgument("BAD_BUNDLE", f"the bundle lacks {missing}, or holds files outside of {root!r}")
+    found = [
+        name.removesuffix(mark)
+        for name in names
+        for mark in _MARKS
+        if name == mark or name.endswith(f"/{mark}")
+    ]
+    if not found:
+        raise InvalidArgument("BAD_BUNDLE", f"the bundle has none of {list(_MARKS)}")
+    root = min(found, key=len)
+    outside = [name for name in names if not name.startswith(root)]
+    if outside:
+        raise InvalidArgument(
+            "BAD_BUNDLE", f"the bundle holds files outside of {root!r}: {outside[0][:100]!r}"
+        )
     return root
 
 

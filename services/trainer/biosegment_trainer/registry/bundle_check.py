@@ -1,90 +1,144 @@
-"""Reads a foreign bundle in a process of its own, with limits: `python -m biosegment_trainer.registry.bundle_check
-DIR`.
+"""Reads a foreign bundle in a process of its own, with limits, and writes it anew as one of ours: nothing of
+a stranger's but checked tensors, literals and texts is kept. `python -m
+biosegment_trainer.registry.bundle_check`.
 
-Prints one JSON object: what the bundle is, or the error. The service runs it through `check_bundle`, which
-loads
-neither torch nor MONAI.
+The service runs it through `check_bundle`, which loads neither torch nor MONAI.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import resource
-import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from biosegment.errors import BY_GRPC_CODE, BiosegmentError, InvalidArgument
+from biosegment_trainer.registry.child import answer, run_child
 
-_MEMORY_BYTES: Final = 8 << 30
-_CPU_S: Final = 120
-_TIMEOUT_S: Final = 180.0
+_MODULE: Final = "biosegment_trainer.registry.bundle_check"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedBundle:
-    """What a bundle says of itself, checked: its network can be built and its weights fit."""
+    """What a bundle says of itself, checked: its network can be built, its weights fit and it answers.
+
+    Attributes:
+        name: For people.
+        network: Kind of the network, like `unet2d`.
+        classes: Value in label blocks (0: the project lacks it) and name of each output after the first.
+        working_resolution_nm: Pixel size in plane that it works at.
+        data_license: Terms of the data that it was trained on; empty when not known.
+        remarks: What a user should know.
+    """
 
     name: str
+    network: str
     classes: tuple[tuple[int, str], ...]
     working_resolution_nm: float
+    data_license: str
+    remarks: tuple[str, ...]
 
 
-async def check_bundle(folder: Path) -> CheckedBundle:
-    """Check the bundle in `folder`; its errors are those of `learning.bundle.read_bundle`, or BAD_BUNDLE."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "biosegment_trainer.registry.bundle_check",
-        str(folder),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
+async def check_bundle(
+    folder: Path,
+    target: Path,
+    classes: Mapping[str, int],
+    working_resolution_nm: float,
+    *,
+    trusted: bool = False,
+) -> CheckedBundle:
+    """Check the bundle in `folder` and write it to `target`.
+
+    Args:
+        folder: A MONAI bundle or a bioimage.io package.
+        target: Made.
+        classes: The project's, by name; the bundle's are matched with them.
+        working_resolution_nm: The project's, for bundles that do not say theirs.
+        trusted: Evaluate `$` expressions.
+
+    Raises:
+        BiosegmentError: Those of `registry.foreign.read_foreign`, or BAD_BUNDLE.
+    """
+    task = {
+        "folder": str(folder),
+        "target": str(target),
+        "classes": dict(classes),
+        "working_resolution_nm": working_resolution_nm,
+        "trusted": trusted,
+    }
+    found = await run_child(_MODULE, task)
+    return CheckedBundle(
+        name=found["name"],
+        network=found["network"],
+        classes=tuple((int(value), str(name)) for value, name in found["classes"]),
+        working_resolution_nm=found["working_resolution_nm"],
+        data_license=found["data_license"],
+        remarks=tuple(found["remarks"]),
     )
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            output, _ = await process.communicate()
-        answer = json.loads(output)
-    except (TimeoutError, ValueError) as error:
+
+
+def _check(task: dict[str, Any]) -> dict[str, Any]:
+    import dataclasses
+
+    import torch
+
+    from biosegment.errors import InvalidArgument
+    from biosegment_trainer.learning.bundle import write_bundle
+    from biosegment_trainer.registry.bioimage import is_package, read_package
+    from biosegment_trainer.registry.foreign import read_foreign
+
+    folder = Path(task["folder"])
+    fallback = float(task["working_resolution_nm"])
+    if is_package(folder):
+        found = read_package(folder, fallback_resolution_nm=fallback)
+    else:
+        found = read_foreign(folder, trusted=task["trusted"], fallback_resolution_nm=fallback)
+    model = found.bundle.model
+    classes = matched([item.name for item in model.classes], task["classes"])
+    model = dataclasses.replace(
+        model,
+        classes=tuple(
+            type(item)(value, name) for item, (value, name) in zip(model.classes, classes, strict=True)
+        ),
+    )
+    network = model.network
+    image = torch.zeros(1, network.input_slices, *(2 * s for s in network.stride[-network.spatial_dims :]))
+    with torch.inference_mode():
+        shape = tuple(model.build()(image).shape)
+    if shape != (1, 1 + len(classes), *image.shape[2:]):
         raise InvalidArgument(
-            "BAD_BUNDLE", "the bundle cannot be read within the limits of time and memory"
-        ) from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if "reason" in answer:
-        kind = BY_GRPC_CODE[answer["code"]]
-        raise kind(answer["reason"], answer["message"])
-    classes = tuple((int(value), str(name)) for value, name in answer["classes"])
-    return CheckedBundle(answer["name"], classes, answer["working_resolution_nm"])
+            "NETWORK_NOT_ALLOWED", f"the network answers {tuple(image.shape)} with {shape}, another window"
+        )
+    write_bundle(dataclasses.replace(found.bundle, model=model), Path(task["target"]))
+    return {
+        "name": found.bundle.name,
+        "network": network.label,
+        "classes": classes,
+        "working_resolution_nm": found.bundle.working_resolution_nm,
+        "data_license": found.bundle.data_license,
+        "remarks": [*found.remarks, *remarks_on(classes)],
+    }
 
 
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def matched(names: list[str], values: Mapping[str, int]) -> list[tuple[int, str]]:
+    """Values and names of a bundle's classes: the project's where it has one of that name, else 0."""
+    known = {name.casefold(): (value, name) for name, value in values.items()}
+    found: list[tuple[int, str]] = []
+    for name in names:
+        value = known.pop(name.casefold(), (0, name))
+        found.append(value)
+    return found
 
 
-def _main(folder: Path) -> None:
-    _limit()
-    from biosegment_trainer.learning.bundle import read_bundle
-
-    answer: dict[str, Any]
-    try:
-        bundle = read_bundle(folder)
-        answer = {
-            "name": bundle.name,
-            "classes": [[item.value, item.name] for item in bundle.model.classes],
-            "working_resolution_nm": bundle.working_resolution_nm,
-        }
-    except BiosegmentError as error:
-        message = error.message.replace(f"{folder}/", "")
-        answer = {"code": error.grpc_code, "reason": error.reason, "message": message}
-    print(json.dumps(answer))
+def remarks_on(classes: list[tuple[int, str]]) -> list[str]:
+    """What a user should know of classes that the project lacks."""
+    lacking = [name for value, name in classes if value == 0]
+    if not lacking:
+        return []
+    shown = ", ".join(repr(name) for name in lacking[:10])
+    if len(lacking) == len(classes):
+        return [f"the project has none of its classes ({shown}): it is a parent only; fine-tune it first"]
+    return [f"the project lacks its classes {shown}: they count as background until it is fine-tuned"]
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+    answer(_check)

@@ -1,0 +1,303 @@
+"""Reads bundles that others made, and turns them into ours: a network of an allowed family, checked tensors,
+names of classes, and the texts that say under which terms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
+from biosegment_trainer.learning.bundle import (
+    LICENCE,
+    README,
+    TERMS,
+    ModelBundle,
+    ModelLineage,
+    checked_weights,
+    is_own,
+    joined_terms,
+    read_bundle,
+    read_weights,
+)
+from biosegment_trainer.learning.channel import with_input_channels, with_output_channels
+from biosegment_trainer.learning.family import FAMILIES
+from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel, Weights
+from biosegment_trainer.registry.reference import Literals, TrustedEvaluation, read_configuration
+
+_BACKGROUND: Final = frozenset({"background", "bg", "back ground", "unlabeled", "unlabelled", "none", "0"})
+_MAX_TEXT: Final = 100_000
+_MAX_TERMS: Final = 1000
+_ABOUT: Final = (
+    "description",
+    "authors",
+    "copyright",
+    "data_source",
+    "data_type",
+    "references",
+    "intended_use",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignBundle:
+    """A bundle as we would have written it, and what a user should know of it."""
+
+    bundle: ModelBundle
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignNetwork:
+    """What a foreign description says.
+
+    Attributes:
+        definition: Of the network: literals only.
+        weights: By name, as they were found.
+        names: Meaning of the output channels that have a name.
+    """
+
+    definition: Mapping[str, Any]
+    weights: Weights
+    names: Mapping[int, str]
+
+
+def read_foreign(folder: Path, *, trusted: bool, fallback_resolution_nm: float) -> ForeignBundle:
+    """Read a bundle of ours, or one in the layout of MONAI's Model Zoo.
+
+    Args:
+        folder: Its root.
+        trusted: Evaluate `$` expressions of its network's definition, which is running its code.
+        fallback_resolution_nm: Where it does not say at which pixel size it works.
+
+    Raises:
+        NotFound: BUNDLE_FILE_MISSING.
+        InvalidArgument: BAD_BUNDLE, BUNDLE_NOT_TRUSTED, NETWORK_NOT_ALLOWED, BAD_WEIGHTS.
+        FailedPrecondition: EXTRA_MISSING.
+    """
+    _, metadata = read_configuration(folder, "configs/metadata")
+    if is_own(metadata):
+        return ForeignBundle(replace(read_bundle(folder), texts=texts_of(folder)), ())
+    path, configuration = read_configuration(folder, "configs/inference", "configs/evaluate", "configs/train")
+    evaluate = TrustedEvaluation(configuration, path) if trusted else None
+    found = ForeignNetwork(
+        _definition(configuration, evaluate),
+        _weights(folder / "models"),
+        _channel_names(metadata),
+    )
+    resolution, note = _resolution(metadata, configuration, fallback_resolution_nm)
+    model, remarks = converted(found)
+    bundle = ModelBundle(
+        name=str(metadata.get("name") or folder.name)[:200],
+        version=_version(metadata.get("version")),
+        model=model,
+        working_resolution_nm=resolution,
+        lineage=ModelLineage(),
+        data_license=terms_of(folder, metadata),
+        about={key: metadata[key] for key in _ABOUT if isinstance(metadata.get(key), str)},
+        texts=texts_of(folder),
+    )
+    return ForeignBundle(bundle, (*remarks, *note))
+
+
+def converted(found: ForeignNetwork) -> tuple[NetworkModel, list[str]]:
+    """A foreign network as ours: one image comes in, and channel 0 of what goes out is the background.
+
+    Raises:
+        InvalidArgument: NETWORK_NOT_ALLOWED, BAD_WEIGHTS.
+    """
+    definition = dict(found.definition)
+    inputs, outputs = definition.get("in_channels"), definition.get("out_channels")
+    if type(inputs) is not int or not 1 <= inputs <= 64 or type(outputs) is not int:
+        raise InvalidArgument(
+            "NETWORK_NOT_ALLOWED", f"network_def has {inputs!r} in_channels and {outputs!r} out_channels"
+        )
+    network, _ = NetworkConfig.from_network_def(definition | {"in_channels": 1})
+    remarks = []
+    weights = _fitting(network, found.weights, inputs, outputs)
+    if inputs > 1:
+        remarks.append(f"its {inputs} input channels were added up to one: all of them see the same image")
+    names = [_class_name(found.names.get(i, ""), i) for i in range(outputs)]
+    if outputs > 1 and found.names.get(0, "background").strip().lower() in _BACKGROUND:
+        names = names[1:]
+    else:
+        weights = _with_background(network, weights, outputs)
+        remarks.append("it tells classes apart without a background channel; one that stays at 0 was added")
+    if network.has_window_norm:
+        remarks.append("its norm measures the window that it sees: predictions may show seams between tiles")
+    classes = tuple(LabelClass(0, name) for name in _distinct(names))
+    model = NetworkModel(network, classes, weights)
+    model.build()
+    return model, remarks
+
+
+def _fitting(network: NetworkConfig, found: Weights, inputs: int, outputs: int) -> Weights:
+    """Weights under the names of our network, for one input channel."""
+    family = FAMILIES[network.family]
+    module = network.build(outputs - 1)
+    expected = module.state_dict()
+    weights = {name: tensor for name, tensor in found.items() if not family.absent.fullmatch(name)}
+    # As data-parallel training and Lightning leave it.
+    while weights and not set(weights) & set(expected):
+        heads = {name.partition(".")[0] for name in weights}
+        if len(heads) > 1 or any("." not in name for name in weights):
+            break
+        weights = {name.partition(".")[2]: tensor for name, tensor in weights.items()}
+    weights = {name: tensor for name, tensor in weights.items() if not family.absent.fullmatch(name)}
+    # One tensor under two names, of which older versions wrote one.
+    twins: dict[int, list[str]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        twins.setdefault(id(tensor), []).append(name)
+    for names in twins.values():
+        known = [name for name in names if name in weights]
+        weights |= {name: weights[known[0]] for name in names if known and name not in weights}
+    for name, tensor in expected.items():
+        if name.endswith("num_batches_tracked") and name not in weights:
+            weights[name] = tensor
+    odd = sorted(set(expected) ^ set(weights))
+    if odd:
+        raise InvalidArgument(
+            "BAD_WEIGHTS", f"{len(odd)} tensors are missing or in excess, first {[n[:100] for n in odd[:3]]}"
+        )
+    for name, tensor in weights.items():
+        if inputs > 1 and family.inputs.fullmatch(name) and tensor.ndim > 1 and tensor.shape[1] == inputs:
+            weights[name] = with_input_channels(tensor, 1)
+        if weights[name].shape != expected[name].shape:
+            raise InvalidArgument(
+                "BAD_WEIGHTS", f"{name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
+            )
+    return {name: weights[name].clone() for name in expected}
+
+
+def _with_background(network: NetworkConfig, weights: Weights, outputs: int) -> Weights:
+    """A head with one channel more, the first, whose logit is always 0: a softmax over it and one class is
+    the sigmoid of that class.
+    """
+    family, result = FAMILIES[network.family], Weights()
+    for name, tensor in network.build(outputs).state_dict().items():
+        axes = family.class_axes(name, tensor.ndim)
+        if not axes:
+            result[name] = weights[name]
+            continue
+        silent = torch.zeros_like(tensor) if tensor.ndim > 1 or name.endswith("conv.bias") else tensor
+        result[name] = with_output_channels(weights[name], silent, axes, [-1, *range(outputs)], None)
+    return result
+
+
+def _definition(configuration: Mapping[str, Any], evaluate: Any) -> dict[str, Any]:
+    for key in ("network_def", "network", "net"):
+        value = configuration.get(key)
+        if isinstance(value, Mapping) or (isinstance(value, str) and (key == "network_def" or evaluate)):
+            found = Literals(configuration, evaluate).at(key)
+            if isinstance(found, dict):
+                return {k: v for k, v in found.items() if k not in ("_desc_", "_mode_")}
+    raise InvalidArgument("BAD_BUNDLE", "the configuration has no network_def; it must name the network")
+
+
+def _weights(folder: Path) -> Weights:
+    if (folder / "model.pt").is_file():
+        return read_weights(folder / "model.pt")
+    files = sorted(p for ending in ("*.safetensors", "*.pt", "*.pth") for p in folder.glob(ending))
+    if not files:
+        raise NotFound("BUNDLE_FILE_MISSING", f"{folder} has neither model.pt nor model.safetensors")
+    if len(files) > 1:
+        raise InvalidArgument(
+            "BAD_BUNDLE", f"the weights may be in any of {[p.name for p in files[:5]]}; keep one, as model.pt"
+        )
+    return read_safetensors(files[0]) if files[0].suffix == ".safetensors" else read_weights(files[0])
+
+
+def read_safetensors(path: Path) -> Weights:
+    """Tensors of a safetensors file; InvalidArgument BAD_WEIGHTS, FailedPrecondition EXTRA_MISSING."""
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise FailedPrecondition(
+            "EXTRA_MISSING", "reading safetensors needs the package of that name; install biosegment[trainer]"
+        ) from error
+    try:
+        return checked_weights(load_file(path, device="cpu"), str(path))
+    except InvalidArgument:
+        raise
+    # Damaged files make the reader fail in many ways.
+    except Exception as error:
+        raise InvalidArgument("BAD_WEIGHTS", f"{path} cannot be read: {str(error)[:300]}") from error
+
+
+def _channel_names(metadata: Mapping[str, Any]) -> dict[int, str]:
+    try:
+        outputs = metadata["network_data_format"]["outputs"]
+        one = outputs["pred"] if "pred" in outputs else next(iter(outputs.values()))
+        return {int(channel): str(name) for channel, name in one["channel_def"].items()}
+    except (AttributeError, KeyError, StopIteration, TypeError, ValueError):
+        return {}
+
+
+def _class_name(name: str, channel: int) -> str:
+    return re.sub(r"\s+", " ", name).strip()[:100] or f"channel {channel}"
+
+
+def _distinct(names: list[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
+def _resolution(
+    metadata: Mapping[str, Any], configuration: Mapping[str, Any], fallback: float
+) -> tuple[float, list[str]]:
+    """In-plane pixel size in nm: said outright, or by the spacing (mm) that its preprocessing makes."""
+    for key in ("working_resolution_nm", "pixel_size_nm"):
+        value = metadata.get(key)
+        if isinstance(value, int | float) and 0.1 <= value <= 1000:
+            return float(value), []
+    try:
+        for step in configuration["preprocessing"]["transforms"]:
+            if str(step["_target_"]).endswith(("Spacingd", "Spacing")):
+                sizes = [float(size) * 1e6 for size in step["pixdim"][-2:]]
+                if all(0.1 <= size <= 1000 for size in sizes):
+                    return sum(sizes) / 2, []
+    except (KeyError, TypeError, ValueError):
+        pass
+    return fallback, [f"its pixel size is not known; the project's {fallback:g} nm is assumed"]
+
+
+def _version(value: object) -> str:
+    return value if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+){0,3}", value) else "1.0.0"
+
+
+def texts_of(folder: Path) -> dict[str, str]:
+    """The texts of a bundle that are kept as they are, as far as they are there."""
+    found = {}
+    for name, files in {
+        README: (README, "README.md"),
+        TERMS: (TERMS, "docs/data_licence.txt"),
+        LICENCE: (LICENCE, "LICENSE.txt", "LICENSE.md", "docs/LICENSE"),
+    }.items():
+        for file in files:
+            if (folder / file).is_file():
+                found[name] = (folder / file).read_bytes()[:_MAX_TEXT].decode("utf-8", "replace")
+                break
+    return found
+
+
+def terms_of(folder: Path, metadata: Mapping[str, Any]) -> str:
+    """The terms of the data that a foreign bundle was trained on, as it states them."""
+    for key in ("data_license", "data_licence"):
+        if isinstance(metadata.get(key), str):
+            return joined_terms(metadata[key])[:_MAX_TERMS]
+    texts = texts_of(folder)
+    # Semicolons would divide it into terms.
+    text = re.sub(r"\s+", " ", texts.get(TERMS, "")).replace(";", ",").strip()
+    if text:
+        return text if len(text) <= 300 else f"{text[:250]}... (see docs/data_license.txt)"
+    first = next((line.strip() for line in texts.get(LICENCE, "").splitlines() if line.strip()), "")
+    return f"the bundle's own licence: {first[:200].replace(';', ',')}" if first else ""

@@ -76,7 +76,7 @@ def test_the_working_factor_is_that_of_the_learning_core(resolution, voxel):
 def test_blocks_share_no_shard_of_any_layer(factor, shape):
     whole = Region(Index(0, 0, 0), Index(*shape))
     plan = BlockPlan.of(factor, whole)
-    assert plan.block.y % (TilingConfig().tile * factor) == 0
+    assert plan.block.y % (TilingConfig().tile[1] * factor) == 0
     assert plan.block.z * plan.block.y * plan.block.x <= max(1 << 26, CELL * plan.block.y**2)
     for layout, down in (
         (plan.labels_layout, Index(1, 1, 1)),

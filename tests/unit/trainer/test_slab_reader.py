@@ -38,11 +38,11 @@ def test_a_block_is_read_once_with_what_its_tiles_see_and_in_slabs_as_deep_as_me
 ):
     monkeypatch.setattr(slab, "_SLAB_BYTES", limit)
     part = Region(Index(*corners[0]), Index(*corners[1]))
-    config = PredictionConfig(factor=factor, tiling=TilingConfig(32, 16), measures=("entropy",))
+    config = PredictionConfig(factor=factor, tiling=TilingConfig.flat(32, 16), backend="eager")
     volume = VolumeArray("projects/p/volumes/v", key, SHAPE, 1, (), ())
     statistics = SliceStatistics(IMAGE.mean((1, 2)), IMAGE.std((1, 2)))
     predictor, shelf = Predictor(untrained(), config), Shelf()
-    reader = SlabReader(shelf, volume, config)
+    reader = SlabReader(shelf, volume, predictor)
     reader.move_to(part)
     seen = list(predictor.predict(reader.read, part, SHAPE, statistics))
     direct = list(predictor.predict(lambda region: IMAGE[region.slices], part, SHAPE, statistics))

@@ -1,25 +1,46 @@
-"""Blockwise inference: probabilities, labels and score maps of a block in one pass, in bounded memory."""
+"""Blockwise inference: probabilities, labels and score maps of a block in one pass, in bounded memory.
+
+What a voxel gets depends on the volume, the models and the configuration alone: not on the block that it is
+computed with, nor on the batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from biosegment.errors import InvalidArgument
+from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.volume import Index, Region
-from biosegment_trainer.learning.measures import CELL, Measure, pool, require_measures
+from biosegment_trainer.learning.measures import CELL, Evidence, require_measures
 from biosegment_trainer.learning.network import NetworkModel, pick_device
-from biosegment_trainer.learning.normalisation import SliceStatistics, normalise
-from biosegment_trainer.learning.resolution import downsample_raw, to_tensor, upsample_probabilities
-from biosegment_trainer.learning.tiling import AxisTile, Span, TilingConfig, axis_tiles, reflect_into_window
+from biosegment_trainer.learning.normalisation import SliceStatistics
+from biosegment_trainer.learning.passes import Committee, PassesConfig
+from biosegment_trainer.learning.probe import Wanted
+from biosegment_trainer.learning.result import Prediction, ResultWriter
+from biosegment_trainer.learning.slab import Reader, SliceStream, slabs
+from biosegment_trainer.learning.tiling import (
+    AxisTile,
+    Span,
+    TilingConfig,
+    Triple,
+    axis_tiles,
+    cut_window,
+    default_tile,
+    mirrored,
+    surroundings,
+)
 
-Reader = Callable[[Region], NDArray[np.generic]]
-"""Reads raw voxels of a level-0 region inside the volume: (z, y, x), any real dtype."""
+__all__ = ["Prediction", "PredictionConfig", "Predictor", "Reader", "default_tiling", "predict_block"]
+
+Float32 = NDArray[np.float32]
+_GPU_PIXELS = 16 << 20
+"""Of the windows that a GPU sees at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +49,25 @@ class PredictionConfig:
 
     Attributes:
         factor: Level-0 voxels per working pixel in y and x.
-        tiling: Tiles and halo.
+        tiling: Tiles and halo; None takes what suits the network.
         measures: Names of the score maps to compute.
-        slices_at_once: Slices that are read, held and yielded together; 16 is the depth of a stored chunk, which a
-            reader would otherwise decode for every slice again.
-        batch: Tiles in a forward pass; None: 1 on a CPU, where batches cost time, 32 on a GPU.
+        slices_at_once: Slices that are read and yielded together; 16 is the depth of a stored chunk, which a reader
+            would otherwise decode for every slice again. 3D networks yield as many as a tile has.
+        batch: Windows in a forward pass; None: 1 on a CPU, where batches cost time, as many as fit on a GPU.
         with_labels: False leaves out level-0 labels, as scoring between rounds does.
+        passes: Several passes, whose mean is the prediction.
+        backend: What runs the networks, one of `backend.BACKENDS`. Making a network ready for an accelerator takes a
+            second or two: choose `eager` for less than some 20 million working pixels.
     """
 
     factor: int = 1
-    tiling: TilingConfig = field(default_factory=TilingConfig)
+    tiling: TilingConfig | None = None
     measures: tuple[str, ...] = ("entropy",)
     slices_at_once: int = 16
     batch: int | None = None
     with_labels: bool = True
+    passes: PassesConfig = field(default_factory=PassesConfig)
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
         require_measures(self.measures)
@@ -49,41 +75,98 @@ class PredictionConfig:
             raise InvalidArgument("BAD_PREDICTION", "factor, slices_at_once and batch must be at least 1")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
-    """The result for some slices of a block.
+def default_tiling(models: Sequence[NetworkModel], factor: int) -> TilingConfig:
+    """Tiles for networks that look together: the halo of the one that needs most, in a raster that suits all."""
+    networks = [model.network for model in models]
+    tile = default_tile(networks[0].spatial_dims, factor)
+    raster = [math.lcm(*(network.stride[axis] for network in networks)) for axis in range(3)]
+    halo = [
+        -(-max(network.halo[axis] for network in networks) // step) * step for axis, step in enumerate(raster)
+    ]
+    if networks[0].spatial_dims == 2:
+        halo[0] = 0  # neighbouring slices are no halo: they are channels
+    edges = [-(-edge // step) * step for edge, step in zip(tile, raster, strict=True)]
+    cells = (1, CELL, CELL)
+    whole = [
+        -(-edge // math.lcm(c, s)) * math.lcm(c, s) for edge, c, s in zip(edges, cells, raster, strict=True)
+    ]
+    return TilingConfig(_triple(whole), _triple(halo))
 
-    Attributes:
-        region: The slices that it covers, level-0 voxels of the volume.
-        probabilities: uint8 (C, z, ceil(y / f), ceil(x / f)), 255 = certain, one array a class.
-        labels: uint8 (z, y, x) at level 0: 1 background, else the class's value; None if not asked for.
-        scores: For each measure float16 (z, ceil(y / 16f), ceil(x / 16f)).
-    """
 
-    region: Region
-    probabilities: NDArray[np.uint8]
-    labels: NDArray[np.uint8] | None
-    scores: dict[str, NDArray[np.float16]]
+def _triple(values: Sequence[int]) -> Triple:
+    z, y, x = values
+    return z, y, x
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where the tiles of a block lie, working voxels; `reads` is what they see, level-0 voxels."""
+
+    block: Region
+    shape: Index
+    rows: list[AxisTile]
+    columns: list[AxisTile]
+    depths: list[AxisTile]
+    reads: Region
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        return self.rows[0].source.start, self.columns[0].source.start
 
 
 class Predictor:
-    """A model made ready for many blocks; not for several threads at once."""
+    """Models made ready for many blocks; not for several threads at once.
 
-    def __init__(self, model: NetworkModel, config: PredictionConfig, device: str | None = None) -> None:
-        self._config = config
+    Args:
+        models: One, or the members of an ensemble, which share classes and the number of axes; the mean of their
+            probabilities is the prediction.
+        config: What to compute.
+        device: `cpu` or `cuda`; None takes CUDA where there is one.
+
+    Raises:
+        InvalidArgument: BAD_TILING, BAD_ENSEMBLE, BAD_WEIGHTS, UNKNOWN_BACKEND.
+        FailedPrecondition: NO_USABLE_CLASS, NO_DROPOUT, BACKEND_MISSING; ONE_PASS when a measure compares passes and
+            there is one.
+    """
+
+    def __init__(
+        self,
+        models: NetworkModel | Sequence[NetworkModel],
+        config: PredictionConfig,
+        device: str | None = None,
+    ) -> None:
+        found = (models,) if isinstance(models, NetworkModel) else tuple(models)
+        self._measures = require_measures(config.measures)
+        self._with_spread = any(measure.needs_passes for measure in self._measures)
+        if self._with_spread and config.passes.count(len(found)) < 2:
+            names = [measure.name for measure in self._measures if measure.needs_passes]
+            raise FailedPrecondition("ONE_PASS", f"{names} compare passes; ask for two or more")
+        self._network = found[0].network
+        self._tiling = config.tiling or default_tiling(found, config.factor)
+        for model in found:
+            self._tiling.require_stride(model.network.stride)
+        self._config = replace(config, tiling=self._tiling)
         self._device = pick_device(device)
-        self._module = model.build(self._device)
-        self._stride = model.network.stride[1]
-        if config.tiling.halo % self._stride or config.tiling.tile % self._stride:
-            raise InvalidArgument(
-                "BAD_TILING", f"tile and halo {config.tiling} must be multiples of the stride {self._stride}"
-            )
-        self._batch = config.batch or (32 if self._device.type == "cuda" else 1)
-        self._mixed = self._device.type == "cuda" and torch.cuda.is_bf16_supported()
-        self._measures: dict[str, Measure] = require_measures(config.measures)
-        self._values = torch.tensor(
-            [1, *(c.value for c in model.classes)], dtype=torch.uint8, device=self._device
-        )
+        self._embeds = any(measure.is_pooled for measure in self._measures)
+        wanted = Wanted(any(measure.needs_reach for measure in self._measures), self._embeds)
+        self._committee = Committee(found, config.passes, wanted, config.backend, self._device)
+        # How many slices on each side a measure compares.
+        self._margin = int(any(measure.needs_neighbours for measure in self._measures))
+        self._writer = ResultWriter(found[0].label_values, self._measures, config.factor, config.with_labels)
+
+    @property
+    def tiling(self) -> TilingConfig:
+        """Tiles and halo in working voxels; blocks that are multiples of tiles compute nothing twice."""
+        return self._tiling
+
+    @property
+    def backend(self) -> str:
+        """What runs the (first) network."""
+        return self._committee.backend
+
+    def reads(self, block: Region, volume_shape: tuple[int, int, int]) -> Region:
+        """All that `predict` reads for a block, level-0 voxels: halos and neighbouring slices included."""
+        return self._frame(block, Index(*volume_shape)).reads
 
     def predict(
         self, read: Reader, block: Region, volume_shape: tuple[int, int, int], statistics: SliceStatistics
@@ -91,7 +174,8 @@ class Predictor:
         """Predict a block, a few slices at a time; the results in order cover the block.
 
         Args:
-            read: Called once a few slices and tile, with the tile's halo; never outside the volume.
+            read: Called for a few slices of `reads(block)` at a time, in order and each once, from a thread of its own
+                while the network is busy; never outside the volume.
             block: Level-0 voxels; starts in y and x at a multiple of 16 x factor, ends at one or at the
                 border.
             volume_shape: Of level 0.
@@ -101,12 +185,16 @@ class Predictor:
             InvalidArgument: REGION_OUT_OF_BOUNDS, UNALIGNED_BLOCK, BAD_STATISTICS.
         """
         self._require_block(block, volume_shape, statistics)
-        step = self._config.slices_at_once
-        # In steps of the stored chunks, wherever the block begins.
-        for first in range(block.start.z - block.start.z % step, block.stop.z, step):
-            z, stop = max(first, block.start.z), min(first + step, block.stop.z)
-            part = Region(Index(z, *block.start[1:]), Index(stop, *block.stop[1:]))
-            yield self._predict_slices(read, part, Index(*volume_shape), statistics[z:stop])
+        frame = self._frame(block, Index(*volume_shape))
+        config = self._config
+        stream = SliceStream(read, frame.reads, config.slices_at_once, config.factor, statistics)
+        try:
+            if self._network.spatial_dims == 3:
+                yield from self._solid(frame, stream)
+            else:
+                yield from self._flat(frame, stream)
+        finally:
+            stream.close()
 
     def _require_block(self, block: Region, shape: tuple[int, int, int], statistics: SliceStatistics) -> None:
         block.require_within(shape, "the volume")
@@ -121,102 +209,218 @@ class Predictor:
                 "BAD_STATISTICS", f"{shape[0]} slices need as many statistics, got {len(statistics)}"
             )
 
-    def _predict_slices(
-        self, read: Reader, part: Region, volume_shape: Index, statistics: SliceStatistics
-    ) -> Prediction:
+    def _frame(self, block: Region, shape: Index) -> _Frame:
         f = self._config.factor
-        rows = Span(part.start.y // f, -(-part.stop.y // f))
-        columns = Span(part.start.x // f, -(-part.stop.x // f))
-        result = self._empty(part, len(rows), len(columns))
-        tiling, stride = self._config.tiling, self._stride
-        for row in axis_tiles(rows, -(-volume_shape.y // f), tiling, stride):
-            for column in axis_tiles(columns, -(-volume_shape.x // f), tiling, stride):
-                image = self._read_tile(read, part, row, column, volume_shape, statistics)
-                for z in range(0, len(image), self._batch):
-                    planes = slice(z, z + self._batch)
-                    self._fill(result, planes, self._probabilities(image[planes]), row, column)
-        return result
-
-    def _empty(self, part: Region, height: int, width: int) -> Prediction:
-        z, y, x = part.shape
-        count = len(self._values) - 1
-        cells = (z, -(-height // CELL), -(-width // CELL))
-        return Prediction(
-            region=part,
-            probabilities=np.empty((count, z, height, width), np.uint8),
-            labels=np.empty((z, y, x), np.uint8) if self._config.with_labels else None,
-            scores={name: np.empty(cells, np.float16) for name in self._measures},
-        )
-
-    def _read_tile(
-        self,
-        read: Reader,
-        part: Region,
-        row: AxisTile,
-        column: AxisTile,
-        volume_shape: Index,
-        statistics: SliceStatistics,
-    ) -> NDArray[np.float32]:
-        f = self._config.factor
-        start = Index(part.start.z, row.source.start * f, column.source.start * f)
-        stop = Index(
-            part.stop.z, min(row.source.stop * f, volume_shape.y), min(column.source.stop * f, volume_shape.x)
-        )
-        image = normalise(downsample_raw(read(Region(start, stop)), f), statistics)
-        return reflect_into_window(image, row, column)
-
-    def _probabilities(self, image: NDArray[np.float32]) -> Tensor:
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
-            logits: Tensor = self._module(to_tensor(image, self._device))
-        return torch.softmax(logits.float(), dim=1)
-
-    def _fill(self, result: Prediction, z: slice, p: Tensor, row: AxisTile, column: AxisTile) -> None:
-        f = self._config.factor
-        inner = p[
-            :,
-            :,
-            row.keep.start - row.window.start : row.keep.stop - row.window.start,
-            column.keep.start - column.window.start : column.keep.stop - column.window.start,
+        sizes = Index(shape.z, -(-shape.y // f), -(-shape.x // f))
+        spans = [
+            Span(block.start.z, block.stop.z),
+            Span(block.start.y // f, -(-block.stop.y // f)),
+            Span(block.start.x // f, -(-block.stop.x // f)),
         ]
-        top, left = result.region.start.y // f, result.region.start.x // f
-        y, x = row.keep.start - top, column.keep.start - left
-        place = (z, slice(y, y + len(row.keep)), slice(x, x + len(column.keep)))
-        scaled = (inner[:, 1:] * 255).round().to(torch.uint8)
-        result.probabilities[(slice(None), *place)] = scaled.transpose(0, 1).cpu().numpy()
-        cells = (z, slice(y // CELL, -(-place[1].stop // CELL)), slice(x // CELL, -(-place[2].stop // CELL)))
-        for name, measure in self._measures.items():
-            result.scores[name][cells] = pool(measure(inner)).cpu().numpy()
-        if result.labels is not None:
-            labels = self._labels(p, row, column)
-            y, x = y * f, x * f
-            target = result.labels[z, y : y + len(row.keep) * f, x : x + len(column.keep) * f]
-            target[:] = labels[:, : target.shape[1], : target.shape[2]].cpu().numpy()
+        tile, halo, stride = self._tiling.tile, self._tiling.halo, self._network.stride
+        axes = list(zip(spans, sizes, tile, halo, stride, strict=True))
+        seen = [surroundings(*axis) for axis in axes]
+        if self._network.spatial_dims == 2:
+            seen[0] = spans[0].grown(self._margin + self._committee.context, shape.z)
+        start = Index(seen[0].start, seen[1].start * f, seen[2].start * f)
+        stop = Index(seen[0].stop, min(seen[1].stop * f, shape.y), min(seen[2].stop * f, shape.x))
+        depths = list(axis_tiles(*axes[0])) if self._network.spatial_dims == 3 else []
+        return _Frame(
+            block, shape, list(axis_tiles(*axes[1])), list(axis_tiles(*axes[2])), depths, Region(start, stop)
+        )
 
-    def _labels(self, p: Tensor, row: AxisTile, column: AxisTile) -> Tensor:
-        """Level-0 label values of what is kept of a tile.
+    def _flat(self, frame: _Frame, stream: SliceStream) -> Iterator[Prediction]:
+        """Slice by slice, with a 2D network."""
+        depth, context = frame.shape.z, self._committee.context
+        seen_to = max(frame.block.start.z - self._margin, 0)
+        trails = {(row, column): _Trail(seen_to) for row in frame.rows for column in frame.columns}
+        for part in slabs(frame.block, self._config.slices_at_once):
+            # Slices beyond the part are needed by it, and kept for the next.
+            first, seen_to = seen_to, min(part.stop.z + self._margin, depth)
+            low, high = max(first - context, 0), min(seen_to + context, depth)
+            with torch.inference_mode():
+                result = self._writer.begin(part)
+                planes = dict(zip(range(low, high), stream.planes(low, high), strict=True))
+                for (row, column), trail in trails.items():
+                    wanted_z, step = Span(part.start.z, part.stop.z), self._batch(row, column)
+                    # The volume's last slices may have been looked at for the part before.
+                    self._write(result, trail, frame, row, column, wanted_z)
+                    for z in range(first, seen_to, step):
+                        stop = min(z + step, seen_to)
+                        around = range(z - context, stop + context)
+                        seen = [planes[mirrored(at, depth)] for at in around]
+                        window = cut_window(seen, frame.corner, row, column)
+                        trail.add(self._look(window, stop - z, row, column, z), stop)
+                        self._write(result, trail, frame, row, column, wanted_z)
+                finished = self._writer.finish(result)
+            yield finished
 
-        One pixel of halo feeds the interpolation at its edge, but not beyond the volume: the network's answer to
-        the mirrored image is nobody's neighbour.
+    def _solid(self, frame: _Frame, stream: SliceStream) -> Iterator[Prediction]:
+        """Tile by tile, with a 3D network."""
+        for deep in frame.depths:
+            start, stop = frame.block.start, frame.block.stop
+            part = Region(Index(deep.keep.start, *start[1:]), Index(deep.keep.stop, *stop[1:]))
+            with torch.inference_mode():
+                result = self._writer.begin(part)
+                planes = stream.planes(deep.source.start, deep.source.stop)
+                seen = [
+                    planes[mirrored(at - deep.source.start, len(planes))]
+                    for at in range(deep.window.start, deep.window.stop)
+                ]
+                for row in frame.rows:
+                    for column in frame.columns:
+                        window = cut_window(seen, frame.corner, row, column)
+                        trail = _Trail(deep.source.start, complete=True)
+                        trail.add(self._look_solid(window, deep, row, column), deep.source.stop)
+                        self._write(result, trail, frame, row, column, deep.keep)
+                finished = self._writer.finish(result)
+            yield finished
+
+    def _batch(self, row: AxisTile, column: AxisTile) -> int:
+        if self._config.passes.mc_dropout:
+            return 1  # what is dropped must not depend on who is beside
+        on_gpu = self._device.type == "cuda"
+        return self._config.batch or (
+            max(1, _GPU_PIXELS // (len(row.window) * len(column.window))) if on_gpu else 1
+        )
+
+    def _look(
+        self, window: Float32, count: int, row: AxisTile, column: AxisTile, z: int
+    ) -> dict[str, Tensor]:
+        """What the networks say of some slices, cropped to what is written and its margin; slices lead."""
+        images = self._tensor(window)
+        width = 2 * self._committee.context + 1
+        stacked = images.unsqueeze(1) if width == 1 else images.unfold(0, width, 1).permute(0, 3, 1, 2)
+        rows, columns = self._wide(row, column)
+        place = f"{z}/{row.window.start}/{column.window.start}"
+        seen = self._patiently(stacked[:count], (row.within(rows), column.within(columns)), place)
+        if "reach" in seen:
+            seen["reach"] = seen["reach"].squeeze(1)
+        if "embedding" in seen:
+            seen["cells"] = self._cells(seen.pop("embedding"), row, column)
+        return seen
+
+    def _look_solid(
+        self, window: Float32, deep: AxisTile, row: AxisTile, column: AxisTile
+    ) -> dict[str, Tensor]:
+        rows, columns = self._wide(row, column)
+        crop = (deep.within(deep.source), row.within(rows), column.within(columns))
+        place = f"{deep.window.start}/{row.window.start}/{column.window.start}"
+        seen = self._patiently(self._tensor(window)[None, None], crop, place)
+        for name in ("probabilities", "pass_squares"):
+            if name in seen:
+                seen[name] = seen[name][0].transpose(0, 1)
+        if "pass_entropy" in seen:
+            seen["pass_entropy"] = seen["pass_entropy"][0]
+        if "reach" in seen:
+            seen["reach"] = seen["reach"][0, 0]
+        if "embedding" in seen:
+            coarse = seen.pop("embedding")[0].transpose(0, 1)
+            layers = (
+                np.arange(deep.source.start, deep.source.stop) - deep.window.start
+            ) // self._network.stride[0]
+            seen["cells"] = self._cells(coarse, row, column)[torch.from_numpy(layers).to(coarse.device)]
+        return seen
+
+    def _tensor(self, window: Float32) -> Tensor:
+        images = torch.from_numpy(window)
+        if self._device.type != "cuda":
+            return images
+        return images.pin_memory().to(self._device, non_blocking=True)
+
+    def _patiently(self, images: Tensor, crop: tuple[slice, ...], place: str) -> dict[str, Tensor]:
+        """Look at half of the windows at a time when a GPU has no memory for all."""
+        try:
+            return self._committee.look(images, crop, place, self._with_spread)
+        except torch.OutOfMemoryError:
+            if len(images) == 1:
+                raise
+            half = len(images) // 2
+            parts = [self._patiently(part, crop, place) for part in (images[:half], images[half:])]
+            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _wide(self, row: AxisTile, column: AxisTile) -> tuple[Span, Span]:
+        return self._writer.margin(row.keep, row.source), self._writer.margin(column.keep, column.source)
+
+    def _cells(self, coarse: Tensor, row: AxisTile, column: AxisTile) -> Tensor:
+        """Means of the coarsest level's voxels over the score cells of what is kept, (N, D, cells y, cells x)."""
+        _, y, x = self._network.stride
+        rows, columns = (
+            torch.from_numpy(_cell_weights(tile, stride)).to(coarse.device)
+            for tile, stride in ((row, y), (column, x))
+        )
+        return torch.einsum("yi,ndij,xj->ndyx", rows, coarse, columns)
+
+    def _write(
+        self, result: Prediction, trail: _Trail, frame: _Frame, row: AxisTile, column: AxisTile, wanted: Span
+    ) -> None:
+        ready = trail.take(wanted, frame.shape.z, self._margin)
+        if ready is not None:
+            first, seen = ready
+            self._writer.fill(result, first, row.keep, column.keep, self._wide(row, column), seen)
+
+
+class _Trail:
+    """Slices of a tile, in order, until their neighbours are known as well.
+
+    Args:
+        first: The first of them.
+        complete: No more will come than are added at once.
+    """
+
+    def __init__(self, first: int, complete: bool = False) -> None:
+        self._first = first
+        self._complete = complete
+        self._stop = first
+        self._held: dict[str, Tensor] = {}
+        self._next = 0
+
+    def add(self, seen: dict[str, Tensor], stop: int) -> None:
+        """Slices that follow, up to `stop`; each tensor leads with them."""
+        if self._held:
+            self._held = {name: torch.cat([self._held[name], tensor]) for name, tensor in seen.items()}
+        else:
+            self._held = seen
+        self._stop = stop
+
+    def take(self, wanted: Span, depth: int, margin: int) -> tuple[int, Evidence] | None:
+        """The slices of `wanted` that were not taken before and whose `margin` neighbours are known, and the first of
+        them; forgets what nobody needs any more.
         """
-        f = self._config.factor
-        ranges, cut = [], []
-        for axis in (row, column):
-            before, after = axis.keep.start > axis.source.start, axis.keep.stop < axis.source.stop
-            start, stop = axis.keep.start - axis.window.start, axis.keep.stop - axis.window.start
-            ranges.append(slice(start - before, stop + after))
-            cut.append(slice(before * f, (before + len(axis.keep)) * f))
-        wide = upsample_probabilities(p[:, :, ranges[0], ranges[1]], f)[:, :, cut[0], cut[1]]
-        # torch's argmax over a leading axis of two takes as long as the network; this does not.
-        best, labels = wide[:, 0], self._values[0].expand(wide[:, 0].shape)
-        for channel in range(1, wide.shape[1]):
-            wins = wide[:, channel] > best
-            best = torch.where(wins, wide[:, channel], best)
-            labels = torch.where(wins, self._values[channel], labels)
-        return labels
+        known = self._stop if self._complete or self._stop == depth else self._stop - margin
+        first, stop = max(wanted.start, self._next), min(wanted.stop, known)
+        if first >= stop:
+            return None
+        evidence = self._evidence(first, stop, depth, margin)
+        self._next = stop
+        keep = max(stop - margin, self._first)
+        self._held = {name: tensor[keep - self._first :] for name, tensor in self._held.items()}
+        self._first = keep
+        if keep == self._stop:
+            self._held = {}
+        return first, evidence
+
+    def _evidence(self, first: int, stop: int, depth: int, margin: int) -> Evidence:
+        slices = slice(first - self._first, stop - self._first)
+        found = {name: tensor[slices] for name, tensor in self._held.items()}
+        if margin:
+            p, last = self._held["probabilities"], min(self._stop, depth) - 1
+            below = [max(z - 1, self._first) - self._first for z in range(first, stop)]
+            above = [min(z + 1, last) - self._first for z in range(first, stop)]
+            found |= {"before": p[below], "after": p[above]}
+        return Evidence(**found)
+
+
+def _cell_weights(tile: AxisTile, stride: int) -> Float32:
+    """float32 (cells, coarsest voxels of the window): how much of each cell of what is kept lies in each voxel."""
+    pixels = np.arange(tile.keep.start, tile.keep.stop)
+    weights = np.zeros((-(-len(pixels) // CELL), len(tile.window) // stride), np.float32)
+    np.add.at(weights, ((pixels - tile.keep.start) // CELL, (pixels - tile.window.start) // stride), 1)
+    return weights / weights.sum(1, keepdims=True)
 
 
 def predict_block(
-    model: NetworkModel,
+    models: NetworkModel | Sequence[NetworkModel],
     read: Reader,
     block: Region,
     volume_shape: tuple[int, int, int],
@@ -225,9 +429,8 @@ def predict_block(
     device: str | None = None,
 ) -> Prediction:
     """A whole block in one piece, for small blocks; `Predictor.predict` bounds the memory."""
-    parts: Sequence[Prediction] = list(
-        Predictor(model, config or PredictionConfig(), device).predict(read, block, volume_shape, statistics)
-    )
+    predictor = Predictor(models, config or PredictionConfig(), device)
+    parts = list(predictor.predict(read, block, volume_shape, statistics))
     labels = [part.labels for part in parts if part.labels is not None]
     return Prediction(
         region=block,

@@ -16,6 +16,7 @@ from biosegment.volume import Index, Region
 from biosegment_trainer.compute.report import Reporter
 from biosegment_trainer.compute.voxel import VoxelReader, open_voxels
 from biosegment_trainer.learning.normalisation import SliceStatistics
+from biosegment_trainer.learning.passes import PassesConfig
 from biosegment_trainer.learning.prediction import Prediction, PredictionConfig, Predictor
 from biosegment_trainer.prediction.block import BlockId, downsampled
 from biosegment_trainer.prediction.ledger import BlockLedger
@@ -27,7 +28,7 @@ Voxels = NDArray[np.generic]
 
 
 class BlockWorker:
-    """A loaded model and the arrays of a job; for one thread.
+    """Loaded models and the arrays of a job; for one thread.
 
     Args:
         task: The job.
@@ -39,8 +40,10 @@ class BlockWorker:
         self._reporter = reporter
         self._arrays = Arrays(task.store, cache_bytes=64 << 20)
         self._objects = open_blocking_objects(task.store)
-        member = task.members[0]
-        self._model = load_model(self._objects, member.bundle_key, member.classes)
+        self._models = [
+            load_model(self._objects, member.bundle_key, member.classes) for member in task.members
+        ]
+        self._channels = {item.value: channel for channel, item in enumerate(self._models[0].classes)}
         self._ledger = BlockLedger(self._objects, task.callback.job_id, task.callback.attempt)
         self._predictors: dict[PredictionConfig, Predictor] = {}
         self._open: _OpenVolume | None = None
@@ -57,9 +60,7 @@ class BlockWorker:
         volume = self._volume(block.part)
         part = volume.blocks.computed(block.number)
         volume.reader.move_to(part)
-        result = _Block.empty(
-            volume.part, part, {item.value: n for n, item in enumerate(self._model.classes)}
-        )
+        result = _Block.empty(volume.part, part, self._channels)
         for prediction in volume.predictor.predict(
             volume.reader.read, part, volume.blocks.shape, volume.statistics
         ):
@@ -81,9 +82,9 @@ class BlockWorker:
             part = self._task.parts[number]
             config = _config(self._task, part)
             if config not in self._predictors:
-                self._predictors = {config: Predictor(self._model, config)}
+                self._predictors = {config: Predictor(self._models, config)}
             voxels = open_voxels(part.volume, self._arrays, self._task.callback, self._reporter)
-            self._open = _OpenVolume(number, part, self._arrays, voxels, self._predictors[config], config)
+            self._open = _OpenVolume(number, part, self._arrays, voxels, self._predictors[config])
         return self._open
 
 
@@ -97,14 +98,13 @@ class _OpenVolume:
         arrays: Arrays,
         voxels: AbstractContextManager[VoxelReader],
         predictor: Predictor,
-        config: PredictionConfig,
     ) -> None:
         self.number = number
         self.part = part
         self.blocks = part.blocks
         self.predictor = predictor
         self.statistics = SliceStatistics(np.array(part.volume.mean), np.array(part.volume.std))
-        self.reader = SlabReader(voxels.__enter__(), part.volume, config)
+        self.reader = SlabReader(voxels.__enter__(), part.volume, predictor)
         self._voxels = voxels
         self._arrays = {name: arrays.open(array.key) for name, array in part.arrays.items()}
 
@@ -165,7 +165,7 @@ class _Block:
             target[z] = done.probabilities[self.channels[value]]
         for measure, cells in self.scores.items():
             if measure != MODEL_VERSION:
-                cells[z] = done.scores[measure].reshape(cells[z].shape)
+                cells[z] = done.scores[measure]
 
 
 def _config(task: PredictTask, part: VolumePart) -> PredictionConfig:
@@ -173,6 +173,8 @@ def _config(task: PredictTask, part: VolumePart) -> PredictionConfig:
         factor=part.plan.factor,
         measures=tuple(measure for measure in part.scores if measure != MODEL_VERSION),
         with_labels=part.labels is not None,
+        passes=PassesConfig(task.mc_dropout, task.test_time_augmentation),
+        backend=task.backend,
     )
 
 

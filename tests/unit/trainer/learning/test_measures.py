@@ -1,20 +1,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
-from biosegment_trainer.learning.measures import MEASURES, pool, require_measures
+import torch.nn.functional as F
+from biosegment_trainer.learning.measures import MEASURES, Evidence, pool, require_measures
 from biosegment_trainer.learning.metrics import Confusion
-from biosegment_trainer.learning.network import LabelClass
+from biosegment_trainer.learning.network import LabelClass, NetworkConfig
+from biosegment_trainer.learning.passes import PassSum
+from biosegment_trainer.learning.probe import Probe, Wanted
 
 from biosegment.errors import InvalidArgument
 
+ONE_PASS = ("entropy", "least_confidence", "margin", "class_probability")
 
-def of(*probabilities: float) -> dict[str, float]:
-    p = torch.tensor(probabilities).view(1, -1, 1, 1)
-    return {name: measure(p).item() for name, measure in MEASURES.items()}
+
+def evidence(*passes: tuple[float, ...], **more: torch.Tensor) -> Evidence:
+    """One pixel, as seen by some passes."""
+    total = PassSum(with_spread=True)
+    for p in passes:
+        total.add(torch.tensor(p).view(1, -1, 1, 1))
+    return Evidence(**total.means(), **more)
+
+
+def of(*probabilities: float, measures: Sequence[str] = ONE_PASS) -> dict[str, float]:
+    seen = evidence(probabilities)
+    return {name: MEASURES[name].compute(seen).item() for name in measures}
 
 
 def test_certainty_scores_zero_and_is_safe_for_the_logarithm():
@@ -29,12 +43,82 @@ def test_ignorance_scores_highest():
     assert found["margin"] == pytest.approx(1)
 
 
-def test_values_in_between_are_the_formulas():
-    found = of(0.2, 0.7, 0.1)
-    assert found["entropy"] == pytest.approx(-sum(q * math.log(q) for q in (0.2, 0.7, 0.1)), rel=1e-5)
-    assert found["least_confidence"] == pytest.approx(0.3)
-    assert found["margin"] == pytest.approx(0.5)
-    assert found["class_probability"] == pytest.approx(0.8)
+@pytest.mark.parametrize("p", [(0.2, 0.7, 0.1), (0.4, 0.6), (0.1, 0.2, 0.3, 0.4)])
+def test_values_in_between_are_the_formulas(p):
+    found, ranked = of(*p), sorted(p)
+    assert found["entropy"] == pytest.approx(-sum(q * math.log(q) for q in p), rel=1e-5)
+    assert found["least_confidence"] == pytest.approx(1 - ranked[-1])
+    assert found["margin"] == pytest.approx(1 - (ranked[-1] - ranked[-2]))
+    assert found["class_probability"] == pytest.approx(1 - p[0])
+
+
+def test_entropy_is_weighted_by_the_probability_of_each_class():
+    p = (0.2, 0.7, 0.1)
+    cells = MEASURES["class_entropy"].compute(evidence(p)).flatten().tolist()
+    entropy = -sum(q * math.log(q) for q in p)
+    assert cells == pytest.approx([entropy * 0.7, entropy * 0.1], rel=1e-5)
+    assert MEASURES["class_entropy"].channels(2) == 2
+
+
+def test_passes_that_agree_in_their_doubt_have_no_mutual_information_and_those_that_contradict_have_most():
+    bald, spread = MEASURES["mutual_information"].compute, MEASURES["disagreement"].compute
+    doubt = evidence((0.5, 0.5), (0.5, 0.5))
+    assert bald(doubt).item() == pytest.approx(0, abs=1e-6)
+    assert spread(doubt).item() == pytest.approx(0, abs=1e-3)
+    contradiction = evidence((1.0, 0.0), (0.0, 1.0))
+    assert bald(contradiction).item() == pytest.approx(math.log(2), rel=1e-5)
+    assert spread(contradiction).item() == pytest.approx(0.5, rel=1e-5)
+
+
+def test_measures_of_passes_are_the_formulas_over_all_of_them():
+    rng = np.random.default_rng(2)
+    p = rng.dirichlet((1, 1, 1), 5)
+    seen = evidence(*(tuple(row) for row in p))
+    mean = p.mean(0)
+    bald = -(mean * np.log(mean)).sum() + (p * np.log(p)).sum(1).mean()
+    assert MEASURES["mutual_information"].compute(seen).item() == pytest.approx(bald, rel=1e-4)
+    spread = math.sqrt(p.var(0).sum() / 2)
+    assert MEASURES["disagreement"].compute(seen).item() == pytest.approx(spread, rel=1e-4)
+    np.testing.assert_allclose(seen.probabilities.flatten(), mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_disagreement_of_slices_is_the_mean_total_variation_to_both_neighbours(classes):
+    rng = np.random.default_rng(3)
+    p, before, after = rng.dirichlet([1] * (1 + classes), 3)
+    as_map = [torch.tensor(q, dtype=torch.float32).view(1, -1, 1, 1) for q in (before, after)]
+    seen = evidence(tuple(p), before=as_map[0], after=as_map[1])
+    expected = (abs(p - before).sum() / 2 + abs(p - after).sum() / 2) / 2
+    assert MEASURES["slice_disagreement"].compute(seen).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        NetworkConfig.unet((4, 8), (2,), 1),
+        NetworkConfig.unet((4, 8), (2,), 0),
+        NetworkConfig("SegResNet", arguments={"init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}),
+        NetworkConfig("UNet", 3, arguments={"channels": [4, 8], "strides": [2], "num_res_units": 1}),
+    ],
+    ids=lambda network: f"{network.family}{network.spatial_dims}",
+)
+def test_the_gradient_embedding_is_the_gradient_that_autograd_finds(network, make_model):
+    model = make_model(network, (LabelClass(2, "a"), LabelClass(3, "b")))
+    images = torch.randn(1, 1, *[8] * network.spatial_dims, generator=torch.Generator().manual_seed(1))
+    module = model.build()
+    convolutions = [m for m in module.modules() if isinstance(m, torch.nn.modules.conv._ConvNd)]
+    logits = module(images)
+    at = (0, slice(None), *[3] * network.spatial_dims)
+    loss = F.cross_entropy(logits[at].unsqueeze(0), logits[at].argmax().unsqueeze(0))
+    gradients = torch.autograd.grad(loss, [m.weight for m in convolutions], allow_unused=True)
+    # The last layer: of UNet's that the one which makes as many channels as there are classes, and comes last.
+    last = [g for m, g in zip(convolutions, gradients, strict=True) if m.out_channels == 3][-1]
+    with torch.no_grad():
+        found, reach = Probe(model.build(), network, Wanted(reach=True))(images)
+    p = torch.softmax(found, 1).flatten(2)
+    seen = Evidence(p.unsqueeze(-1), reach=reach.flatten(2)[:, 0].unsqueeze(-1))
+    norm = MEASURES["gradient_embedding"].compute(seen).view(images.shape[2:])[at[2:]]
+    assert norm.item() == pytest.approx(last.norm().item(), rel=1e-3)
 
 
 def test_an_unknown_measure_is_named_in_the_error():

@@ -1,0 +1,94 @@
+"""Working slices of a block's surroundings, read once each, while the network is busy with those before."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biosegment.volume import Index, Region
+from biosegment_trainer.learning.normalisation import SliceStatistics, normalise
+from biosegment_trainer.learning.resolution import downsample_raw
+
+Reader = Callable[[Region], NDArray[np.generic]]
+"""Reads raw voxels of a level-0 region inside the volume: (z, y, x), any real dtype. It is called from a thread of
+its own, once at a time.
+"""
+Float32 = NDArray[np.float32]
+
+
+def working_slices(raw: NDArray[np.generic], factor: int, statistics: SliceStatistics) -> list[Float32]:
+    """Slices as the network wants them: downsampled in plane and normalised, float32 (y, x) each.
+
+    One by one, since floats of all the raw voxels at once would be the largest array of a worker.
+    """
+    return [
+        normalise(downsample_raw(raw[z : z + 1], factor), statistics[z : z + 1])[0] for z in range(len(raw))
+    ]
+
+
+def slabs(region: Region, depth: int) -> list[Region]:
+    """A region cut along z at multiples of `depth`, wherever it begins: those of the stored chunks."""
+    cuts = [region.start.z, *range(region.start.z - region.start.z % depth + depth, region.stop.z, depth)]
+    stops = [*cuts[1:], region.stop.z]
+    return [
+        Region(Index(z, *region.start[1:]), Index(stop, *region.stop[1:]))
+        for z, stop in zip(cuts, stops, strict=True)
+    ]
+
+
+class SliceStream:
+    """Hands out working slices in order of z and forgets those that lie behind.
+
+    The next slab is read, downsampled and normalised in a thread while the caller works on what it has: at most two
+    slabs and the slices that one request spans are held.
+
+    Args:
+        read: Gives raw voxels.
+        region: What will be asked for, level-0 voxels; starts in y and x at multiples of `factor`.
+        depth: Slices that are read together.
+        factor: Level-0 voxels per working pixel.
+        statistics: Of every slice of the volume.
+    """
+
+    def __init__(
+        self, read: Reader, region: Region, depth: int, factor: int, statistics: SliceStatistics
+    ) -> None:
+        self._read = read
+        self._factor = factor
+        self._statistics = statistics
+        self._slabs: Iterator[Region] = iter(slabs(region, depth))
+        self._planes: deque[Float32] = deque()
+        self._first = region.start.z
+        self._executor = ThreadPoolExecutor(1, "slab")
+        self._next: Future[list[Float32]] | None = None
+        self._request()
+
+    def planes(self, first: int, stop: int) -> Sequence[Float32]:
+        """Slices [first, stop), float32 (y, x) each; `first` must not go back."""
+        while self._first < first and self._planes:
+            self._planes.popleft()
+            self._first += 1
+        while self._first + len(self._planes) < stop:
+            assert self._next is not None, f"slices {first}:{stop} lie outside of what was announced"
+            found = self._next.result()
+            self._request()
+            self._planes.extend(found)
+            while self._first < first and self._planes:
+                self._planes.popleft()
+                self._first += 1
+        return [self._planes[z - self._first] for z in range(first, stop)]
+
+    def close(self) -> None:
+        """Wait for what is being read, and read no more."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _request(self) -> None:
+        slab = next(self._slabs, None)
+        self._next = self._executor.submit(self._load, slab) if slab is not None else None
+
+    def _load(self, slab: Region) -> list[Float32]:
+        return working_slices(self._read(slab), self._factor, self._statistics[slab.start.z : slab.stop.z])

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from biosegment.auth import Permission, Principal
-from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
 from biosegment.ids import parse_name
 from biosegment.jobs import Job, JobKind, Resources
 from biosegment.jobs.service import Prepare
@@ -22,6 +22,7 @@ from biosegment_trainer.convert import (
 )
 from biosegment_trainer.datastore_client import DatastoreClient, VolumeView
 from biosegment_trainer.prediction.measure import require_measures
+from biosegment_trainer.prediction.requirement import PredictionRequirements
 from biosegment_trainer.registry.model import Model
 from biosegment_trainer.sql import SqlModels
 
@@ -29,10 +30,17 @@ from biosegment_trainer.sql import SqlModels
 class Admission:
     """Says no to jobs that cannot work, with the error that CreateJob answers."""
 
-    def __init__(self, models: SqlModels, datastore: DatastoreClient, capacity: Capacity) -> None:
+    def __init__(
+        self,
+        models: SqlModels,
+        datastore: DatastoreClient,
+        capacity: Capacity,
+        predictions: PredictionRequirements,
+    ) -> None:
         self._models = models
         self._datastore = datastore
         self._capacity = capacity
+        self._predictions = predictions
 
     def kinds(self) -> dict[str, JobKind]:
         """The kinds of jobs that the trainer runs; those that somebody waits for before background work."""
@@ -103,22 +111,21 @@ class Admission:
                     "NO_MODEL", f"project {project_id!r} has no model yet; train one first"
                 )
             model_id = newest.model_id
-        await self._segmenting_model(project_id, model_id)
+        model = await self._segmenting_model(project_id, model_id)
         (volume,) = await self._volumes(project_id, [request.volume])
         if request.region is not None:
             request.region.require_within(volume.shape, volume.name)
+        await self._predictions.predict(request, model, volume)
         return with_model(spec, model_id)
 
     async def score(self, principal: Principal, project_id: str, spec: bytes) -> bytes:
         """Check a scoring."""
         request = score_request(spec)
-        if request.max_pixels:
-            raise Unimplemented("MAX_PIXELS", "scoring a part of a volume is not in this release; send 0")
         require_measures(request.measures)
         if not request.measures or not request.volumes or len(set(request.volumes)) < len(request.volumes):
             raise InvalidArgument("BAD_SPEC", "name at least one measure, and at least one volume, each once")
-        await self._segmenting_model(project_id, request.model)
-        await self._volumes(project_id, request.volumes)
+        model = await self._segmenting_model(project_id, request.model)
+        await self._predictions.score(request, model, await self._volumes(project_id, request.volumes))
         return spec
 
     async def pretrain(self, principal: Principal, project_id: str, spec: bytes) -> bytes:

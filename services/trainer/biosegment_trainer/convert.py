@@ -88,11 +88,11 @@ def score_request(spec: bytes) -> ScoreRequest:
 
 
 def _passes(message: job_pb2.Passes) -> Passes:
-    if not 0 <= message.mc_dropout <= MAX_PASSES or message.test_time_augmentation not in range(9):
+    dropout, turned = message.mc_dropout, message.test_time_augmentation
+    if (dropout and not 2 <= dropout <= MAX_PASSES) or (turned and not 2 <= turned <= 8):
         raise InvalidArgument(
             "BAD_SPEC",
-            f"mc_dropout {message.mc_dropout} must be 0 to {MAX_PASSES}, test_time_augmentation "
-            f"{message.test_time_augmentation} 0 to 8",
+            f"mc_dropout {dropout} must be 0 or 2 to {MAX_PASSES}, test_time_augmentation {turned} 0 or 2 to 8",
         )
     ensemble = tuple(map(model_id_of, message.ensemble))
     if len(set(ensemble)) < len(ensemble):

@@ -40,6 +40,7 @@ from biosegment_trainer.compute.ray_folder import default_folder
 from biosegment_trainer.datastore_client import DatastoreClient
 from biosegment_trainer.leftover import Leftovers
 from biosegment_trainer.prediction.job import PredictionJob
+from biosegment_trainer.prediction.requirement import PredictionRequirements
 from biosegment_trainer.service import ModelService, WorkerReads, WorkerReports
 from biosegment_trainer.servicer import (
     SEGMENTATION_SERVICE,
@@ -93,7 +94,12 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
         authorizer = Authorizer(DatastoreMemberships(channel))
         lanes = _lanes(settings)
         models, jobs = SqlModels(database), SqlJobs(database, "trainer", JobSignal(), lanes)
-        admission = Admission(models, datastore, _capacity(settings, executor, lanes[0]))
+        admission = Admission(
+            models,
+            datastore,
+            _capacity(settings, executor, lanes[0]),
+            PredictionRequirements(models, jobs, objects),
+        )
         server = _server(settings, verifier, models, jobs, authorizer, datastore, objects, admission)
         address = await server.start()
         dispatch.address = settings.worker_callback_address or address

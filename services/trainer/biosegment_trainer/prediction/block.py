@@ -10,8 +10,13 @@ from biosegment.volume import BlockGrid, Index, Region
 
 CELL: Final = 16
 """Edge of a score cell in working pixels."""
+_CHUNK: Final = Index(16, 128, 128)
 _SHARD: Final = 256
+_MAX_SHARD_VOXELS: Final = 1 << 24
 _MAX_BLOCK_VOXELS: Final = 1 << 26
+_MAX_DEPTH: Final = 256
+_MAX_EDGE: Final = 1024
+"""A tile may be larger."""
 
 
 def working_factor(working_resolution_nm: float, in_plane_nm: float) -> int:
@@ -34,30 +39,42 @@ class BlockPlan:
     region: Region
 
     @classmethod
-    def of(cls, factor: int, region: Region) -> BlockPlan:
-        """Blocks of at most 64 Mi voxels whose edges fit the shards of all layers."""
-        edge = max(512, _SHARD * factor)
-        edge -= edge % (_SHARD * factor) if factor > 1 else 0
-        depth = _SHARD
-        while depth * edge * edge > _MAX_BLOCK_VOXELS and depth > CELL:
-            depth //= 2
+    def of(cls, factor: int, region: Region, tile: tuple[int, int, int] = (1, 1024, 1024)) -> BlockPlan:
+        """Blocks of whole tiles and whole shards of all layers, of about 64 Mi voxels.
+
+        Args:
+            factor: Level-0 voxels per working pixel.
+            region: What is computed.
+            tile: What the network computes at once, working voxels (z, y, x).
+        """
+        depth, edge = max(_CHUNK.z, tile[0]), max(_SHARD, tile[1]) * factor
+        while 2 * edge <= _MAX_EDGE and depth * (2 * edge) ** 2 <= _MAX_BLOCK_VOXELS:
+            edge *= 2
+        while 2 * depth <= _MAX_DEPTH and 2 * depth * edge**2 <= _MAX_BLOCK_VOXELS:
+            depth *= 2
         return cls(factor, Index(depth, edge, edge), region)
 
     @property
     def labels_layout(self) -> tuple[Index, Index]:
         """Chunk and shard of labels, level 0."""
-        return Index(16, 128, 128), Index(self.block.z, _SHARD, _SHARD)
+        return _CHUNK, self._shard(self.block.y)
 
     @property
     def probabilities_layout(self) -> tuple[Index, Index]:
         """Chunk and shard of probabilities, working pixels in y and x."""
-        return Index(16, 128, 128), Index(self.block.z, _SHARD, _SHARD)
+        return _CHUNK, self._shard(self.block.y // self.factor)
 
     @property
     def scores_layout(self) -> tuple[Index, Index]:
         """Chunk and shard of score maps, cells in y and x; a shard is a block."""
         edge = self.block.y // (CELL * self.factor)
-        return Index(16, edge, edge), Index(self.block.z, edge, edge)
+        return Index(_CHUNK.z, edge, edge), Index(self.block.z, edge, edge)
+
+    def _shard(self, block_edge: int) -> Index:
+        edge = _SHARD
+        while block_edge % (2 * edge) == 0 and self.block.z * (2 * edge) ** 2 <= _MAX_SHARD_VOXELS:
+            edge *= 2
+        return Index(self.block.z, edge, edge)
 
     @property
     def probabilities_downsampling(self) -> Index:

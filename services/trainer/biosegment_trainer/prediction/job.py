@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from biosegment.errors import DeadlineExceeded, NotFound
 from biosegment.failpoint import failpoint
@@ -19,6 +20,7 @@ from biosegment_trainer.prediction.budget import Candidate, choose
 from biosegment_trainer.prediction.earlier import earlier_scores, keep
 from biosegment_trainer.prediction.layer import Wanted, wanted_layers
 from biosegment_trainer.prediction.ledger import entry_key, ledger_prefix, take_over
+from biosegment_trainer.prediction.network import network_facts
 from biosegment_trainer.prediction.pool import BlockPool, PoolState, PoolWatch
 from biosegment_trainer.prediction.supersession import newer_scoring
 from biosegment_trainer.prediction.task import MODEL_VERSION, Member, PredictTask, VolumePart
@@ -26,7 +28,9 @@ from biosegment_trainer.registry.model import Model
 from biosegment_trainer.request import Passes
 from biosegment_trainer.sql import SqlModels
 
-_GIVE_WAY_EVERY_S = 1.0
+_GIVE_WAY_EVERY_S: Final = 1.0
+_ACCELERATED_PIXELS: Final = 20_000_000
+"""Working pixels from which on an inference library pays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class PredictionJob:
             labels=True,
             class_values=values,
             measures=request.measures,
+            network=await network_facts(self._objects, model.bundle_key),
         )
         return await self._run(context, _Work(model, [wanted], request.passes, request.ortho_planes))
 
@@ -107,6 +112,7 @@ class PredictionJob:
                 raise JobCancelled
 
         await give_way()
+        network = await network_facts(self._objects, model.bundle_key)
         wanted = [
             wanted_layers(
                 context.job,
@@ -116,6 +122,7 @@ class PredictionJob:
                 labels=False,
                 class_values=(),
                 measures=(*request.measures, MODEL_VERSION),
+                network=network,
             )
             for name in request.volumes
         ]
@@ -196,6 +203,9 @@ class PredictionJob:
         todo = sorted(due - done)
         if done:
             await context.log(f"{len(done)} blocks were done before; {len(todo)} are left")
+        # By the whole job's size, lest its attempts differ: getting an accelerator ready costs seconds.
+        pixels = sum(task.parts[block.part].blocks.pixels(block.number) for block in due)
+        task = replace(task, backend="auto" if pixels >= _ACCELERATED_PIXELS else "eager")
         watch = _Watch(context, work.check, len(done), len(done) + len(todo))
 
         async def is_done(block: BlockId) -> bool:
@@ -272,6 +282,8 @@ class _Watch:
         if self._check is not None and time.monotonic() - self._checked_s >= _GIVE_WAY_EVERY_S:
             self._checked_s = time.monotonic()
             await self._check()
+        if state.done:
+            failpoint("trainer.predict.some_done")
         done = self._done + state.done
         left = self._total - done
         eta_s = left / state.blocks_per_s if state.blocks_per_s else 0.0

@@ -9,7 +9,10 @@ from biosegment.jobs import Job
 from biosegment.volume import Index, Region
 from biosegment_trainer.compute.task import VolumeArray
 from biosegment_trainer.datastore_client import LayerView, NewLayer, VolumeView
+from biosegment_trainer.learning.tiling import default_tile
 from biosegment_trainer.prediction.block import BlockPlan, working_factor
+from biosegment_trainer.prediction.measure import INFOS
+from biosegment_trainer.prediction.network import NetworkFacts
 from biosegment_trainer.prediction.task import LayerArray, VolumePart
 from biosegment_trainer.registry.model import Model
 
@@ -52,6 +55,7 @@ def wanted_layers(
     labels: bool,
     class_values: Sequence[int],
     measures: Sequence[str],
+    network: NetworkFacts,
 ) -> Wanted:
     """The layers of a job in one volume; their ids follow from the job, so that every attempt means the same.
 
@@ -63,8 +67,9 @@ def wanted_layers(
         labels: Whether to make a labels layer.
         class_values: Classes whose probabilities to keep.
         measures: Score maps to make.
+        network: The model's.
     """
-    plan = block_plan(model, volume, region)
+    plan = block_plan(model, network, volume, region)
     ulid = job.job_id.partition("-")[2]
 
     def layer(
@@ -76,6 +81,7 @@ def wanted_layers(
         layout: tuple[Index, Index],
         class_value: int = 0,
         measure: str = "",
+        channels: int = 1,
     ) -> NewLayer:
         return NewLayer(
             layer_id=f"{ulid}-{suffix}",
@@ -90,6 +96,7 @@ def wanted_layers(
             job=job.name,
             class_value=class_value,
             measure=measure,
+            channels=channels,
         )
 
     names = {item.value: item.name for item in model.new.classes}
@@ -103,11 +110,16 @@ def wanted_layers(
     for measure in measures:
         down, layout = plan.scores_downsampling, plan.scores_layout
         suffix = measure.replace("_", "-")
-        found.append(layer(suffix, measure, "score_map", "float16", down, layout, measure=measure))
+        channels = INFOS[measure].channels(len(model.new.classes)) if measure in INFOS else 1
+        found.append(
+            layer(suffix, measure, "score_map", "float16", down, layout, measure=measure, channels=channels)
+        )
     return Wanted(volume, plan, region, found)
 
 
-def block_plan(model: Model, volume: VolumeView, region: Region | None) -> BlockPlan:
+def block_plan(
+    model: Model, network: NetworkFacts, volume: VolumeView, region: Region | None = None
+) -> BlockPlan:
     """How a volume is cut for a model."""
     factor = working_factor(model.new.working_resolution_nm, volume.voxel_size.y_nm)
-    return BlockPlan.of(factor, region or volume.bounds)
+    return BlockPlan.of(factor, region or volume.bounds, default_tile(network.spatial_dims, factor))

@@ -79,6 +79,7 @@ class PredictTask:
         mc_dropout: Passes with dropout switched on.
         test_time_augmentation: Passes over turned and mirrored copies.
         ortho_planes: Predict in all three planes.
+        backend: Of `learning.backend`; the same for all blocks of a job.
     """
 
     store: ObjectStoreSettings
@@ -90,3 +91,4 @@ class PredictTask:
     mc_dropout: int = 0
     test_time_augmentation: int = 0
     ortho_planes: bool = False
+    backend: str = "auto"

@@ -8,7 +8,7 @@ from biosegment_trainer.prediction.block import BlockPlan, VolumeBlocks
 from biosegment.storage.layout import ArrayLayout
 from biosegment.volume import Index, Region
 
-SHAPES = [(1, 160, 160), (40, 1100, 2050), (300, 513, 700)]
+SHAPES = [(1, 160, 160), (40, 1100, 2150), (300, 513, 700)]
 
 
 def objects(blocks: VolumeBlocks, number: int, downsampling: Index, layout: tuple[Index, Index]):
@@ -20,8 +20,10 @@ def objects(blocks: VolumeBlocks, number: int, downsampling: Index, layout: tupl
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("factor", [1, 2, 3, 5])
-def test_no_two_blocks_write_the_same_object_and_together_they_write_all(shape, factor):
-    plan = BlockPlan.of(factor, Region.of_shape(shape))
+@pytest.mark.parametrize("tile", [(1, 1024, 1024), (64, 256, 256)])
+def test_no_two_blocks_write_the_same_object_and_together_they_write_all(shape, factor, tile):
+    plan = BlockPlan.of(factor, Region.of_shape(shape), tile)
+    assert plan.block.z % tile[0] == plan.block.y % (tile[1] * factor) == 0
     blocks = VolumeBlocks(Index(*shape), plan)
     for downsampling, layout in (
         (Index(1, 1, 1), plan.labels_layout),

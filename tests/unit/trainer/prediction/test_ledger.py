@@ -18,7 +18,7 @@ from biosegment.storage.layout import ArrayLayout
 from biosegment.storage.objects import Objects, open_objects
 from biosegment.volume import Index, Region
 
-SHAPE = (2, 1024, 1024)
+SHAPE = (1, 2048, 2048)
 JOB = "trainer-1"
 
 
@@ -85,12 +85,12 @@ async def test_a_later_attempt_has_what_an_earlier_one_finished_and_an_orphan_ch
     shop.write(first, 1, 6)
     assert await take_over(shop.objects, JOB, 2, [second]) == {BlockId(0, 0)}
     labels = shop.content(second.labels)
-    assert (labels[:, :512, :512] == 5).all()
-    assert not labels[:, :, 512:].any()
+    assert (labels[:, :1024, :1024] == 5).all()
+    assert not labels[:, :, 1024:].any()
     # The orphan of the first attempt goes on: what it writes lies elsewhere, also where it had been copied.
     shop.finish(first, 0, 9, attempt=1)
     assert (shop.content(second.labels) == labels).all()
-    assert (shop.content(second.scores["entropy"])[:, :32, :32] == 5).all()
+    assert (shop.content(second.scores["entropy"])[:, :64, :64] == 5).all()
 
 
 async def test_what_was_taken_over_is_taken_over_again(shop: Shop):
@@ -100,7 +100,7 @@ async def test_what_was_taken_over_is_taken_over_again(shop: Shop):
     shop.finish(parts[1], 2, 6, attempt=2)
     await shop.objects.delete_prefix("layers/1/")
     assert await take_over(shop.objects, JOB, 3, parts[2:]) == {BlockId(0, 2), BlockId(0, 3)}
-    assert (shop.content(parts[2].labels)[:, 512:, 512:] == 5).all()
+    assert (shop.content(parts[2].labels)[:, 1024:, 1024:] == 5).all()
 
 
 async def test_a_block_whose_objects_are_gone_is_done_anew(shop: Shop):
@@ -138,9 +138,9 @@ async def test_blocks_that_are_not_scored_again_keep_what_was_found_earlier(shop
     await keep(shop.objects, earlier, new, {0, 2, 3})
     for measure in measures:
         cells = shop.content(new.scores[measure])
-        assert (cells[:, :32, :32] == 3).all()
-        assert (cells[:, :32, 32:] == 7).all()
-        assert np.isnan(cells[:, 32:]).all()
+        assert (cells[:, :64, :64] == 3).all()
+        assert (cells[:, :64, 64:] == 7).all()
+        assert np.isnan(cells[:, 64:]).all()
 
 
 async def test_a_block_of_which_a_part_is_gone_counts_as_never_scored(shop: Shop):

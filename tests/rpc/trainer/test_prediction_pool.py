@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from biosegment.api.datastore.v1alpha1 import datastore_pb2
+from biosegment.api.job.v1alpha1 import job_pb2
+from tests.rpc.trainer.tiny import BLOCKS, SHAPE, import_tiny_model, import_wide_volume
+
+MANY = {"BIOSEGMENT_TRAINER__RAY_CPUS": "3", "BIOSEGMENT_TRAINER__TORCH_THREADS": "1"}
+ONE = {**MANY, "BIOSEGMENT_TRAINER__WORKERS_PER_PREDICTION": "1"}
+
+
+@pytest.fixture
+async def wide(datastore) -> Any:
+    return await import_wide_volume(datastore)
+
+
+def arm(folder: Path, point: str) -> dict[str, str]:
+    (folder / "failpoint").write_text(point)
+    return {"BIOSEGMENT_FAILPOINT_FILE": str(folder / "failpoint")}
+
+
+async def again(trainer, environment: dict[str, str]) -> Any:
+    await trainer.stop()
+    await trainer.start(**environment)
+    return trainer.as_user("ada")
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return list((folder / "objects" / "jobs").rglob("*/blocks/*/*/*"))
+
+
+@pytest.mark.timeout(240)
+async def test_however_many_workers_there_are_and_die_every_block_is_done_once_and_the_same(
+    datastore, wide, trainer, tmp_path
+):
+    ada, reader = await again(trainer, ONE), datastore.as_user("ada")
+    model = await import_tiny_model(ada, tmp_path)
+    spec = job_pb2.PredictSpec(model=model, volume=wide.name, probabilities=True, measures=["entropy"])
+    quiet = await ada.succeeded(await ada.create_job(predict=spec))
+    assert (quiet.progress.done, quiet.progress.total, quiet.progress.unit) == (BLOCKS, BLOCKS, "blocks")
+    assert f"{BLOCKS} blocks done by 1 workers" in await ada.log(quiet.name)
+    expected = [await reader.read(name) for name in quiet.result.layers]
+    assert (expected[0] > 0).all()
+    assert np.isfinite(expected[2].astype(np.float32)).all()
+
+    # One dies when it has recorded a block that nobody heard of, another in the midst of one.
+    for point in ("trainer.predict.block_written", "trainer.predict.before_ledger"):
+        ada = await again(trainer, {**MANY, **arm(tmp_path, point)})
+        job = await ada.succeeded(await ada.create_job(predict=spec))
+        assert not (tmp_path / "failpoint").exists()
+        log = await ada.log(job.name)
+        assert job.attempt == 1
+        assert (re.search(r"block \d of .* another worker takes it", log) is None) == (
+            point == "trainer.predict.block_written"
+        )
+        assert re.search(rf"{BLOCKS} blocks done by [23] workers", log)
+        for name, voxels in zip(job.result.layers, expected, strict=True):
+            np.testing.assert_array_equal(await reader.read(name), voxels)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.timeout(240)
+async def test_a_budget_scores_some_blocks_keeps_the_others_and_a_newer_model_goes_first(
+    datastore, wide, trainer, tmp_path
+):
+    ada, reader = await again(trainer, MANY), datastore.as_user("ada")
+    models = [await import_tiny_model(ada, tmp_path, seed) for seed in (0, 1)]
+    third = SHAPE[0] * SHAPE[1] * SHAPE[2] // 2 + 200_000
+
+    def spec(model: str) -> job_pb2.ScoreSpec:
+        return job_pb2.ScoreSpec(
+            model=model, volumes=[wide.name], measures=["entropy", "margin"], max_pixels=third
+        )
+
+    running, waiting = [await ada.create_job(score=spec(models[0])) for _ in range(2)]
+    newer = await ada.create_job(score=spec(models[1]))
+    for job in (running, waiting):
+        assert (await ada.finished(job)).state == job_pb2.Job.STATE_CANCELLED
+    first = await ada.succeeded(newer)
+    listed = await reader.datastore.ListLayers(datastore_pb2.ListLayersRequest(parent=wide.name))
+    assert {layer.job for layer in listed.layers} == {newer.name}
+
+    entropy, margin, version = [await reader.read(name) for name in first.result.layers]
+    scored = np.isfinite(version.astype(np.float32))
+    assert (version[scored] == 2).all()
+    assert (np.isfinite(entropy.astype(np.float32)) == scored).all()
+    assert (np.isfinite(margin.astype(np.float32)) == scored).all()
+    assert 0 < scored.sum() * 256 <= third
+
+    models.append(await import_tiny_model(ada, tmp_path, 2))
+    second = await ada.succeeded(await ada.create_job(score=spec(models[2])))
+    after, _, now = [await reader.read(name) for name in second.result.layers]
+    # What nobody had scored came first; the rest is as it was.
+    assert (now[scored] == 2).mean() > 0.6
+    kept = now == 2
+    np.testing.assert_array_equal(after[kept], entropy[kept])
+    assert (now[~scored & np.isfinite(now.astype(np.float32))] == 3).all()
+    assert np.isfinite(now.astype(np.float32)).mean() > 0.95
+    whole = job_pb2.ScoreSpec(model=models[2], volumes=[wide.name], measures=["entropy"])
+    full = await ada.succeeded(await ada.create_job(score=whole))
+    everywhere, three = [await reader.read(name) for name in full.result.layers]
+    assert (three == 3).all()
+    np.testing.assert_array_equal(after[now == 3], everywhere[now == 3])
+
+
+@pytest.mark.system
+@pytest.mark.timeout(300)
+async def test_a_killed_trainer_goes_on_with_the_blocks_that_are_missing(datastore, wide, trainer, tmp_path):
+    ada, reader = await again(trainer, ONE), datastore.as_user("ada")
+    model = await import_tiny_model(ada, tmp_path)
+    spec = job_pb2.PredictSpec(model=model, volume=wide.name, probabilities=True, measures=["entropy"])
+    expected = (await ada.succeeded(await ada.create_job(predict=spec))).result.layers
+    ada = await again(trainer, {**ONE, **arm(tmp_path, "trainer.predict.some_done")})
+    job = await ada.create_job(predict=spec)
+    async with asyncio.timeout(100):
+        await trainer.process.wait()
+    done = {path.name for path in leftovers(tmp_path)}
+    assert 0 < len(done) < BLOCKS
+    await trainer.start(**ONE)
+    last = await ada.succeeded(job)
+    assert last.attempt == 2
+    counts = re.search(r"(\d) blocks were done before; (\d) are left", await ada.log(job.name))
+    assert counts
+    assert int(counts[1]) >= len(done)
+    assert int(counts[1]) + int(counts[2]) == BLOCKS
+    for name, other in zip(last.result.layers, expected, strict=True):
+        np.testing.assert_array_equal(await reader.read(name), await reader.read(other))
+
+
+@pytest.mark.system
+@pytest.mark.timeout(300)
+async def test_a_block_that_kills_every_worker_fails_the_job_and_is_named(wide, trainer, tmp_path):
+    point = "trainer.predict.before_ledger"
+    ada = await again(trainer, {**ONE, **arm(tmp_path, point)})
+    model = await import_tiny_model(ada, tmp_path)
+    region = {"start": {"z": 0, "y": 1200, "x": 1100}, "stop": {"z": 2, "y": 1300, "x": 1400}}
+    job = await ada.create_job(predict=job_pb2.PredictSpec(model=model, volume=wide.name, region=region))
+    ended = asyncio.create_task(ada.finished(job, 200))
+    while not ended.done():
+        if not (tmp_path / "failpoint").exists():
+            arm(tmp_path, point)
+        await asyncio.sleep(0.1)
+    last = ended.result()
+    assert (last.state, last.error.reason) == (job_pb2.Job.STATE_FAILED, "BLOCK_FAILED")
+    assert "block 4 of projects/em/volumes/wide" in last.error.message
+    assert last.attempt == 1
+
+
+@pytest.mark.system
+@pytest.mark.timeout(300)
+async def test_a_node_that_dies_costs_the_blocks_that_it_was_busy_with(
+    datastore, wide, trainer, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        doomed = cluster.add_node(num_cpus=2)
+        environment = {
+            "BIOSEGMENT_TRAINER__RAY_ADDRESS": cluster.address,
+            "BIOSEGMENT_TRAINER__TORCH_THREADS": "1",
+        }
+        ada, reader = await again(trainer, environment), datastore.as_user("ada")
+        model = await import_tiny_model(ada, tmp_path)
+        spec = job_pb2.PredictSpec(model=model, volume=wide.name, measures=["entropy"])
+        job = await ada.create_job(predict=spec)
+        async with asyncio.timeout(150):
+            while not leftovers(tmp_path):
+                await asyncio.sleep(0.02)
+        cluster.remove_node(doomed, allow_graceful=False)
+        cluster.add_node(num_cpus=2)
+        last = await ada.succeeded(job, 200)
+        log = await ada.log(job.name)
+        assert last.attempt == 1, log
+        assert f"{BLOCKS} blocks done" in log
+        # Nobody did more than the blocks that were lost again.
+        assert len(re.findall("another worker takes it", log)) <= 2
+        labels, entropy = [await reader.read(name) for name in last.result.layers]
+        assert (labels > 0).all()
+        assert np.isfinite(entropy.astype(np.float32)).all()
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            await trainer.stop()
+        cluster.shutdown()

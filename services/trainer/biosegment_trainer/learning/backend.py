@@ -34,7 +34,10 @@ Answer = tuple[Tensor, ...]
 class Backend(Protocol):
     """Answers for batches of windows."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """One of `BACKENDS`, but not `auto`."""
+        ...
 
     def __call__(self, images: Tensor) -> Answer:
         """The module's answer, float32; the tensors may be overwritten by the next call.
@@ -249,7 +252,7 @@ class OnnxRuntime:
             torch.onnx.export(
                 module,
                 (example,),
-                target,
+                target,  # type: ignore[arg-type]
                 input_names=["images"],
                 dynamic_axes={"images": axes},
                 dynamo=False,

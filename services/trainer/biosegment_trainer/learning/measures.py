@@ -73,7 +73,7 @@ class Evidence:
 
 def entropy_of(p: Tensor) -> Tensor:
     """Shannon entropy in nats of float (N, 1 + C, y, x), 0..ln(1 + C); 0 log 0 is 0."""
-    total = torch.special.entr(p[:, 0])
+    total: Tensor = torch.special.entr(p[:, 0])
     for channel in range(1, p.shape[1]):
         total += torch.special.entr(p[:, channel])
     return total.clamp_(max=math.log(p.shape[1]))

@@ -6,7 +6,6 @@ computed with, nor on the batch.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,24 +16,16 @@ from torch import Tensor
 
 from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.volume import Index, Region
-from biosegment_trainer.learning.measures import CELL, Evidence, require_measures
+from biosegment_trainer.learning.frame import Frame, cell_weights, default_tiling
+from biosegment_trainer.learning.measures import CELL, require_measures
 from biosegment_trainer.learning.network import NetworkModel, pick_device
 from biosegment_trainer.learning.normalisation import SliceStatistics
 from biosegment_trainer.learning.passes import Committee, PassesConfig
 from biosegment_trainer.learning.probe import Wanted
 from biosegment_trainer.learning.result import Prediction, ResultWriter
 from biosegment_trainer.learning.slab import Reader, SliceStream, slabs
-from biosegment_trainer.learning.tiling import (
-    AxisTile,
-    Span,
-    TilingConfig,
-    Triple,
-    axis_tiles,
-    cut_window,
-    default_tile,
-    mirrored,
-    surroundings,
-)
+from biosegment_trainer.learning.tiling import AxisTile, Span, TilingConfig, cut_window, mirrored
+from biosegment_trainer.learning.trail import Trail
 
 __all__ = ["Prediction", "PredictionConfig", "Predictor", "Reader", "default_tiling", "predict_block"]
 
@@ -73,45 +64,6 @@ class PredictionConfig:
         require_measures(self.measures)
         if self.factor < 1 or self.slices_at_once < 1 or (self.batch is not None and self.batch < 1):
             raise InvalidArgument("BAD_PREDICTION", "factor, slices_at_once and batch must be at least 1")
-
-
-def default_tiling(models: Sequence[NetworkModel], factor: int) -> TilingConfig:
-    """Tiles for networks that look together: the halo of the one that needs most, in a raster that suits all."""
-    networks = [model.network for model in models]
-    tile = default_tile(networks[0].spatial_dims, factor)
-    raster = [math.lcm(*(network.stride[axis] for network in networks)) for axis in range(3)]
-    halo = [
-        -(-max(network.halo[axis] for network in networks) // step) * step for axis, step in enumerate(raster)
-    ]
-    if networks[0].spatial_dims == 2:
-        halo[0] = 0  # neighbouring slices are no halo: they are channels
-    edges = [-(-edge // step) * step for edge, step in zip(tile, raster, strict=True)]
-    cells = (1, CELL, CELL)
-    whole = [
-        -(-edge // math.lcm(c, s)) * math.lcm(c, s) for edge, c, s in zip(edges, cells, raster, strict=True)
-    ]
-    return TilingConfig(_triple(whole), _triple(halo))
-
-
-def _triple(values: Sequence[int]) -> Triple:
-    z, y, x = values
-    return z, y, x
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """Where the tiles of a block lie, working voxels; `reads` is what they see, level-0 voxels."""
-
-    block: Region
-    shape: Index
-    rows: list[AxisTile]
-    columns: list[AxisTile]
-    depths: list[AxisTile]
-    reads: Region
-
-    @property
-    def corner(self) -> tuple[int, int]:
-        return self.rows[0].source.start, self.columns[0].source.start
 
 
 class Predictor:
@@ -209,31 +161,15 @@ class Predictor:
                 "BAD_STATISTICS", f"{shape[0]} slices need as many statistics, got {len(statistics)}"
             )
 
-    def _frame(self, block: Region, shape: Index) -> _Frame:
-        f = self._config.factor
-        sizes = Index(shape.z, -(-shape.y // f), -(-shape.x // f))
-        spans = [
-            Span(block.start.z, block.stop.z),
-            Span(block.start.y // f, -(-block.stop.y // f)),
-            Span(block.start.x // f, -(-block.stop.x // f)),
-        ]
-        tile, halo, stride = self._tiling.tile, self._tiling.halo, self._network.stride
-        axes = list(zip(spans, sizes, tile, halo, stride, strict=True))
-        seen = [surroundings(*axis) for axis in axes]
-        if self._network.spatial_dims == 2:
-            seen[0] = spans[0].grown(self._margin + self._committee.context, shape.z)
-        start = Index(seen[0].start, seen[1].start * f, seen[2].start * f)
-        stop = Index(seen[0].stop, min(seen[1].stop * f, shape.y), min(seen[2].stop * f, shape.x))
-        depths = list(axis_tiles(*axes[0])) if self._network.spatial_dims == 3 else []
-        return _Frame(
-            block, shape, list(axis_tiles(*axes[1])), list(axis_tiles(*axes[2])), depths, Region(start, stop)
-        )
+    def _frame(self, block: Region, shape: Index) -> Frame:
+        margin = self._margin + self._committee.context
+        return Frame.of(block, shape, self._config.factor, self._tiling, self._network, margin)
 
-    def _flat(self, frame: _Frame, stream: SliceStream) -> Iterator[Prediction]:
+    def _flat(self, frame: Frame, stream: SliceStream) -> Iterator[Prediction]:
         """Slice by slice, with a 2D network."""
         depth, context = frame.shape.z, self._committee.context
         seen_to = max(frame.block.start.z - self._margin, 0)
-        trails = {(row, column): _Trail(seen_to) for row in frame.rows for column in frame.columns}
+        trails = {(row, column): Trail(seen_to) for row in frame.rows for column in frame.columns}
         for part in slabs(frame.block, self._config.slices_at_once):
             # Slices beyond the part are needed by it, and kept for the next.
             first, seen_to = seen_to, min(part.stop.z + self._margin, depth)
@@ -255,7 +191,7 @@ class Predictor:
                 finished = self._writer.finish(result)
             yield finished
 
-    def _solid(self, frame: _Frame, stream: SliceStream) -> Iterator[Prediction]:
+    def _solid(self, frame: Frame, stream: SliceStream) -> Iterator[Prediction]:
         """Tile by tile, with a 3D network."""
         for deep in frame.depths:
             start, stop = frame.block.start, frame.block.stop
@@ -270,7 +206,7 @@ class Predictor:
                 for row in frame.rows:
                     for column in frame.columns:
                         window = cut_window(seen, frame.corner, row, column)
-                        trail = _Trail(deep.source.start, complete=True)
+                        trail = Trail(deep.source.start, complete=True)
                         trail.add(self._look_solid(window, deep, row, column), deep.source.stop)
                         self._write(result, trail, frame, row, column, deep.keep)
                 finished = self._writer.finish(result)
@@ -346,77 +282,18 @@ class Predictor:
         """Means of the coarsest level's voxels over the score cells of what is kept, (N, D, cells y, cells x)."""
         _, y, x = self._network.stride
         rows, columns = (
-            torch.from_numpy(_cell_weights(tile, stride)).to(coarse.device)
+            torch.from_numpy(cell_weights(tile, stride)).to(coarse.device)
             for tile, stride in ((row, y), (column, x))
         )
         return torch.einsum("yi,ndij,xj->ndyx", rows, coarse, columns)
 
     def _write(
-        self, result: Prediction, trail: _Trail, frame: _Frame, row: AxisTile, column: AxisTile, wanted: Span
+        self, result: Prediction, trail: Trail, frame: Frame, row: AxisTile, column: AxisTile, wanted: Span
     ) -> None:
         ready = trail.take(wanted, frame.shape.z, self._margin)
         if ready is not None:
             first, seen = ready
             self._writer.fill(result, first, row.keep, column.keep, self._wide(row, column), seen)
-
-
-class _Trail:
-    """Slices of a tile, in order, until their neighbours are known as well.
-
-    Args:
-        first: The first of them.
-        complete: No more will come than are added at once.
-    """
-
-    def __init__(self, first: int, complete: bool = False) -> None:
-        self._first = first
-        self._complete = complete
-        self._stop = first
-        self._held: dict[str, Tensor] = {}
-        self._next = 0
-
-    def add(self, seen: dict[str, Tensor], stop: int) -> None:
-        """Slices that follow, up to `stop`; each tensor leads with them."""
-        if self._held:
-            self._held = {name: torch.cat([self._held[name], tensor]) for name, tensor in seen.items()}
-        else:
-            self._held = seen
-        self._stop = stop
-
-    def take(self, wanted: Span, depth: int, margin: int) -> tuple[int, Evidence] | None:
-        """The slices of `wanted` that were not taken before and whose `margin` neighbours are known, and the first of
-        them; forgets what nobody needs any more.
-        """
-        known = self._stop if self._complete or self._stop == depth else self._stop - margin
-        first, stop = max(wanted.start, self._next), min(wanted.stop, known)
-        if first >= stop:
-            return None
-        evidence = self._evidence(first, stop, depth, margin)
-        self._next = stop
-        keep = max(stop - margin, self._first)
-        self._held = {name: tensor[keep - self._first :] for name, tensor in self._held.items()}
-        self._first = keep
-        if keep == self._stop:
-            self._held = {}
-        return first, evidence
-
-    def _evidence(self, first: int, stop: int, depth: int, margin: int) -> Evidence:
-        slices = slice(first - self._first, stop - self._first)
-        found = {name: tensor[slices] for name, tensor in self._held.items()}
-        if margin:
-            p, last = self._held["probabilities"], min(self._stop, depth) - 1
-            below = [max(z - 1, self._first) - self._first for z in range(first, stop)]
-            above = [min(z + 1, last) - self._first for z in range(first, stop)]
-            found |= {"before": p[below], "after": p[above]}
-        return Evidence(**found)
-
-
-def _cell_weights(tile: AxisTile, stride: int) -> Float32:
-    """float32 (cells, coarsest voxels of the window): how much of each cell of what is kept lies in each voxel."""
-    pixels = np.arange(tile.keep.start, tile.keep.stop)
-    weights = np.zeros((-(-len(pixels) // CELL), len(tile.window) // stride), np.float32)
-    np.add.at(weights, ((pixels - tile.keep.start) // CELL, (pixels - tile.window.start) // stride), 1)
-    return weights / weights.sum(1, keepdims=True)
 
 
 def predict_block(

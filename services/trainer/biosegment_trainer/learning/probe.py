@@ -115,7 +115,7 @@ def _patch_norm(seen: Tensor, layer: _ConvNd) -> Tensor:
         total = transposed(energy, ones, None, layer.stride, layer.padding, layer.output_padding)  # type: ignore[arg-type]
     else:
         plain = F.conv2d if len(layer.kernel_size) == 2 else F.conv3d
-        total = plain(energy, ones, None, layer.stride, layer.padding, layer.dilation)  # type: ignore[arg-type]
+        total = plain(energy, ones, None, layer.stride, layer.padding, layer.dilation)
     return total.clamp(min=0).sqrt()
 
 

@@ -133,8 +133,7 @@ class ResultWriter:
             if measure.is_pooled:
                 cells = values.half()
             elif values.ndim == 4:
-                count, channels = values.shape[:2]
-                cells = pool(values.flatten(0, 1)).unflatten(0, (count, channels))
+                cells = torch.stack([pool(channel) for channel in values.unbind(1)], 1)
             else:
                 cells = pool(values).unsqueeze(1)
             channels = cells.shape[1]
@@ -164,13 +163,13 @@ class ResultWriter:
             return
         # Into pinned memory, while the GPU goes on with the next windows; `_flush` brings it home.
         host = values.to("cpu", non_blocking=True)
-        event = torch.cuda.Event()
-        event.record()  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
         self._underway.append((target, host, event))
 
     def _flush(self) -> None:
         for target, host, event in self._underway:
-            event.synchronize()  # type: ignore[no-untyped-call]
+            event.synchronize()
             target[...] = host.numpy()
         self._underway.clear()
 

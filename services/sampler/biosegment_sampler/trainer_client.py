@@ -59,7 +59,8 @@ class TrainerClient:
             )
             page = await self._models.ListModels(request)
             for model in page.models:
-                if not model.deleted:
+                # One that was only pretrained has no class to choose by.
+                if not model.deleted and any(model.class_values):
                     return str(model.name)
             token = page.next_page_token
             if not token:

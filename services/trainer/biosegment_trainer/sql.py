@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from biosegment.database import Database
 from biosegment.errors import NotFound
 from biosegment_trainer.registry.model import Model, ModelClass, NewModel
 from biosegment_trainer.tables import MODELS
+
+_MAX_TERMS: Final = 1000
+"""Characters of a row; the bundle holds the whole text."""
 
 
 class SqlModels:
@@ -48,12 +52,19 @@ class SqlModels:
                     author=new.author,
                     create_us=time.time_ns() // 1000,
                     weights_sha256=new.weights_sha256,
-                    data_license=new.data_license,
+                    data_license=new.data_license[:_MAX_TERMS],
                     deleted=False,
                     remarks=list(new.remarks),
                 )
             )
         return await self.get(new.model_id)
+
+    async def register_shared(self, new: NewModel) -> Model:
+        """Add a model that is shipped with the platform; of several trainers that do it at once, one does."""
+        try:
+            return await self.register(new)
+        except IntegrityError:
+            return await self.get(new.model_id)
 
     async def get(self, model_id: str) -> Model:
         """One model; NotFound MODEL_NOT_FOUND."""
@@ -68,10 +79,18 @@ class SqlModels:
         return None if row is None else _model(row)
 
     async def newest(self, project_id: str) -> Model | None:
-        """The project's newest model that still has weights."""
-        query = sa.select(MODELS).where(MODELS.c.project_id == project_id, sa.not_(MODELS.c.deleted))
-        row = await self._one(query.order_by(MODELS.c.version.desc()).limit(1))
-        return None if row is None else _model(row)
+        """The project's newest model that still has weights: the newest that segments, else one that was only
+        pretrained, or knows other classes.
+        """
+        query = sa.select(MODELS.c.model_id, MODELS.c.classes).where(
+            MODELS.c.project_id == project_id, sa.not_(MODELS.c.deleted)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.order_by(MODELS.c.version.desc()))).all()
+        if not rows:
+            return None
+        segmenting = (row for row in rows if any(value for value, _ in row.classes))
+        return await self.get(next(segmenting, rows[0]).model_id)
 
     async def list(self, project_id: str, before_version: int | None, limit: int) -> Sequence[Model]:
         """At most `limit` models below a version, newest first."""

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from biosegment.errors import InvalidArgument
 
 Float32 = NDArray[np.float32]
-_LIMIT = 5.0
+LIMIT = 5.0
 """Dust and charging reach far beyond tissue; cut there, so that one speck does not dominate a convolution."""
 
 
@@ -89,10 +89,17 @@ def normalise(raw: Float32, statistics: SliceStatistics) -> Float32:
     """Bring each slice of `raw`, float32 (z, y, x), to mean 0 and deviation 1, cut at 5 deviations;
     float32.
     """
+    scaled = standardise(raw, statistics)
+    return np.clip(scaled, -LIMIT, LIMIT, out=scaled)
+
+
+def standardise(raw: Float32, statistics: SliceStatistics) -> Float32:
+    """As `normalise`, without cutting: for what is averaged over slices afterwards."""
     if len(statistics) != raw.shape[0]:
         raise InvalidArgument(
             "BAD_STATISTICS", f"{raw.shape[0]} slices need as many statistics, got {len(statistics)}"
         )
     std = np.where(statistics.std > 0, statistics.std, 1.0)
-    scaled = (raw - statistics.mean[:, None, None].astype(np.float32)) / std[:, None, None].astype(np.float32)
-    return np.clip(scaled, -_LIMIT, _LIMIT).astype(np.float32, copy=False)
+    scaled = raw - statistics.mean[:, None, None].astype(np.float32)
+    scaled /= std[:, None, None].astype(np.float32)
+    return scaled

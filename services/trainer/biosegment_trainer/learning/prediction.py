@@ -81,6 +81,9 @@ class Predictor:
             there is one.
     """
 
+    _planes = 1
+    """In how many planes a voxel is looked at."""
+
     def __init__(
         self,
         models: NetworkModel | Sequence[NetworkModel],
@@ -90,7 +93,7 @@ class Predictor:
         found = (models,) if isinstance(models, NetworkModel) else tuple(models)
         self._measures = require_measures(config.measures)
         self._with_spread = any(measure.needs_passes for measure in self._measures)
-        if self._with_spread and config.passes.count(len(found)) < 2:
+        if self._with_spread and self._planes * config.passes.count(len(found)) < 2:
             names = [measure.name for measure in self._measures if measure.needs_passes]
             raise FailedPrecondition("ONE_PASS", f"{names} compare passes; ask for two or more")
         self._network = found[0].network

@@ -37,11 +37,14 @@ def downsample_raw(raw: NDArray[np.generic], factor: int) -> Float32:
     if factor == 1:
         return image
     for axis in (1, 2):
-        image = _mean_along(image, axis, factor)
+        image = mean_along(image, axis, factor)
     return image
 
 
-def _mean_along(image: Float32, axis: int, factor: int) -> Float32:
+def mean_along(image: Float32, axis: int, factor: int) -> Float32:
+    """Means over `factor` values of one axis; at an odd border the last is over fewer."""
+    if factor == 1:
+        return image
     size = image.shape[axis]
     short = -size % factor
     if short:

@@ -52,12 +52,20 @@ class SliceStream:
         depth: Slices that are read together.
         factor: Level-0 voxels per working pixel.
         statistics: Of every slice of the volume.
+        watch: Also told of every raw slice, with its z and its statistics, in the thread that reads.
     """
 
     def __init__(
-        self, read: Reader, region: Region, depth: int, factor: int, statistics: SliceStatistics
+        self,
+        read: Reader,
+        region: Region,
+        depth: int,
+        factor: int,
+        statistics: SliceStatistics,
+        watch: Callable[[int, NDArray[np.generic], SliceStatistics], None] | None = None,
     ) -> None:
         self._read = read
+        self._watch = watch
         self._factor = factor
         self._statistics = statistics
         self._slabs: Iterator[Region] = iter(slabs(region, depth))
@@ -91,4 +99,8 @@ class SliceStream:
         self._next = self._executor.submit(self._load, slab) if slab is not None else None
 
     def _load(self, slab: Region) -> list[Float32]:
-        return working_slices(self._read(slab), self._factor, self._statistics[slab.start.z : slab.stop.z])
+        raw, statistics = self._read(slab), self._statistics[slab.start.z : slab.stop.z]
+        if self._watch is not None:
+            for number, plane in enumerate(raw):
+                self._watch(slab.start.z + number, plane, statistics[number : number + 1])
+        return working_slices(raw, self._factor, statistics)

@@ -16,6 +16,8 @@ from biosegment.errors import InvalidArgument
 
 Float32 = NDArray[np.float32]
 Triple = tuple[int, int, int]
+ORTHO_TILE = 256
+"""Edge of the cubes of working pixels that are predicted along all three axes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ def assembled(
     raw: NDArray[Any],
     block: tuple[int, int, int],
     config: PredictionConfig,
+    make: Callable[..., Predictor] = Predictor,
 ) -> Prediction:
     """The volume put together from blocks of `block` voxels, every one of its values written once."""
     shape, f = Index(*raw.shape), config.factor
@@ -37,7 +38,7 @@ def assembled(
             for name in config.measures
         },
     )
-    predictor, statistics = Predictor(models, config, "cpu"), SliceStatistics.of_slices(raw)
+    predictor, statistics = make(models, config, "cpu"), SliceStatistics.of_slices(raw)
     for region in BlockGrid(shape, Index(*block)):
         surroundings = predictor.reads(region, shape)
 
@@ -75,10 +76,10 @@ def one_pass(model: NetworkModel, raw: NDArray[Any], factor: int) -> torch.Tenso
     if model.network.spatial_dims == 2:
         pads[0] = (model.network.input_slices // 2,) * 2
     padded = torch.from_numpy(np.pad(image, pads, mode="symmetric"))
-    inner = tuple(slice(before, before + n) for (before, _), n in zip(pads, image.shape, strict=True))
+    inner = [slice(before, before + n) for (before, _), n in zip(pads, image.shape, strict=True)]
     module = model.build()
     with torch.inference_mode():
         if model.network.spatial_dims == 3:
-            return torch.softmax(module(padded[None, None]), 1)[(0, slice(None), *inner)].transpose(0, 1)
+            return torch.softmax(module(padded[None, None]), 1)[0][:, *inner].transpose(0, 1)
         stacked = padded.unfold(0, model.network.input_slices, 1).permute(0, 3, 1, 2)
-        return torch.softmax(module(stacked), 1)[(slice(None), slice(None), *inner[1:])]
+        return torch.softmax(module(stacked), 1)[:, :, inner[1], inner[2]]

@@ -74,6 +74,7 @@ class Dispatch:
             while True:
                 context.raise_if_cancelled()
                 try:
+                    await self._connected(context)
                     cluster = await stack.enter_async_context(self.executor.cluster())
                     break
                 except Unavailable as error:
@@ -88,6 +89,19 @@ class Dispatch:
                             await context.cancelled.wait()
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             yield cluster
+
+    async def _connected(self, context: JobContext) -> None:
+        """Connect; a cancelled job does not wait for the end of an attempt, which may take a minute."""
+        connecting = asyncio.ensure_future(self.executor.connect())
+        stop = asyncio.ensure_future(context.cancelled.wait())
+        try:
+            await asyncio.wait({connecting, stop}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            # Its thread goes on, for the next who asks.
+            connecting.cancel()
+        context.raise_if_cancelled()
+        connecting.result()
 
 
 async def volume_array(datastore: DatastoreClient, volume: VolumeView) -> VolumeArray:

@@ -37,6 +37,10 @@ class Executor(Protocol):
         """
         ...
 
+    async def connect(self) -> None:
+        """Start Ray or connect to it, so that holding it takes no time; Unavailable RAY_UNAVAILABLE or RAY_REFUSED."""
+        ...
+
     def cluster(self) -> AbstractAsyncContextManager[Cluster]:
         """Hold the cluster, for jobs with workers of their own; Unavailable RAY_UNAVAILABLE.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import grpc
 import structlog
 
 from biosegment.errors import Unavailable
@@ -20,6 +22,8 @@ from biosegment_trainer.compute.ray_head import HeadOptions, RayHead, prepare_en
 _PROBES: Final = 3
 _PROBE_WITHIN_S: Final = 2.0
 _LANES: Final = 2
+_ASK_HEAD: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+_ASK_CLIENT: Final = "/ray.rpc.RayletDriver/ClusterInfo"
 _log = structlog.get_logger("biosegment_trainer.ray")
 
 
@@ -66,7 +70,8 @@ class RayConnection:
             _log.warning("ray_head_lost")
             self.leave()
         address = self._settings.address or self._start()
-        self._knock()
+        if not self.is_local:
+            self._knock()
         prepare_environment(self._settings.token, is_local=self.is_local)
         import ray
 
@@ -75,7 +80,9 @@ class RayConnection:
         except Exception as error:
             with contextlib.suppress(Exception):
                 ray.shutdown()
-            raise _refusal(address, error) from error
+            raise Unavailable(
+                "RAY_UNAVAILABLE", f"cannot use Ray at {address}: {str(error)[:500]}"
+            ) from error
         _log.info("ray_ready", address=address)
         self._ray, self._missed = ray, 0
         return ray
@@ -137,15 +144,25 @@ class RayConnection:
             remove(Path(self._settings.temp_dir))
 
     def _knock(self) -> None:
-        """Ray itself looks for an address that nobody listens on for a minute."""
-        if self.is_local:
-            return
+        """See whether somebody answers and takes the token: Ray itself tries for minutes and does not say why."""
+        address = self._settings.address
         try:
             socket.create_connection(self._host_and_port(), _PROBE_WITHIN_S).close()
         except OSError as error:
-            raise Unavailable(
-                "RAY_UNAVAILABLE", f"nobody answers at {self._settings.address}: {error}"
-            ) from error
+            raise Unavailable("RAY_UNAVAILABLE", f"nobody answers at {address}: {error}") from error
+        token = self._settings.token or os.environ.get("RAY_AUTH_TOKEN", "")
+        method = _ASK_CLIENT if address.startswith("ray://") else _ASK_HEAD
+        with grpc.insecure_channel(address.removeprefix("ray://")) as channel:
+            metadata: Any = (("authorization", f"Bearer {token}"),) if token else None
+            try:
+                channel.unary_unary(method)(b"", timeout=_PROBE_WITHIN_S, metadata=metadata)
+            except grpc.RpcError as error:
+                # Whatever else it does not like, ray.init will say.
+                if cast(grpc.Call, error).code() is grpc.StatusCode.UNAUTHENTICATED:
+                    raise Unavailable(
+                        "RAY_REFUSED",
+                        f"Ray at {address} does not take this trainer's token; set RAY_TOKEN to that of the cluster",
+                    ) from None
 
     def _host_and_port(self) -> tuple[str, int]:
         host, _, port = self._settings.address.rpartition("://")[2].rpartition(":")
@@ -160,13 +177,3 @@ class RayConnection:
         )
         self._head = RayHead(options)
         return self._head.address
-
-
-def _refusal(address: str, error: Exception) -> Unavailable:
-    said = str(error)
-    if type(error).__name__ == "AuthenticationError" or "auth" in said.lower():
-        return Unavailable(
-            "RAY_REFUSED",
-            f"Ray at {address} does not take this trainer's token; set RAY_TOKEN to that of the cluster",
-        )
-    return Unavailable("RAY_UNAVAILABLE", f"cannot use Ray at {address}: {said[:500]}")

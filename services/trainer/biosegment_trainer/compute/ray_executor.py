@@ -59,6 +59,11 @@ class RayExecutor:
             reference = await cluster.call(lambda ray: ray.remote(run).options(**options).remote(task))
             return await self._outcome(cluster, reference, cancelled, timeout_s)
 
+    async def connect(self) -> None:
+        """As `Executor.connect`."""
+        async with self.cluster():
+            pass
+
     @asynccontextmanager
     async def cluster(self) -> AsyncIterator[HeldCluster]:
         """As `Executor.cluster`."""

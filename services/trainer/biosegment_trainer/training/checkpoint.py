@@ -1,7 +1,8 @@
 """Checkpoints of a training, in the object store.
 
 `jobs/{job}/attempt-{n}/step-{step}.pt`: the key carries the attempt, so that an orphan of an older attempt
-overwrites nothing, and a new attempt goes on from the furthest checkpoint of any.
+overwrites nothing. A new attempt goes on from the furthest checkpoint of the newest attempt that wrote one: what an
+orphan writes after a newer attempt has does not count.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ class Checkpoints:
         return key
 
     def newest(self) -> tuple[str, dict[str, Any]] | None:
-        """Key and content of the furthest readable checkpoint of any attempt."""
+        """Key and content of the furthest readable checkpoint of the newest attempt that has one."""
         found = [
             (match, key) for key in self._objects.list(f"{self._prefix}/") if (match := _KEY.fullmatch(key))
         ]
-        for _, key in sorted(found, key=lambda item: (int(item[0][2]), int(item[0][1])), reverse=True):
+        for _, key in sorted(found, key=lambda item: (int(item[0][1]), int(item[0][2])), reverse=True):
             try:
                 content = torch.load(
                     io.BytesIO(self._objects.get(key)), map_location="cpu", weights_only=True

@@ -24,6 +24,9 @@ _TILE = {2: (1, 256, 256), 3: (16, 96, 96)}
 _PER_RUN = 10
 """Validations in a run, unless their distance is given."""
 
+_SETTLING = 0.5
+"""Share of a run after which validations without gain count."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tile:
@@ -127,13 +130,13 @@ def _span(start: int, stop: int, size: int, stride: int, halo: int) -> _Span:
 
 
 class Selection:
-    """Validates a run as it goes, and keeps the best weights.
+    """Validates a run as it goes, and keeps the best weights, or the last ones that are as good.
 
     Args:
         run: Before its first step.
         held: What is held out.
-        from_parent: Whether the weights that the run starts with are a parent's, and the best until a child is
-            at least as good.
+        from_parent: Whether the weights that the run starts with are a parent's, which are kept until a child is
+            as good.
 
     Attributes:
         parent_score: Mean IoU of the parent; None without one.
@@ -142,7 +145,7 @@ class Selection:
     def __init__(self, run: Run, held: HeldOut, from_parent: bool) -> None:
         self._run, self._held, self._config = run, held, run.config.validation
         self.parent_score: float | None = None
-        self._score = -1.0
+        self._best = -1.0
         self._step = -1
         self._weights = run.averaged_model().weights
         self._summary: dict[str, float] = {}
@@ -195,14 +198,12 @@ class Selection:
         confusion = self._held.measure(run)
         score = float(np.mean([confusion.iou(value) for value in self._held.values]))
         self._latest = score
-        # A tie goes to the weights that have seen more.
-        if score >= self._score:
-            better = score > self._score
-            self._score, self._step, self._summary = score, run.step, confusion.summary()
+        if score >= self._best - self._config.tolerance:
+            self._step, self._summary = run.step, confusion.summary()
             self._weights = run.averaged_model().weights
-            self._misses = 0 if better else self._misses + 1
-        else:
-            self._misses += 1
+        settling = run.fraction > _SETTLING
+        self._misses = self._misses + 1 if settling and score <= self._best else 0
+        self._best = max(self._best, score)
         run.seconds += time.perf_counter() - begin
 
     def state(self) -> Checkpoint:
@@ -210,7 +211,7 @@ class Selection:
         return {
             "selection": {
                 "parent_score": self.parent_score,
-                "score": self._score,
+                "best": self._best,
                 "step": self._step,
                 "weights": self._weights,
                 "summary": dict(self._summary),
@@ -224,6 +225,6 @@ class Selection:
         """From `state`."""
         state = checkpoint["selection"]
         self.parent_score, self._latest = state["parent_score"], state["latest"]
-        self._score, self._step, self._summary = state["score"], state["step"], dict(state["summary"])
+        self._best, self._step, self._summary = state["best"], state["step"], dict(state["summary"])
         self._weights = {name: tensor.clone() for name, tensor in state["weights"].items()}
         self._misses, self._checks = state["misses"], state["checks"]

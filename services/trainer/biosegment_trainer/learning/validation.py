@@ -25,8 +25,10 @@ class ValidationConfig:
         minimum: With fewer annotations than this, everything trains: labels are worth more than a shaky
             number.
         every: Steps between validations; 0 for a tenth of the run.
-        patience: The run ends after so many validations in a row that were no better than the best; 0 never
-            ends it early.
+        patience: The run ends after so many validations in a row without a better one; they count in its second
+            half, when the learning rate falls and weights settle. 0 never ends it early.
+        tolerance: A smaller difference in IoU is taken for chance: of weights that are as good, those that
+            learned longer are kept, and any child before its parent.
         max_voxels: Working voxels that a validation computes at most; with more held out, tiles of them are
             chosen once, evenly.
     """
@@ -36,7 +38,8 @@ class ValidationConfig:
     gap: int = 4
     minimum: int = 40
     every: int = 0
-    patience: int = 5
+    patience: int = 3
+    tolerance: float = 0.01
     max_voxels: int = 1 << 21
 
     def __post_init__(self) -> None:
@@ -44,9 +47,10 @@ class ValidationConfig:
             raise InvalidArgument(
                 "BAD_VALIDATION", f"{self}: fraction in 0..1, slab >= 1, gap >= 0, minimum >= 2"
             )
-        if self.every < 0 or self.patience < 0 or self.max_voxels < 1:
+        if self.every < 0 or self.patience < 0 or not 0 <= self.tolerance < 1 or self.max_voxels < 1:
             raise InvalidArgument(
-                "BAD_VALIDATION", f"{self}: every and patience are not negative, max_voxels >= 1"
+                "BAD_VALIDATION",
+                f"{self}: every and patience are not negative, tolerance in 0..1, max_voxels >= 1",
             )
 
 

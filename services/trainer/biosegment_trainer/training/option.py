@@ -50,6 +50,7 @@ OPTIONS: Final[dict[str, type]] = {
     "validation.minimum": int,
     "validation.every": int,
     "validation.patience": int,
+    "validation.tolerance": float,
     "validation.max_voxels": int,
     "mask.share": float,
     "mask.cell": int,

@@ -79,7 +79,7 @@ def test_the_best_weights_are_returned_and_a_run_without_gain_ends_early(annotat
     assert found.stopped_early
     assert found.steps < 200
     best = max(p.validation_iou for p in seen)
-    assert found.validation["iou/disc"] == pytest.approx(max(best, found.parent_iou))
+    assert found.validation["iou/disc"] >= max(best, found.parent_iou) - OFTEN.tolerance
     assert seen[0].validation_iou == found.parent_iou
 
 

@@ -9,7 +9,7 @@ from biosegment.jobs import Job
 from biosegment.volume import Index, Region
 from biosegment_trainer.compute.task import VolumeArray
 from biosegment_trainer.datastore_client import LayerView, NewLayer, VolumeView
-from biosegment_trainer.learning.tiling import default_tile
+from biosegment_trainer.learning.tiling import ORTHO_TILE, default_tile
 from biosegment_trainer.prediction.block import BlockPlan, working_factor
 from biosegment_trainer.prediction.measure import INFOS
 from biosegment_trainer.prediction.network import NetworkFacts
@@ -22,12 +22,14 @@ class Wanted:
     """What a job makes in one volume.
 
     Attributes:
+        depth_factor: Slices per working pixel.
         region: What is asked for; None for all of the volume.
         layers: To make, in the order of the job's result.
     """
 
     volume: VolumeView
     plan: BlockPlan
+    depth_factor: int
     region: Region | None
     layers: Sequence[NewLayer]
 
@@ -40,6 +42,7 @@ class Wanted:
         return VolumePart(
             array,
             self.plan,
+            self.depth_factor,
             next((where for layer, where in arrays if layer.kind == "labels"), None),
             {layer.class_value: where for layer, where in arrays if layer.kind == "probabilities"},
             {layer.measure: where for layer, where in arrays if layer.kind == "score_map"},
@@ -56,6 +59,7 @@ def wanted_layers(
     class_values: Sequence[int],
     measures: Sequence[str],
     network: NetworkFacts,
+    ortho_planes: bool = False,
 ) -> Wanted:
     """The layers of a job in one volume; their ids follow from the job, so that every attempt means the same.
 
@@ -68,8 +72,9 @@ def wanted_layers(
         class_values: Classes whose probabilities to keep.
         measures: Score maps to make.
         network: The model's.
+        ortho_planes: Whether it looks along all three axes.
     """
-    plan = block_plan(model, network, volume, region)
+    plan = block_plan(model, network, volume, region, ortho_planes)
     ulid = job.job_id.partition("-")[2]
 
     def layer(
@@ -114,12 +119,24 @@ def wanted_layers(
         found.append(
             layer(suffix, measure, "score_map", "float16", down, layout, measure=measure, channels=channels)
         )
-    return Wanted(volume, plan, region, found)
+    return Wanted(volume, plan, depth_factor(model, volume), region, found)
+
+
+def depth_factor(model: Model, volume: VolumeView) -> int:
+    """Slices per working pixel: the nearest whole number, at least 1."""
+    return working_factor(model.new.working_resolution_nm, volume.voxel_size.z_nm)
 
 
 def block_plan(
-    model: Model, network: NetworkFacts, volume: VolumeView, region: Region | None = None
+    model: Model,
+    network: NetworkFacts,
+    volume: VolumeView,
+    region: Region | None = None,
+    ortho_planes: bool = False,
 ) -> BlockPlan:
     """How a volume is cut for a model."""
     factor = working_factor(model.new.working_resolution_nm, volume.voxel_size.y_nm)
-    return BlockPlan.of(factor, region or volume.bounds, default_tile(network.spatial_dims, factor))
+    tile = default_tile(network.spatial_dims, factor)
+    if ortho_planes:
+        tile = (ORTHO_TILE * depth_factor(model, volume), ORTHO_TILE, ORTHO_TILE)
+    return BlockPlan.of(factor, region or volume.bounds, tile)

@@ -37,12 +37,14 @@ class VolumePart:
     """A volume of a job and the arrays of the layers to fill.
 
     Attributes:
+        depth_factor: Slices per working pixel, for networks that look along all three axes.
         probabilities: By class value.
         scores: By measure.
     """
 
     volume: VolumeArray
     plan: BlockPlan
+    depth_factor: int
     labels: LayerArray | None
     probabilities: Mapping[int, LayerArray]
     scores: Mapping[str, LayerArray]

@@ -16,6 +16,7 @@ from biosegment.volume import Index, Region
 from biosegment_trainer.compute.report import Reporter
 from biosegment_trainer.compute.voxel import VoxelReader, open_voxels
 from biosegment_trainer.learning.normalisation import SliceStatistics
+from biosegment_trainer.learning.ortho import OrthoPredictor
 from biosegment_trainer.learning.passes import PassesConfig
 from biosegment_trainer.learning.prediction import Prediction, PredictionConfig, Predictor
 from biosegment_trainer.prediction.block import BlockId, downsampled
@@ -45,7 +46,7 @@ class BlockWorker:
         ]
         self._channels = {item.value: channel for channel, item in enumerate(self._models[0].classes)}
         self._ledger = BlockLedger(self._objects, task.callback.job_id, task.callback.attempt)
-        self._predictors: dict[PredictionConfig, Predictor] = {}
+        self._predictors: dict[tuple[PredictionConfig, int], Predictor] = {}
         self._open: _OpenVolume | None = None
 
     def predict(self, block: BlockId) -> None:
@@ -81,11 +82,17 @@ class BlockWorker:
                 self._open.close()
             part = self._task.parts[number]
             config = _config(self._task, part)
-            if config not in self._predictors:
-                self._predictors = {config: Predictor(self._models, config)}
+            key = (config, part.depth_factor if self._task.ortho_planes else 0)
+            if key not in self._predictors:
+                self._predictors = {key: self._predictor(*key)}
             voxels = open_voxels(part.volume, self._arrays, self._task.callback, self._reporter)
-            self._open = _OpenVolume(number, part, self._arrays, voxels, self._predictors[config])
+            self._open = _OpenVolume(number, part, self._arrays, voxels, self._predictors[key])
         return self._open
+
+    def _predictor(self, config: PredictionConfig, depth_factor: int) -> Predictor:
+        if depth_factor:
+            return OrthoPredictor(self._models, config, depth_factor)
+        return Predictor(self._models, config)
 
 
 class _OpenVolume:

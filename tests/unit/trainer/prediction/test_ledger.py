@@ -39,7 +39,7 @@ class Shop:
             for measure in measures
         }
         own = self.layer(f"{prefix}/labels", "uint8", Index(1, 1, 1)) if labels else None
-        return VolumePart(volume, self.plan, own, {}, scores)
+        return VolumePart(volume, self.plan, 1, own, {}, scores)
 
     def layer(self, key: str, dtype: str, down: Index) -> LayerArray:
         shape = tuple(-(-size // factor) for size, factor in zip(SHAPE, down, strict=True))

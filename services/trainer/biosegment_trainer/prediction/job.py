@@ -97,6 +97,7 @@ class PredictionJob:
             class_values=values,
             measures=request.measures,
             network=await network_facts(self._objects, model.bundle_key),
+            ortho_planes=request.ortho_planes,
         )
         return await self._run(context, _Work(model, [wanted], request.passes, request.ortho_planes))
 

@@ -208,9 +208,16 @@ class OpenVino:
         # It would report its use to its makers; unpublished data is nobody's business.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         self._openvino: Any = importlib.import_module("openvino")
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about tracing
-            self._model = self._openvino.convert_model(module, example_input=example)
+        root = logging.getLogger()
+        level, filters, handlers = root.level, root.filters[:], root.handlers[:]
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about tracing
+                self._model = self._openvino.convert_model(module, example_input=example)
+        finally:
+            # After a failure it leaves everybody's log at ERROR, with its own handler.
+            root.setLevel(level)
+            root.filters, root.handlers = filters, handlers
 
     def session(self, shape: torch.Size) -> Session:
         model = self._model.clone()
@@ -227,6 +234,7 @@ class OpenVino:
 class _OpenVinoSession:
     def __init__(self, openvino: Any, compiled: Any) -> None:
         self._tensor = openvino.Tensor
+        self.compiled = compiled
         self._request = compiled.create_infer_request()
         self._outputs = range(len(compiled.outputs))
 

@@ -98,7 +98,6 @@ class Member:
         self.slices = model.network.input_slices
         self._wanted = wanted
         probe = Probe(network, model.network, wanted)
-        probe.eval()
         self.backend: Backend
         if dropout:
             _leave_dropout_on(probe)

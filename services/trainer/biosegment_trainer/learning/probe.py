@@ -48,6 +48,8 @@ class Probe(nn.Module):
         self.network = network
         self._wanted = wanted
         self._seen: dict[str, Any] = {}
+        # Exporters put a module back into the mode that they found it in, and all below with it.
+        self.eval()
         if not (wanted.reach or wanted.embedding):
             return
         last, coarsest = _find_layers(network, config)

@@ -51,7 +51,7 @@ class Watch:
     async def run(self) -> None:
         """Take it every second until cancelled."""
         while True:
-            done = self.job.progress.done if self.job is not None and self.job.progress is not None else 0
+            done = self.job.done if self.job is not None else 0
             for process in psutil.Process().children(recursive=True):
                 try:
                     if "BlockActor" in " ".join(process.cmdline()):
@@ -68,16 +68,15 @@ class Watch:
 
 def enlarge(data: Path, shape: Index) -> None:
     """Say that the only volume of a platform that does not run is larger than it is."""
-    with sqlite3.connect(data / "datastore.sqlite") as database:
+    with sqlite3.connect(data / "db" / "datastore.db") as database:
         ((key, levels),) = database.execute("select key, levels from volumes").fetchall()
-        finest = json.loads(levels)[:1]
-        finest[0]["shape"] = list(shape)
+        ((_, downsampling, path), *_) = json.loads(levels)
         mean, std = [128.0] * shape.z, [40.0] * shape.z
         database.execute(
             "update volumes set shape = ?, levels = ?, slice_mean = ?, slice_std = ?",
-            tuple(map(json.dumps, (list(shape), finest, mean, std))),
+            tuple(map(json.dumps, (list(shape), [[list(shape), downsampling, path]], mean, std))),
         )
-    metadata = data / "objects" / key / finest[0]["path"] / "zarr.json"
+    metadata = data / "objects" / key / path / "zarr.json"
     array = json.loads(metadata.read_text())
     metadata.write_text(json.dumps(array | {"shape": list(shape)}))
 
@@ -133,7 +132,7 @@ async def measure(folder: Path, options: argparse.Namespace) -> tuple[Watch, flo
             ended = await client.jobs.wait(job.name, on_change=watch.seen)
             seconds = time.perf_counter() - started
             sampling.cancel()
-            return watch, seconds, ended.progress.total
+            return watch, seconds, ended.total
     finally:
         await running.stop()
 

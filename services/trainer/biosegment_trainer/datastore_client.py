@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 import zlib
 from collections.abc import AsyncIterator, Sequence
@@ -276,9 +277,11 @@ class DatastoreClient:
         request = datastore_pb2.CommitLayerRequest(name=layer.name, attempt=layer.attempt)
         await self._datastore.CommitLayer(request)
 
-    async def delete_layer(self, name: str) -> None:
-        """NotFound LAYER_NOT_FOUND."""
-        await self._datastore.DeleteLayer(datastore_pb2.DeleteLayerRequest(name=name))
+    async def drop_layer(self, name: str) -> None:
+        """Delete a layer that nobody has seen yet; one that was committed, or that is gone, stays as it is."""
+        with contextlib.suppress(NotFound):
+            if not (await self.layer(name)).committed:
+                await self._datastore.DeleteLayer(datastore_pb2.DeleteLayerRequest(name=name))
 
     def _layer(self, message: volume_pb2.Layer) -> LayerView:
         committed = message.state == volume_pb2.Layer.STATE_COMMITTED

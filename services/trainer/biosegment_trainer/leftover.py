@@ -1,4 +1,4 @@
-"""What unfinished jobs leave in the object store: checkpoints, ledgers, and bundles that nobody registered.
+"""What unfinished jobs leave: checkpoints, ledgers, layers, and bundles that nobody registered.
 
 A cancelled job's go at once, a succeeded one's with its result. A failed job's stay for a while, so that a retry goes
 on where it stopped. Whatever an accident left, or an orphan wrote after its job had ended, is found in the next round.
@@ -7,6 +7,7 @@ on where it stopped. Whatever an accident left, or an orphan wrote after its job
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,6 +16,7 @@ import structlog
 from biosegment.errors import BiosegmentError, NotFound
 from biosegment.jobs import Job, JobState, SqlJobs
 from biosegment.storage.objects import Objects
+from biosegment_trainer.prediction.ledger import noted_layers
 from biosegment_trainer.registry.model import bundle_key
 from biosegment_trainer.sql import SqlModels
 
@@ -29,11 +31,20 @@ class Leftovers:
         objects: The store.
         jobs: The trainer's jobs.
         models: Which bundles are registered.
+        drop_layer: Deletes a layer, by its name, unless it was committed or is gone.
         keep_failed_s: How long a failed job may be gone on with.
     """
 
-    def __init__(self, objects: Objects, jobs: SqlJobs, models: SqlModels, keep_failed_s: float) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        jobs: SqlJobs,
+        models: SqlModels,
+        drop_layer: Callable[[str], Awaitable[None]],
+        keep_failed_s: float,
+    ) -> None:
         self._objects = objects
+        self._drop_layer = drop_layer
         self._jobs = jobs
         self._models = models
         self._keep_failed = timedelta(seconds=keep_failed_s)
@@ -71,6 +82,8 @@ class Leftovers:
             model_id = f"{ulid}-{attempt}"
             if registered is None or registered.model_id != model_id:
                 await self._objects.delete_prefix(f"{bundle_key(model_id)}/")
+        for name in await noted_layers(self._objects, job.job_id):
+            await self._drop_layer(name)
         # Last: it is what a later round finds the job by.
         await self._objects.delete_prefix(f"jobs/{job.job_id}/")
 

@@ -103,7 +103,7 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
         server = _server(settings, verifier, models, jobs, authorizer, datastore, objects, admission)
         address = await server.start()
         dispatch.address = settings.worker_callback_address or address
-        leftovers = Leftovers(objects, jobs, models, settings.keep_failed_s)
+        leftovers = Leftovers(objects, jobs, models, datastore.drop_layer, settings.keep_failed_s)
         runner = _runner(settings, models, jobs, datastore, objects, dispatch, admission, leftovers)
         yield Trainer(server, address, runner, leftovers)
         await server.stop(0)

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from biosegment_trainer.leftover import Leftovers
+from biosegment_trainer.prediction.ledger import note_layers
 from biosegment_trainer.registry.model import NewModel
 from biosegment_trainer.sql import SqlModels
 
@@ -40,7 +41,11 @@ async def job_with_leftovers(jobs, objects, request_id):
 async def test_only_jobs_that_may_still_go_on_keep_what_they_left(place):
     jobs, models, objects = place
     ends = [JobState.SUCCEEDED, JobState.CANCELLED, JobState.FAILED]
-    made = {}
+    made, dropped = {}, []
+
+    async def drop(name):
+        dropped.append(name)
+
     for state in ends:
         job, ulid = await job_with_leftovers(jobs, objects, state.value)
         if state is JobState.SUCCEEDED:
@@ -48,11 +53,13 @@ async def test_only_jobs_that_may_still_go_on_keep_what_they_left(place):
         await jobs.finish(
             job.job_id, 2, state, error=JobError("X", "x") if state is JobState.FAILED else None
         )
+        await note_layers(objects, job.job_id, [f"layer of {state.value}"])
         made[state] = job.job_id
     running, ulid = await job_with_leftovers(jobs, objects, "running")
     await objects.put("jobs/trainer-of-another-time/plan.json", b"{}")
 
-    assert await Leftovers(objects, jobs, models, keep_failed_s=3600).sweep() == 3
+    assert await Leftovers(objects, jobs, models, drop, keep_failed_s=3600).sweep() == 3
+    assert sorted(dropped) == ["layer of cancelled", "layer of succeeded"]
     kept = {running.job_id, made[JobState.FAILED]}
     assert {key.split("/")[1] for key in await objects.list("jobs/")} == kept
     registered = made[JobState.SUCCEEDED].partition("-")[2] + "-2"
@@ -60,5 +67,6 @@ async def test_only_jobs_that_may_still_go_on_keep_what_they_left(place):
     assert {key.split("/")[1] for key in await objects.list("models/")} == {registered, *bundles}
 
     # The failed one is tried again and goes on; when it has failed for good it goes, too.
-    assert await Leftovers(objects, jobs, models, keep_failed_s=0).sweep() == 1
+    assert await Leftovers(objects, jobs, models, drop, keep_failed_s=0).sweep() == 1
     assert {key.split("/")[1] for key in await objects.list("jobs/")} == {running.job_id}
+    assert dropped[2:] == ["layer of failed"]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from biosegment.errors import DeadlineExceeded, NotFound
+from biosegment.errors import DeadlineExceeded
 from biosegment.failpoint import failpoint
 from biosegment.jobs import JobCancelled, JobContext, JobResult, Progress, SqlJobs
 from biosegment.storage.objects import Objects
@@ -19,7 +19,7 @@ from biosegment_trainer.prediction.block import BlockId
 from biosegment_trainer.prediction.budget import Candidate, choose
 from biosegment_trainer.prediction.earlier import earlier_scores, keep
 from biosegment_trainer.prediction.layer import Wanted, wanted_layers
-from biosegment_trainer.prediction.ledger import entry_key, ledger_prefix, take_over
+from biosegment_trainer.prediction.ledger import entry_key, note_layers, take_over
 from biosegment_trainer.prediction.network import network_facts
 from biosegment_trainer.prediction.pool import BlockPool, PoolState, PoolWatch
 from biosegment_trainer.prediction.supersession import newer_scoring
@@ -135,10 +135,7 @@ class PredictionJob:
             await self._fill(context, work)
         except JobCancelled:
             for name in work.layer_names:
-                try:
-                    await self._datastore.delete_layer(name)
-                except NotFound:
-                    pass
+                await self._datastore.drop_layer(name)
             raise
         return JobResult(layers=tuple(work.layer_names))
 
@@ -146,6 +143,7 @@ class PredictionJob:
         """Make, fill and commit the layers."""
         work.model.require_weights()
         await context.progress(Progress(0.0, "making layers"))
+        await note_layers(self._objects, context.job.job_id, work.layer_names)
         made = [
             [
                 await self._datastore.create_layer(each.volume.name, new, context.attempt)
@@ -166,7 +164,7 @@ class PredictionJob:
         for layer in (layer for layers in made for layer in layers):
             if not layer.committed:
                 await self._datastore.commit_layer(layer)
-        await self._objects.delete_prefix(ledger_prefix(context.job.job_id))
+        await self._objects.delete_prefix(f"jobs/{context.job.job_id}/")
 
     async def _task(
         self, context: JobContext, work: _Work, made: Sequence[Sequence[LayerView]]

@@ -26,6 +26,23 @@ def ledger_prefix(job_id: str) -> str:
     return f"jobs/{job_id}/blocks/"
 
 
+async def note_layers(objects: Objects, job_id: str, names: Sequence[str]) -> None:
+    """Write down which layers a job is about to make, so that they are found whatever becomes of it."""
+    await objects.put(_layers_key(job_id), json.dumps(list(names)).encode())
+
+
+async def noted_layers(objects: Objects, job_id: str) -> list[str]:
+    """What `note_layers` wrote; none for other jobs."""
+    try:
+        return list(json.loads(await objects.get(_layers_key(job_id))))
+    except NotFound:
+        return []
+
+
+def _layers_key(job_id: str) -> str:
+    return f"jobs/{job_id}/layers.json"
+
+
 @dataclass(frozen=True, slots=True)
 class _Shards:
     """Objects of one array: names below its key. One that would hold nothing but the fill value is not there."""

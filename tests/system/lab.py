@@ -126,7 +126,7 @@ def running_lab(folder: Path, backends: Backends, import_root: Path) -> Iterator
     environment = backends.shared("lab")
     for service in SERVICES:
         environment |= backends.database(service, service)
-    environment |= {"BIOSEGMENT_TRAINER__RAY_CPUS": "1"}
+    environment |= {"BIOSEGMENT_TRAINER__RAY_CPUS": "1", "BIOSEGMENT_TRAINER__SHIPPED_BUNDLES_DIR": ""}
     lab = Lab(folder / "data", backends, environment, import_root)
     lab.start()
     try:

@@ -35,7 +35,12 @@ class Platform:
         self.failpoint_file = folder / "failpoint"
         self._import_root = import_root
         self.output = folder / "up.log"
-        self._environment = {**os.environ, VARIABLE: str(self.failpoint_file), **(environment or {})}
+        self._environment = {
+            **os.environ,
+            VARIABLE: str(self.failpoint_file),
+            "BIOSEGMENT_TRAINER__SHIPPED_BUNDLES_DIR": "",
+            **(environment or {}),
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -89,7 +89,10 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 
 def _settings(backends: Backends, name: str) -> dict[str, str]:
-    settings = backends.shared(name) | {"BIOSEGMENT_TRAINER__RAY_CPUS": "1"}
+    settings = backends.shared(name) | {
+        "BIOSEGMENT_TRAINER__RAY_CPUS": "1",
+        "BIOSEGMENT_TRAINER__SHIPPED_BUNDLES_DIR": "",
+    }
     for service in SERVICES:
         settings |= backends.database(service, f"{name}_{service}")
     return settings

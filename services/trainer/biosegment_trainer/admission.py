@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from biosegment.auth import Permission, Principal
-from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
+from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.ids import parse_name
 from biosegment.jobs import Job, JobKind, Resources
 from biosegment.jobs.service import Prepare
@@ -24,6 +24,7 @@ from biosegment_trainer.datastore_client import DatastoreClient, VolumeView
 from biosegment_trainer.prediction.measure import require_measures
 from biosegment_trainer.prediction.requirement import PredictionRequirements
 from biosegment_trainer.registry.model import Model
+from biosegment_trainer.registry.use import usable_model
 from biosegment_trainer.sql import SqlModels
 
 
@@ -143,12 +144,7 @@ class Admission:
         return model
 
     async def _usable_model(self, project_id: str, model_id: str) -> Model:
-        model = await self._models.get(model_id)
-        if model.new.project_id != project_id:
-            # As if there were none: names of other projects' models are nobody's business.
-            raise NotFound("MODEL_NOT_FOUND", f"project {project_id!r} has no model models/{model_id}")
-        model.require_weights()
-        return model
+        return await usable_model(self._models, self._datastore, project_id, model_id)
 
     async def _volumes(self, project_id: str, names: Sequence[str]) -> Sequence[VolumeView]:
         for name in names:

@@ -144,7 +144,7 @@ def model_to_proto(model: Model, url: str, brief: bool = False) -> trainer_pb2.M
     created.FromDatetime(model.create_time)
     return trainer_pb2.Model(
         name=model.name,
-        project=f"projects/{new.project_id}",
+        project="" if model.is_shared else f"projects/{new.project_id}",
         display_name=model.display_name,
         version=model.version,
         parent=f"models/{new.parent}" if new.parent else "",
@@ -163,6 +163,8 @@ def model_to_proto(model: Model, url: str, brief: bool = False) -> trainer_pb2.M
         data_license=new.data_license,
         deleted=model.deleted,
         remarks=new.remarks,
+        class_names=[item.name for item in new.classes],
+        shared=model.is_shared,
     )
 
 

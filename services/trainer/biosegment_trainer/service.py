@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from biosegment.auth import Authorizer, Kind, Permission, Principal
+from biosegment.auth import Authorizer, Kind, Permission, Principal, require_admin
 from biosegment.errors import InvalidArgument, NotFound, PermissionDenied, ResourceExhausted
 from biosegment.ids import new_id, parse_name
 from biosegment.jobs import Progress, SqlJobs
@@ -20,20 +20,32 @@ from biosegment.volume import Region
 from biosegment_trainer.datastore_client import DatastoreClient
 from biosegment_trainer.registry.archive import pack, unpack
 from biosegment_trainer.registry.bundle_check import check_bundle
-from biosegment_trainer.registry.bundle_files import upload_bundle
-from biosegment_trainer.registry.model import Model, ModelClass, NewModel, bundle_key
+from biosegment_trainer.registry.bundle_files import download_bundle, upload_bundle
+from biosegment_trainer.registry.conversion import convert_bundle
+from biosegment_trainer.registry.model import SHARED_PROJECT, Model, ModelClass, NewModel, bundle_key
 from biosegment_trainer.sql import SqlModels
 
 _PIECE_BYTES: Final = 1 << 20
 _MAX_LINEAGE: Final = 10_000
+_MAX_CHILDREN: Final = 2
+BUNDLE: Final = "bundle"
+"""Format of exports: a zip file of the MONAI bundle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The first words of an import, and the pieces of its zip file."""
+    """The first words of an import, and the pieces of its zip file.
+
+    Attributes:
+        project_id: Where it is registered.
+        display_name: For people; empty for the bundle's own.
+        trusted: Evaluate `$` expressions; administrators only.
+        pieces: Of the zip file.
+    """
 
     project_id: str
     display_name: str
+    trusted: bool
     pieces: AsyncIterator[bytes]
 
 
@@ -53,6 +65,8 @@ class ModelService:
         self._datastore = datastore
         self._objects = objects
         self._max_bundle_bytes = max_bundle_bytes
+        # Each loads torch.
+        self._children = asyncio.Semaphore(_MAX_CHILDREN)
 
     async def get(self, principal: Principal, model_id: str) -> Model:
         """One model; NotFound MODEL_NOT_FOUND, also for those who may not see it."""
@@ -61,8 +75,11 @@ class ModelService:
     async def list(
         self, principal: Principal, project_id: str, before_version: int | None, limit: int
     ) -> Sequence[Model]:
-        """At most `limit` models of a project below a version, newest first."""
-        await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
+        """At most `limit` models of a project below a version, newest first; without a project the shipped ones."""
+        if project_id == SHARED_PROJECT:
+            _require_person_or_service(principal)
+        else:
+            await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
         return await self._models.list(project_id, before_version, limit)
 
     async def rename(self, principal: Principal, model_id: str, display_name: str) -> Model:
@@ -88,19 +105,40 @@ class ModelService:
             found.append(await self._models.get(found[-1].new.parent))
         return found
 
-    async def export(self, principal: Principal, model_id: str) -> AsyncIterator[bytes]:
-        """The pieces of a zip file with the model's bundle."""
+    async def export(
+        self, principal: Principal, model_id: str, file_format: str = BUNDLE
+    ) -> AsyncIterator[bytes]:
+        """The pieces of a file with the model: a zip file of its bundle, or one in another format.
+
+        Raises:
+            FailedPrecondition: MODEL_DELETED; EXTRA_MISSING when this installation lacks what the format needs;
+                CANNOT_EXPORT.
+        """
         model = await self._authorized(principal, Permission.PROJECT_READ, model_id)
         model.require_weights()
-        with tempfile.TemporaryFile(prefix="bundle-") as file:
-            folder_name = f"biosegment-{model.model_id}"
-            await asyncio.to_thread(pack, self._objects.blocking, model.bundle_key, folder_name, file)
-            file.seek(0)
-            while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
-                yield piece
+        with tempfile.TemporaryDirectory(prefix="export-") as place:
+            target = Path(place) / "file"
+            if file_format == BUNDLE:
+                await asyncio.to_thread(self._pack, model, target)
+            else:
+                folder = Path(place) / "bundle"
+                await asyncio.to_thread(download_bundle, self._objects.blocking, model.bundle_key, folder)
+                async with self._children:
+                    await convert_bundle(folder, target, file_format)
+            with target.open("rb") as file:
+                while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+                    yield piece
+
+    def _pack(self, model: Model, target: Path) -> None:
+        with target.open("wb") as file:
+            pack(self._objects.blocking, model.bundle_key, f"biosegment-{model.model_id}", file)
 
     async def import_bundle(self, principal: Principal, upload: Upload) -> Model:
-        """Register a foreign bundle; its classes are matched with the project's by name."""
+        """Register a foreign bundle; its classes are matched with the project's by name, and those that the
+        project lacks are kept without a value.
+        """
+        if upload.trusted:
+            require_admin(principal)
         await self._authorizer.authorize(principal, Permission.MODEL_WRITE, upload.project_id)
         if len(upload.display_name) > 200:
             raise InvalidArgument("BAD_DISPLAY_NAME", "display_name may have at most 200 characters")
@@ -108,24 +146,32 @@ class ModelService:
             archive, folder = Path(place) / "bundle.zip", Path(place) / "bundle"
             await self._receive(upload.pieces, archive)
             await asyncio.to_thread(unpack, archive, folder, self._max_bundle_bytes)
-            checked = await check_bundle(folder)
             project = await self._datastore.project(upload.project_id)
-            classes = _matched(checked.classes, {item.name: item.value for item in project.classes})
+            ours = Path(place) / "ours"
+            async with self._children:
+                checked = await check_bundle(
+                    folder,
+                    ours,
+                    {item.name: item.value for item in project.classes},
+                    project.working_resolution_nm,
+                    trusted=upload.trusted,
+                )
             model_id = new_id()
             digest = await asyncio.to_thread(
-                upload_bundle, self._objects.blocking, folder, bundle_key(model_id)
+                upload_bundle, self._objects.blocking, ours, bundle_key(model_id)
             )
         new = NewModel(
             model_id=model_id,
             project_id=upload.project_id,
             display_name=upload.display_name or checked.name[:200],
             parent="",
-            network="unet2d",
-            classes=classes,
+            network=checked.network,
+            classes=tuple(ModelClass(value, name) for value, name in checked.classes),
             working_resolution_nm=checked.working_resolution_nm,
             weights_sha256=digest,
             author=principal.user,
-            remarks=("imported",),
+            data_license=checked.data_license,
+            remarks=("imported", *checked.remarks),
         )
         return await self._models.register(new)
 
@@ -143,6 +189,13 @@ class ModelService:
 
     async def _authorized(self, principal: Principal, permission: Permission, model_id: str) -> Model:
         model = await self._models.get(model_id)
+        if model.is_shared:
+            _require_person_or_service(principal)
+            if permission is not Permission.PROJECT_READ:
+                raise PermissionDenied(
+                    "SHARED_MODEL", f"{model.name} is shipped with the platform, for all; nobody changes it"
+                )
+            return model
         try:
             await self._authorizer.authorize(principal, permission, model.new.project_id)
         except NotFound:
@@ -215,15 +268,9 @@ def _require_worker(principal: Principal, job_id: str) -> None:
         raise PermissionDenied("NOT_ALLOWED", f"{principal} may not speak for job {job_id}")
 
 
-def _matched(classes: Sequence[tuple[int, str]], values: Mapping[str, int]) -> tuple[ModelClass, ...]:
-    unknown = sorted(name for _, name in classes if name not in values)
-    if unknown:
-        raise InvalidArgument(
-            "BAD_BUNDLE",
-            f"the bundle segments {unknown}, which the project does not have (it has {sorted(values)}); "
-            "add or rename classes first",
-        )
-    return tuple(ModelClass(values[name], name) for _, name in classes)
+def _require_person_or_service(principal: Principal) -> None:
+    if principal.kind is Kind.JOB:
+        raise PermissionDenied("NOT_ALLOWED", f"{principal} may not read models")
 
 
 def list_token(project_id: str, version: int) -> str:

@@ -23,7 +23,10 @@ from biosegment.rpc import current_principal
 from biosegment.rpc.geometry import region_from_proto
 from biosegment_trainer.convert import model_id_of, model_to_proto
 from biosegment_trainer.prediction.measure import MEASURES
+from biosegment_trainer.registry.conversion import BIOIMAGE_IO, ONNX
+from biosegment_trainer.registry.model import SHARED_PROJECT
 from biosegment_trainer.service import (
+    BUNDLE,
     ModelService,
     Upload,
     WorkerReads,
@@ -34,6 +37,12 @@ from biosegment_trainer.service import (
 
 TRAINER_SERVICE: Final = "biosegment.api.trainer.v1alpha1.TrainerService"
 SEGMENTATION_SERVICE: Final = "biosegment.api.trainer.v1alpha1.SegmentationService"
+_FORMATS: Final = {
+    trainer_pb2.ExportModelRequest.FORMAT_UNSPECIFIED: BUNDLE,
+    trainer_pb2.ExportModelRequest.FORMAT_MONAI_BUNDLE: BUNDLE,
+    trainer_pb2.ExportModelRequest.FORMAT_ONNX: ONNX,
+    trainer_pb2.ExportModelRequest.FORMAT_BIOIMAGE_IO: BIOIMAGE_IO,
+}
 WORKER_SERVICE: Final = "biosegment.api.trainer.v1alpha1.WorkerService"
 
 
@@ -53,7 +62,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def ListModels(
         self, request: trainer_pb2.ListModelsRequest, context: Any
     ) -> trainer_pb2.ListModelsResponse:
-        (project_id,) = parse_name(request.project, "projects/*")
+        project_id = parse_name(request.project, "projects/*")[0] if request.project else SHARED_PROJECT
         if not 0 <= request.page_size <= 500:
             raise InvalidArgument("BAD_PAGE_SIZE", f"page_size {request.page_size} is not within 1..500")
         limit = request.page_size or 50
@@ -90,7 +99,12 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def ExportModel(
         self, request: trainer_pb2.ExportModelRequest, context: Any
     ) -> AsyncIterator[trainer_pb2.ExportModelResponse]:
-        pieces = self._service.export(current_principal(), model_id_of(request.name))
+        file_format = _FORMATS.get(request.format)
+        if file_format is None:
+            raise InvalidArgument(
+                "BAD_FORMAT", f"format {request.format} is none of ExportModelRequest.Format"
+            )
+        pieces = self._service.export(current_principal(), model_id_of(request.name), file_format)
         async with aclosing(cast(Any, pieces)):
             async for piece in pieces:
                 yield trainer_pb2.ExportModelResponse(data=piece)
@@ -108,7 +122,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
                 yield request.data
 
         model = await self._service.import_bundle(
-            current_principal(), Upload(project_id, first.display_name, pieces())
+            current_principal(), Upload(project_id, first.display_name, first.trusted, pieces())
         )
         return trainer_pb2.ImportModelResponse(model=model_to_proto(model, self._url))
 

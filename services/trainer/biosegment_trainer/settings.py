@@ -48,6 +48,12 @@ class TrainerSettings(ServiceSettings):
     """Most workers of one prediction; 0 for as many as the cluster has room for."""
     keep_failed_s: float = Field(default=7 * 24 * 3600.0, ge=0)
     """How long a failed job's checkpoints are kept, from which a retry goes on."""
+    shipped_bundles_dir: str = "auto"
+    """Folder of the model bundles that are shipped with the platform; 'auto' for those of this installation, '' for
+    none."""
+    default_parent: str = "mitochondria_vem_general"
+    """Shipped model that the first training of a project starts from; '' starts with random weights. Mind its terms:
+    what is trained from it inherits them."""
     max_bundle_bytes: int = Field(default=1 << 30, gt=0)
     """Largest zip file that ImportModel takes, and largest sum of the files in it."""
 

@@ -41,6 +41,7 @@ from biosegment_trainer.datastore_client import DatastoreClient
 from biosegment_trainer.leftover import Leftovers
 from biosegment_trainer.prediction.job import PredictionJob
 from biosegment_trainer.prediction.requirement import PredictionRequirements
+from biosegment_trainer.registry.shipped import ShippedModels, shipped_folder
 from biosegment_trainer.service import ModelService, WorkerReads, WorkerReports
 from biosegment_trainer.servicer import (
     SEGMENTATION_SERVICE,
@@ -66,11 +67,13 @@ class Trainer:
     address: str
     runner: JobRunner
     leftovers: Leftovers
+    shipped: ShippedModels
 
     async def work(self) -> None:
         """Run jobs until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.leftovers.run())
+            group.create_task(self.shipped.run())
             group.create_task(self.runner.run())
 
 
@@ -104,8 +107,11 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
         address = await server.start()
         dispatch.address = settings.worker_callback_address or address
         leftovers = Leftovers(objects, jobs, models, datastore.drop_layer, settings.keep_failed_s)
-        runner = _runner(settings, models, jobs, datastore, objects, dispatch, admission, leftovers)
-        yield Trainer(server, address, runner, leftovers)
+        shipped = ShippedModels(
+            models, objects, shipped_folder(settings.shipped_bundles_dir), settings.default_parent
+        )
+        runner = _runner(settings, models, jobs, datastore, objects, dispatch, admission, leftovers, shipped)
+        yield Trainer(server, address, runner, leftovers, shipped)
         await server.stop(0)
     finally:
         await executor.close()
@@ -155,10 +161,11 @@ def _runner(
     dispatch: Dispatch,
     admission: Admission,
     leftovers: Leftovers,
+    shipped: ShippedModels,
 ) -> JobRunner:
     prediction = PredictionJob(models, datastore, jobs, objects, dispatch, settings.workers_per_prediction)
     handlers: dict[str, Handler] = {
-        "train": TrainingJob(models, datastore, objects, dispatch),
+        "train": TrainingJob(models, datastore, objects, dispatch, shipped.default_parent),
         "predict": prediction.predict,
         "score": prediction.score,
         "pretrain": PretrainingJob(models, datastore, objects, dispatch),

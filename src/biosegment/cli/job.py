@@ -229,11 +229,20 @@ def show_log(name: NameArgument, json: JsonOption = False) -> None:
 
 
 @model.command("list")
-def list_models(project_id: ProjectOption, json: JsonOption = False) -> None:
-    """List the models of a project, newest first."""
+def list_models(project_id: ProjectOption = "", json: JsonOption = False) -> None:
+    """List the models of a project, newest first; without a project those shipped with the platform."""
     with connect() as client:
-        found = client.models.list(project_name(project_id))
-    columns = ("name", "version", "display_name", "parent", "annotation_count", "metrics")
+        found = client.models.list(project_name(project_id) if project_id else "")
+    columns = (
+        "name",
+        "version",
+        "display_name",
+        "network",
+        "parent",
+        "annotation_count",
+        "metrics",
+        "data_license",
+    )
     show_list(found, columns, json, "no models yet")
 
 
@@ -253,23 +262,38 @@ def show_lineage(name: NameArgument, json: JsonOption = False) -> None:
 
 @model.command("export")
 def export_model(
-    name: NameArgument, output: Annotated[Path, typer.Argument(help="Zip file to write.")]
+    name: NameArgument,
+    output: Annotated[Path, typer.Argument(help="File to write.")],
+    file_format: Annotated[
+        str,
+        typer.Option(
+            "--format", help="bundle (MONAI, a zip file), onnx, or bioimageio (a package for other programs)."
+        ),
+    ] = "bundle",
 ) -> None:
-    """Write the MONAI bundle of a model."""
+    """Write a model into a file."""
     with connect() as client:
-        path = client.models.export(name, output)
+        path = client.models.export(name, output, file_format=file_format)
     console.print(f"{path}: {path.stat().st_size} bytes", highlight=False, soft_wrap=True)
 
 
 @model.command("import")
 def import_model(
-    bundle: Annotated[Path, typer.Argument(help="MONAI bundle as a zip file.")],
+    bundle: Annotated[
+        Path, typer.Argument(help="MONAI bundle or bioimage.io package, a folder or a zip file.")
+    ],
     project_id: ProjectOption,
+    trusted: Annotated[
+        bool,
+        typer.Option(
+            "--trusted", help="Evaluate its expressions, which is running its code; administrators only."
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Register a MONAI bundle as a model."""
+    """Register a bundle that others made as a model."""
     with connect() as client:
-        show(client.models.import_bundle(project_name(project_id), bundle), json)
+        show(client.models.import_bundle(project_name(project_id), bundle, trusted=trusted), json)
 
 
 @model.command("delete")

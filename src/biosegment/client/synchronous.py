@@ -587,8 +587,10 @@ class Models:
         """Return a model by its name `models/{m}`, with the annotations that it was trained on."""
         return self._loop.run(self._group.get(name))
 
-    def list(self, project: str) -> builtins.list[Model]:
-        """Return the models of a project, newest first, without their annotations and configurations."""
+    def list(self, project: str = "") -> builtins.list[Model]:
+        """Return the models of a project, newest first, without their annotations and configurations; without a
+        project the models that are shipped with the platform.
+        """
         return self._loop.run(self._group.list(project))
 
     def rename(self, name: str, display_name: str) -> Model:
@@ -603,13 +605,34 @@ class Models:
         """Return the model, its parent, its parent's parent and so on."""
         return self._loop.run(self._group.lineage(name))
 
-    def export(self, name: str, path: Path) -> Path:
-        """Write the MONAI bundle of a model as a zip file; returns the path."""
-        return self._loop.run(self._group.export(name, path))
+    def export(self, name: str, path: Path, *, file_format: str = "bundle") -> Path:
+        """Write a model into a file; returns the path.
 
-    def import_bundle(self, project: str, path: Path, *, display_name: str = "") -> Model:
-        """Register a MONAI bundle (zip file)."""
-        return self._loop.run(self._group.import_bundle(project, path, display_name=display_name))
+        Args:
+            name: `models/{m}`.
+            path: The file.
+            file_format: `bundle` (the MONAI bundle as a zip file), `onnx`, or `bioimageio` (a package for other
+                programs).
+
+        Raises:
+            FailedPrecondition: EXTRA_MISSING when the platform lacks what the format needs.
+        """
+        return self._loop.run(self._group.export(name, path, file_format=file_format))
+
+    def import_bundle(
+        self, project: str, path: Path, *, display_name: str = "", trusted: bool = False
+    ) -> Model:
+        """Register a MONAI bundle or a bioimage.io package.
+
+        Args:
+            project: `projects/{p}`.
+            path: A zip file, or a folder, which is sent as one.
+            display_name: For people; the file's name by default.
+            trusted: Evaluate `$` expressions of its network's definition, which runs its code; administrators only.
+        """
+        return self._loop.run(
+            self._group.import_bundle(project, path, display_name=display_name, trusted=trusted)
+        )
 
 
 class Jobs:

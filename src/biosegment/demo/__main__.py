@@ -58,6 +58,8 @@ async def _run(options: argparse.Namespace) -> None:
         grpc_port=0,
         http_port=0,
         import_roots=[data.raw_path.parent],
+        # It shows what can be learned from its own annotations: shipped weights have seen its data, or know its answer.
+        environment={"BIOSEGMENT_TRAINER__DEFAULT_PARENT": ""},
         say=lambda line: console.print(line, highlight=False),
     )
     console.print("starting the four services ...")

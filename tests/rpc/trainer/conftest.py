@@ -110,6 +110,7 @@ class TrainerProcess:
             "PUBLIC_KEYS_DIR": str(self.keys),
             "DATASTORE_ADDRESS": self.datastore.address,
             "RAY_CPUS": "1",
+            "SHIPPED_BUNDLES_DIR": "",
         }
         with (self.folder / "trainer.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(

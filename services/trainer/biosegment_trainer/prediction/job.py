@@ -25,6 +25,7 @@ from biosegment_trainer.prediction.pool import BlockPool, PoolState, PoolWatch
 from biosegment_trainer.prediction.supersession import newer_scoring
 from biosegment_trainer.prediction.task import MODEL_VERSION, Member, PredictTask, VolumePart
 from biosegment_trainer.registry.model import Model
+from biosegment_trainer.registry.use import usable_model
 from biosegment_trainer.request import Passes
 from biosegment_trainer.sql import SqlModels
 
@@ -85,7 +86,7 @@ class PredictionJob:
     async def predict(self, context: JobContext) -> JobResult:
         """Labels of a volume, and what else was asked for."""
         request = predict_request(context.job.spec)
-        model = await self._models.get(request.model)
+        model = await self._model(context, request.model)
         volume = await self._datastore.volume(request.volume)
         values = [item.value for item in model.new.classes if item.value] if request.probabilities else []
         wanted = wanted_layers(
@@ -104,7 +105,7 @@ class PredictionJob:
     async def score(self, context: JobContext) -> JobResult:
         """Score maps of several volumes; gives way to the scoring of a newer model of the project."""
         request = score_request(context.job.spec)
-        model = await self._models.get(request.model)
+        model = await self._model(context, request.model)
 
         async def give_way() -> None:
             newer = await newer_scoring(self._jobs, self._models, context.job, model)
@@ -129,6 +130,9 @@ class PredictionJob:
         ]
         work = _Work(model, wanted, request.passes, max_pixels=request.max_pixels, check=give_way)
         return await self._run(context, work)
+
+    async def _model(self, context: JobContext, model_id: str) -> Model:
+        return await usable_model(self._models, self._datastore, context.job.project_id, model_id)
 
     async def _run(self, context: JobContext, work: _Work) -> JobResult:
         try:
@@ -173,7 +177,7 @@ class PredictionJob:
             each.part(await volume_array(self._datastore, each.volume), layers)
             for each, layers in zip(work.wanted, made, strict=True)
         ]
-        members = [work.model, *[await self._models.get(name) for name in work.passes.ensemble]]
+        members = [work.model, *[await self._model(context, name) for name in work.passes.ensemble]]
         return PredictTask(
             store=self._dispatch.store,
             callback=self._dispatch.callback(context),

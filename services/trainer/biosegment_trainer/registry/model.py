@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from biosegment.errors import FailedPrecondition
+from biosegment.errors import FailedPrecondition, NotFound
+
+SHARED_PROJECT: Final = ""
+"""Stands for no project: models that are shipped with the platform."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelClass:
-    """One class that a model tells apart: its value in label blocks (2..255) and its name."""
+    """One class that a model tells apart: its value in label blocks, 2..255, or 0 for a class of a foreign model
+    that the project lacks, and its name.
+    """
 
     value: int
     name: str
@@ -64,6 +69,24 @@ class Model:
     @property
     def name(self) -> str:
         return f"models/{self.new.model_id}"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is shipped with the platform, for every project, and nobody's to change."""
+        return self.new.project_id == SHARED_PROJECT
+
+    def require_use_by(self, project_id: str) -> None:
+        """Raise NotFound MODEL_NOT_FOUND unless jobs of a project may use it, and as `require_weights`."""
+        if self.new.project_id not in (project_id, SHARED_PROJECT):
+            # As if there were none: names of other projects' models are nobody's business.
+            raise NotFound("MODEL_NOT_FOUND", f"project {project_id!r} has no model {self.name}")
+        self.require_weights()
+
+    def seen_by(self, classes: Sequence[ModelClass]) -> Model:
+        """The same model with a project's values for the classes of its names, 0 for those that it lacks."""
+        values = {item.name.casefold(): item.value for item in classes}
+        found = tuple(ModelClass(values.get(c.name.casefold(), 0), c.name) for c in self.new.classes)
+        return replace(self, new=replace(self.new, classes=found))
 
     @property
     def bundle_key(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from biosegment.errors import FailedPrecondition
@@ -28,18 +28,40 @@ from biosegment_trainer.training.gathering import (
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What an attempt trains on; fixed by the first attempt, so that later ones go on with the same run."""
+    """What an attempt trains on; fixed by the first attempt, so that later ones go on with the same run.
+
+    Attributes:
+        parent: Model id; empty for none.
+        annotations: Names.
+        by_default: Nobody chose the parent: it is the platform's.
+    """
 
     parent: str
     annotations: tuple[str, ...]
+    by_default: bool
 
 
 class TrainingJob:
     """Handler of `train`."""
 
     def __init__(
-        self, models: SqlModels, datastore: DatastoreClient, objects: Objects, dispatch: Dispatch
+        self,
+        models: SqlModels,
+        datastore: DatastoreClient,
+        objects: Objects,
+        dispatch: Dispatch,
+        default_parent: Callable[[], Awaitable[str]],
     ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            models: The registry.
+            datastore: Where annotations are.
+            objects: Where plans and checkpoints are kept.
+            dispatch: Runs tasks.
+            default_parent: Gives the id of the model that the first training of a project starts from; '' for none.
+        """
+        self._default_parent = default_parent
         self._models = models
         self._datastore = datastore
         self._objects = objects
@@ -61,7 +83,9 @@ class TrainingJob:
         failpoint("trainer.train.planned")
         parent = await self._models.get(plan.parent) if plan.parent else None
         if parent is not None:
-            parent.require_weights()
+            parent.require_use_by(job.project_id)
+        if parent is not None and plan.by_default:
+            await context.log(_on_default(parent))
         project = await self._datastore.project(job.project_id)
         views = await self._datastore.annotations(plan.annotations, with_labels=True)
         # The volume with most annotations matters most.
@@ -105,12 +129,24 @@ class TrainingJob:
                     "NO_ANNOTATIONS",
                     f"project {project_id!r} has nothing to train on; annotate a region first",
                 )
-            newest = None if request.parent or request.from_scratch else await self._models.newest(project_id)
-            parent = request.parent or (newest.model_id if newest else "")
-            plan = json.dumps({"parent": parent, "annotations": names})
+            parent, by_default = await self._parent(project_id, request)
+            plan = json.dumps({"parent": parent, "annotations": names, "by_default": by_default})
             await self._objects.put_if_absent(key, plan.encode())
         stored = json.loads(await self._objects.get(key))
-        return _Plan(stored["parent"], tuple(stored["annotations"]))
+        return _Plan(stored["parent"], tuple(stored["annotations"]), stored.get("by_default", False))
+
+    async def _parent(self, project_id: str, request: TrainRequest) -> tuple[str, bool]:
+        """Id of the model to start from, and whether it is the platform's own choice."""
+        if request.parent or request.from_scratch:
+            return request.parent, False
+        newest = await self._models.newest(project_id)
+        if newest is not None:
+            return newest.model_id, False
+        # Who asks for another network wants no weights of this one.
+        if any(name.startswith("network.") for name in request.options):
+            return "", False
+        found = await self._default_parent()
+        return found, bool(found)
 
 
 def _blocks(
@@ -163,5 +199,14 @@ def _new_model(
         job=context.job.name,
         author=context.job.owner,
         data_license=bundle.data_license,
-        remarks=bundle.remarks,
+        remarks=(_on_default(parent), *bundle.remarks) if parent and plan.by_default else bundle.remarks,
+    )
+
+
+def _on_default(parent: Model) -> str:
+    """What a user should know who did not choose the parent."""
+    return (
+        f"started from {parent.display_name}, which is shipped with the platform, since the project had no model; "
+        f"terms of its data bind this model too: {parent.new.data_license or 'not recorded'} "
+        "(train from scratch to be free of them)"
     )

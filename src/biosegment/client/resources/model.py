@@ -33,6 +33,10 @@ class Model:
     create_time: datetime | None
     weights_sha256: str
     remarks: tuple[str, ...]
+    data_license: str
+    class_names: tuple[str, ...]
+    shared: bool
+    deleted: bool
 
     @classmethod
     def from_proto(cls, message: trainer_pb2.Model) -> Model:
@@ -54,4 +58,8 @@ class Model:
             time_of(message.create_time),
             message.weights_sha256,
             tuple(message.remarks),
+            message.data_license,
+            tuple(message.class_names),
+            message.shared,
+            message.deleted,
         )

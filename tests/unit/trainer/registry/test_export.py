@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -104,21 +107,21 @@ async def test_a_package_for_bioimage_io_comes_back_with_the_same_answers(tmp_pa
         )
 
 
+RUN_PACKAGE = """
+import sys
+from bioimageio.core import test_model
+found = test_model(sys.argv[1], weight_format="pytorch_state_dict")
+print(found.format())
+sys.exit(found.status == "failed")
+"""
+
+
 @pytest.mark.system
-def test_the_communitys_own_library_runs_the_package(tmp_path, monkeypatch):
-    import subprocess
-    import sys
-
-    from biosegment_trainer.registry.bioimage import write_package
-
-    monkeypatch.setenv("BIOIMAGEIO_CACHE_PATH", str(tmp_path / "cache"))
-    write_package(bundle_of("UNet 2D"), tmp_path / "p.zip")
-    run = (
-        "from bioimageio.core import test_model; import sys;"
-        "s = test_model(sys.argv[1], weight_format='pytorch_state_dict'); print(s.format()); assert s.status != 'failed'"
-    )
-    command = [sys.executable, "-W", "ignore", "-c", run, str(tmp_path / "p.zip")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+async def test_the_communitys_own_library_runs_the_package(tmp_path):
+    path = (await converted(bundle_of("UNet 2D"), tmp_path, "bioimageio")).rename(tmp_path / "p.zip")
+    command = [sys.executable, "-W", "ignore", "-c", RUN_PACKAGE, str(path)]
+    environment = {**os.environ, "BIOIMAGEIO_CACHE_PATH": str(tmp_path / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 

@@ -116,7 +116,8 @@ function showVolumes(volumes) {
 function showModels(models) {
   const version = new Map(models.map((model) => [model.name, `v${model.version}`]));
   show("models", models.map((model) => [
-    `v${model.version}`, model.displayName || last(model.name),
+    `v${model.version}`, [model.displayName || last(model.name),
+      make("div", { class: "faint" }, model.dataLicense ? `Data: ${model.dataLicense}` : "")],
     model.parent ? version.get(model.parent) || last(model.parent) : "–", String(model.annotationCount ?? ""),
     Object.entries(model.metrics || {}).map(([name, value]) => `${name} ${rounded(value)}`).join(", "), when(model.createTime),
   ]), [["Version"], ["Model"], ["Parent"], ["Annotations", true], ["Metrics"], ["Made"]], "No models yet.");

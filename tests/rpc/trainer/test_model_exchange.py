@@ -1,0 +1,151 @@
+"""Models of others come in, learn, predict and go out again; shipped ones are everybody's."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+from biosegment_trainer.learning.bundle import ModelBundle, write_bundle
+from biosegment_trainer.learning.network import LabelClass
+
+from biosegment.api.job.v1alpha1 import job_pb2
+from biosegment.api.trainer.v1alpha1 import trainer_pb2
+from biosegment.auth import Kind, Principal
+from biosegment.errors import FailedPrecondition, InvalidArgument, PermissionDenied
+from tests.rpc.trainer.conftest import annotate
+from tests.unit.trainer.learning.conftest import untrained
+from tests.unit.trainer.learning.family import TINY_NETWORKS
+from tests.unit.trainer.registry.zoo import built, write_zoo_bundle
+
+SMALL = {"batch_size": 2, "patch_size": 32}
+GENERAL = "mitochondria_vem_general"
+
+
+def zipped(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                archive.write(path, Path("any") / path.relative_to(folder))
+    return buffer.getvalue()
+
+
+async def imported(user, data, **first):
+    async def pieces():
+        yield trainer_pb2.ImportModelRequest(project="projects/em", **first)
+        for start in range(0, len(data), 1 << 20):
+            yield trainer_pb2.ImportModelRequest(data=data[start : start + (1 << 20)])
+
+    return (await user.models.ImportModel(pieces())).model
+
+
+async def exported(user, name, file_format=0):
+    request = trainer_pb2.ExportModelRequest(name=name, format=file_format)
+    return b"".join([piece.data async for piece in user.models.ExportModel(request)])
+
+
+async def test_a_foreign_bundle_learns_predicts_and_goes_out_again(datastore, em, trainer, tmp_path):
+    ada = trainer.as_user("ada")
+    await annotate(datastore, em)
+    module, definition = built(TINY_NETWORKS["SegResNet 2D"], 3, 2)
+    write_zoo_bundle(tmp_path / "zoo", definition, module.state_dict(), suffix=".yaml")
+    foreign = await imported(ada, zipped(tmp_path / "zoo"))
+    assert (foreign.network, foreign.display_name) == ("segresnet2d", "Spleen segmentation")
+    assert (list(foreign.class_values), list(foreign.class_names)) == ([0], ["spleen"])
+    assert foreign.data_license == "Scans: CC BY-SA 4.0, see their page"
+    assert "fine-tune it first" in " ".join(foreign.remarks)
+    with pytest.raises(FailedPrecondition) as refused:
+        await ada.create_job(predict=job_pb2.PredictSpec(model=foreign.name, volume=em.name))
+    assert refused.value.reason == "NO_USABLE_CLASS"
+
+    spec = job_pb2.TrainSpec(parent=foreign.name, max_steps=3, options=SMALL)
+    job = await ada.succeeded(await ada.create_job(train=spec))
+    log = await ada.log(job.name)
+    assert f"from the weights of {foreign.name}" in log
+    assert "the head was replaced" in log
+    child = await ada.model(job.result.model)
+    assert (child.network, child.parent, child.data_license) == (
+        "segresnet2d", foreign.name, foreign.data_license,
+    )  # fmt: skip
+    predict = job_pb2.PredictSpec(model=child.name, volume=em.name)
+    assert (await ada.succeeded(await ada.create_job(predict=predict))).result.layers
+
+    data = await exported(ada, child.name)
+    texts = zipfile.ZipFile(io.BytesIO(data))
+    for ending in ("LICENSE", "docs/README.md", "docs/data_license.txt"):
+        (name,) = [name for name in texts.namelist() if name.endswith(ending)]
+        assert b"CC BY-SA 4.0" in texts.read(name)
+    again = await imported(ada, data, display_name="again")
+    assert again.weights_sha256 == child.weights_sha256
+    assert list(again.class_values) == list(child.class_values)
+    assert again.data_license == child.data_license
+
+
+async def test_expressions_are_evaluated_for_administrators_who_trust_them_alone(
+    datastore, em, trainer, tmp_path
+):
+    owned = tmp_path / "owned"
+    module, definition = built(TINY_NETWORKS["UNet 2D"], 1, 2)
+    definition["out_channels"] = f"$[open('{owned}', 'w').close(), 2][1]"
+    data = zipped(write_zoo_bundle(tmp_path / "zoo", definition, module.state_dict()))
+    ada = trainer.as_user("ada")
+    root = trainer.stubs("gateway", Principal(Kind.USER, "root", is_admin=True))
+    with pytest.raises(InvalidArgument) as refused:
+        await imported(ada, data)
+    assert refused.value.reason == "BUNDLE_NOT_TRUSTED"
+    with pytest.raises(PermissionDenied) as denied:
+        await imported(ada, data, trusted=True)
+    assert denied.value.reason == "ADMIN_ONLY"
+    with pytest.raises(InvalidArgument):
+        await imported(root, data)
+    assert not owned.exists()
+    assert list((await imported(root, data, trusted=True)).class_names) == ["spleen"]
+    assert owned.exists()
+
+
+async def test_a_shipped_model_is_everybodys_parent_and_nobodys_to_change(datastore, em, trainer, tmp_path):
+    shipped = tmp_path / "shipped"
+    model = untrained(TINY_NETWORKS["UNet 2D"], (LabelClass(3, "Mitochondria"), LabelClass(2, "elsewhere")))
+    (shipped / "empty").mkdir(parents=True)
+    write_bundle(
+        ModelBundle("Everything", "1.0.0", model, 10.0, data_license="research, non-commercial"),
+        shipped / GENERAL,
+    )
+    await trainer.stop()
+    await trainer.start(BIOSEGMENT_TRAINER__SHIPPED_BUNDLES_DIR=str(shipped))
+    ada = trainer.as_user("ada")
+    async with asyncio.timeout(20):
+        while not (found := (await ada.models.ListModels(trainer_pb2.ListModelsRequest())).models):
+            await asyncio.sleep(0.1)
+    (parent,) = found
+    assert (parent.project, parent.shared, parent.data_license) == ("", True, "research, non-commercial")
+    assert (await trainer.as_user("eve").model(parent.name)).network == "unet2d"
+    for user in (ada, trainer.stubs("gateway", Principal(Kind.USER, "root", is_admin=True))):
+        with pytest.raises(PermissionDenied) as refused:
+            await user.models.DeleteModel(trainer_pb2.DeleteModelRequest(name=parent.name))
+        assert refused.value.reason == "SHARED_MODEL"
+        renamed = trainer_pb2.Model(name=parent.name, display_name="mine")
+        with pytest.raises(PermissionDenied):
+            await user.models.UpdateModel(trainer_pb2.UpdateModelRequest(model=renamed))
+
+    await annotate(datastore, em)
+    spec = job_pb2.TrainSpec(max_steps=2, options=SMALL)
+    job = await ada.succeeded(await ada.create_job(train=spec))
+    child = await ada.model(job.result.model)
+    assert (child.parent, child.data_license) == (parent.name, "research, non-commercial")
+    for text in (await ada.log(job.name), " ".join(child.remarks)):
+        assert "shipped with the platform" in text
+        assert "research, non-commercial" in text
+    scratch = job_pb2.TrainSpec(max_steps=2, options=SMALL, from_scratch=True)
+    free = await ada.model((await ada.succeeded(await ada.create_job(train=scratch))).result.model)
+    assert (free.parent, free.data_license) == ("", "")
+    lineage = await ada.models.GetModelLineage(trainer_pb2.GetModelLineageRequest(name=child.name))
+    assert [item.name for item in lineage.models] == [child.name, parent.name]
+    # It predicts in the project's own words, and goes out like any other.
+    predict = job_pb2.PredictSpec(model=parent.name, volume=em.name, probabilities=True)
+    layers = (await ada.succeeded(await ada.create_job(predict=predict))).result.layers
+    assert [name.rpartition("-")[2] for name in layers] == ["labels", "p2"]
+    assert zipfile.is_zipfile(io.BytesIO(await exported(ada, parent.name)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -20,13 +23,24 @@ from biosegment.cli.argument import (
     project_name,
     volume_name,
 )
-from biosegment.cli.output import JsonOption, console, follow, show, show_list, wait_for
+from biosegment.cli.output import (
+    JsonOption,
+    console,
+    duration,
+    follow,
+    resources_text,
+    show,
+    show_list,
+    wait_for,
+)
 from biosegment.client import connect
-from biosegment.client.resources import Passes, Resources
+from biosegment.client.resources import Job, JobLogLine, JobState, Passes, Resources
 from biosegment.errors import InvalidArgument
 
 GpusOption = Annotated[int, typer.Option(help="GPUs to reserve; 0 for the platform's default.")]
 MemoryOption = Annotated[float, typer.Option(help="Memory to reserve in GiB; 0 for the default.")]
+
+_LOG_EVERY_S: Final = 1.0
 
 job = typer.Typer(no_args_is_help=True, help="Long work: list, watch, cancel.")
 model = typer.Typer(no_args_is_help=True, help="Model versions.")
@@ -178,9 +192,40 @@ def list_jobs(
     """List jobs, newest first; of all projects for administrators."""
     with connect() as client:
         found = client.jobs.list(project_name(project_id) if project_id else "", state=state)
-    show_list(
-        found, ("name", "kind", "state", "fraction", "step", "owner", "create_time"), json, "no jobs yet"
-    )
+    rows = [_Row.of(item) for item in found]
+    show_list(found if json else rows, tuple(_Row.__dataclass_fields__), json, "no jobs yet")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A job in a table for people; `place` is its position in the queue, `reserves` what it takes of a node."""
+
+    name: str
+    kind: str
+    state: str
+    fraction: float
+    step: str
+    place: str
+    ends_in: str
+    reserves: str
+    owner: str
+    create_time: datetime | None
+
+    @classmethod
+    def of(cls, item: Job) -> _Row:
+        queued = item.state is JobState.QUEUED
+        return cls(
+            item.name,
+            item.kind,
+            item.state.value,
+            item.fraction,
+            item.step,
+            str(item.queue_position + 1) if queued else "",
+            duration(item.eta_s) if item.state is JobState.RUNNING else "",
+            resources_text(item.resources),
+            item.owner,
+            item.create_time,
+        )
 
 
 @job.command("show")
@@ -212,20 +257,34 @@ def retry_job(name: NameArgument, json: JsonOption = False) -> None:
 
 
 @job.command("log")
-def show_log(name: NameArgument, json: JsonOption = False) -> None:
-    """Print the log of a job."""
+def show_log(
+    name: NameArgument,
+    after: Annotated[int, typer.Option(help="Only lines after this number.", min=0)] = 0,
+    follow_it: Annotated[bool, typer.Option("--follow", help="Go on until the job has ended.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Print the log of a job; lines are numbered over all attempts."""
     with connect() as client:
-        lines = client.jobs.log(name)
-    if json:
-        show_list(lines, (), True, "")
-    else:
-        for line in lines:
-            console.print(
-                f"{line.time:%H:%M:%S} [{line.attempt}] {line.text}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+        while True:
+            # Asked before the lines are read: what comes after the end is nothing.
+            ended = not follow_it or client.jobs.get(name).state.ended
+            lines = client.jobs.log(name, after_line=after)
+            if json and not follow_it:
+                show_list(lines, (), True, "")
+            for line in lines:
+                if json and follow_it:
+                    show(line, True)
+                elif not json:
+                    _print_line(line)
+                after = line.line
+            if ended:
+                return
+            time.sleep(_LOG_EVERY_S)
+
+
+def _print_line(line: JobLogLine) -> None:
+    text = f"{line.line:>4} {line.time:%H:%M:%S} [{line.attempt}] {line.text}"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @model.command("list")

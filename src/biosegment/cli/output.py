@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from biosegment.client import Client
-from biosegment.client.resources import Job
+from biosegment.client.resources import Job, JobState, Resources
 from biosegment.volume import Index, VoxelSize
 
 console = Console()
@@ -117,12 +117,47 @@ def wait_for(client: Client, job: Job, as_json: bool = False) -> Job:
         task = bar.add_task(job.kind, total=1.0)
 
         def update(now: Job) -> None:
-            step = now.step or now.state.value
-            bar.update(task, completed=now.fraction, description=f"{now.kind}: {step}")
+            bar.update(task, completed=now.fraction, description=standing(now))
 
         done = client.jobs.wait(job.name, on_change=update)
         bar.update(task, completed=1.0)
     return done
+
+
+def standing(job: Job) -> str:
+    """Where a job stands, in one line: its place in the queue, or its step, loss, IoU and end."""
+    parts = [f"{job.kind}: {job.step or job.state.value}"]
+    if job.state is JobState.QUEUED:
+        parts.append(f"place {job.queue_position + 1}")
+        if job.start_eta_s:
+            parts.append(f"begins in {duration(job.start_eta_s)}")
+    if job.state is JobState.RUNNING:
+        names = {"loss": "loss", "validation_iou": "IoU"}
+        parts += [f"{word} {job.metrics[name]:.3g}" for name, word in names.items() if name in job.metrics]
+        if job.eta_s:
+            parts.append(f"{duration(job.eta_s)} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`0:07`, `12:40`, `3:00:05`; '' for 0, which stands for unknown."""
+    if not seconds:
+        return ""
+    minutes, rest = divmod(round(max(1.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def resources_text(resources: Resources | None) -> str:
+    """What a job reserves, '' for nothing."""
+    if resources is None:
+        return ""
+    parts = [f"{resources.cpus} CPU"]
+    if resources.gpus:
+        parts.append(f"{resources.gpus} GPU")
+    if resources.memory_bytes:
+        parts.append(f"{resources.memory_bytes / (1 << 30):.3g} GiB")
+    return ", ".join(parts)
 
 
 def _results(job: Job) -> Iterable[str]:

@@ -91,6 +91,94 @@ async def test_a_job_runs_and_watchers_see_it_to_its_end(jobs, service):
     assert [seen async for seen in service.watch(ANN, job.job_id, last.revision)] == []
 
 
+async def test_a_queued_job_is_watched_while_it_moves_up_and_a_log_while_it_grows(jobs, service):
+    first, second, third = [
+        await service.create(ANN, "p", "train", b"s", f"r{number}") for number in range(3)
+    ]
+    seen = []
+
+    async def watch():
+        async for job in service.watch(ANN, third.job_id, 0):
+            seen.append((job.state, job.queue_position))
+
+    async with asyncio.timeout(20):
+        watching = asyncio.create_task(watch())
+        while not seen:
+            await asyncio.sleep(0.01)
+        await service.cancel(ANN, second.job_id)
+        while len(seen) < 2:
+            await asyncio.sleep(0.01)
+        claimed = await jobs.claim("here", ["train"])
+        assert claimed.job_id == first.job_id
+        while len(seen) < 3:
+            await asyncio.sleep(0.01)
+        await service.cancel(ANN, third.job_id)
+        await watching
+    assert seen == [
+        (JobState.QUEUED, 2),
+        (JobState.QUEUED, 1),
+        (JobState.QUEUED, 0),
+        (JobState.CANCELLED, 0),
+    ]
+
+    await jobs.append_log(first.job_id, 1, ["one", "two"])
+    lines = await service.log(ANN, first.job_id, 0, 0)
+    await jobs.append_log(first.job_id, 1, ["three"])
+    more = await service.log(ANN, first.job_id, lines[-1].line, 0)
+    assert [(line.line, line.text) for line in more] == [(3, "three")]
+
+
+async def test_a_job_that_was_only_lost_is_tried_more_often_than_one_that_crashes(jobs, service):
+    attempts = []
+
+    async def train(context):
+        attempts.append(context.attempt)
+        if len(attempts) <= 5:
+            raise JobCrashed("the node died", lost=True)
+        return JobResult()
+
+    job = await service.create(ANN, "p", "train", b"s", "r")
+    async with running(jobs, {"train": train}):
+        last = await ended(service, job)
+    assert (last.state, last.attempt, last.crashes, last.losses) == (JobState.SUCCEEDED, 6, 0, 5)
+    assert "lost: the node died" in [line.text for line in await service.log(ANN, job.job_id, 0, 0)]
+
+
+async def test_a_service_whose_work_is_done_elsewhere_does_not_blame_its_jobs_when_it_dies(jobs, service):
+    job = await service.create(ANN, "p", "train", b"s", "r")
+    for _ in range(4):
+        await jobs.claim("dead", ["train"])
+        await jobs.recover("new", blame=False)
+    assert (await jobs.get(job.job_id)).state is JobState.QUEUED
+    for _ in range(3):
+        await jobs.claim("dead", ["train"])
+        await jobs.recover("new")
+    assert (await jobs.get(job.job_id)).error.reason == "JOB_CRASHED"
+
+
+async def test_an_attempt_that_was_taken_over_ends_without_the_clean_up_of_a_cancelled_one(jobs, service):
+    begun, how = asyncio.Event(), []
+
+    async def train(context):
+        begun.set()
+        try:
+            await context.cancelled.wait()
+        except asyncio.CancelledError:
+            how.append("ended")
+            raise
+        how.append("cancelled")
+        raise AssertionError
+
+    job = await service.create(ANN, "p", "train", b"s", "r")
+    async with running(jobs, {"train": train}):
+        await begun.wait()
+        await jobs.crash(job.job_id, 1, "taken over")
+        async with asyncio.timeout(20):
+            while not how:
+                await asyncio.sleep(0.01)
+        assert how[0] == "ended"
+
+
 async def test_a_handlers_error_is_the_jobs_error(jobs, service):
     async def train(context):
         raise ResourceExhausted("DISK_FULL", "make room")

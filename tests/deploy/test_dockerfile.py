@@ -89,7 +89,7 @@ def test_what_is_copied_exists_and_is_let_through_to_the_build(text: str, root: 
         if not copy.startswith("--from")
         for source in copy.split()[:-1]
     ]
-    assert sorted(sources) == ["README.md", "constraints.txt", "pyproject.toml", "services", "src"]
+    assert sorted(sources) == ["README.md", "bundles", "constraints.txt", "pyproject.toml", "services", "src"]
     assert [source for source in sources if not (root / source).exists()] == []
     assert [source for source in sources if f"!{source}" not in ignored] == []
     assert "*" in ignored

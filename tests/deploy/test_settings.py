@@ -108,9 +108,28 @@ def test_ray_workers_know_where_object_storage_is(manifests: list[Manifest]) -> 
 def test_the_trainer_reaches_ray_with_the_token_that_ray_asks_for(manifests: list[Manifest]) -> None:
     token = named(manifests, "RayCluster", "biosegment-ray")["spec"]["authOptions"]["secretName"]
     variables = {item["name"]: item for item in pod_of(manifests, "trainer").containers[0]["env"]}
-    assert variables["RAY_AUTH_MODE"]["value"] == "token"
-    assert variables["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": token, "key": "auth_token"}
+    secret = variables["BIOSEGMENT_TRAINER__RAY_TOKEN"]["valueFrom"]["secretKeyRef"]
+    assert secret == {"name": token, "key": "auth_token"}
     assert variables["BIOSEGMENT_TRAINER__RAY_ADDRESS"]["value"] == "ray://biosegment-ray-head-svc:10001"
+
+
+def test_a_cluster_that_grows_on_demand_says_how_large_its_nodes_become(manifests: list[Manifest]) -> None:
+    ray = named(manifests, "RayCluster", "biosegment-ray")["spec"]
+    settings = load(manifests, "trainer")
+    if not ray["enableInTreeAutoscaling"]:
+        assert settings.ray_node_cpus == 0  # type: ignore[attr-defined]
+        return
+    groups = ray["workerGroupSpecs"]
+    limits = [group["template"]["spec"]["containers"][0]["resources"]["limits"] for group in groups]
+    largest = max(limits, key=lambda limit: int(limit["cpu"]))
+    assert settings.ray_node_cpus == int(largest["cpu"])  # type: ignore[attr-defined]
+    assert settings.ray_node_gpus == int(largest["nvidia.com/gpu"])  # type: ignore[attr-defined]
+    gibibytes = int(largest["memory"].removesuffix("Gi"))
+    assert settings.ray_node_memory_bytes == gibibytes << 30  # type: ignore[attr-defined]
+    gpus = sum(
+        group["maxReplicas"] for group, limit in zip(groups, limits, strict=True) if "nvidia.com/gpu" in limit
+    )
+    assert settings.concurrent_trainings == gpus  # type: ignore[attr-defined]
 
 
 def test_the_nightly_backup_finds_every_store_of_the_platform(rendered: dict[str, list[Manifest]]) -> None:

@@ -40,6 +40,8 @@ class TrainerSettings(ServiceSettings):
     """Where workers reach this process, `trainer:50051`; '' for the address that it listens on."""
     job_timeout_s: float = Field(default=24 * 3600.0, gt=0)
     """A job that takes longer is stopped; also the lifetime of its worker's credential."""
+    worker_silence_s: float = Field(default=60.0, gt=0)
+    """The worker of a training that is not heard of for so long is given up: its node is cut off, or it is frozen."""
     concurrent_trainings: int = Field(default=0, ge=0, le=64)
     """Trainings at the same time; 0: one for each GPU, one where there is none."""
     concurrent_predictions: int = Field(default=1, ge=1, le=64)

@@ -92,11 +92,19 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
         store = ObjectStoreSettings(
             **{name: getattr(settings, name) for name in ObjectStoreSettings.model_fields}
         )
-        dispatch = Dispatch(executor, signer, store, settings.threads, settings.job_timeout_s)
         datastore = DatastoreClient(channel, settings.object_store_url)
         authorizer = Authorizer(DatastoreMemberships(channel))
         lanes = _lanes(settings)
         models, jobs = SqlModels(database), SqlJobs(database, "trainer", JobSignal(), lanes)
+        dispatch = Dispatch(
+            executor,
+            signer,
+            store,
+            settings.threads,
+            settings.job_timeout_s,
+            jobs,
+            settings.worker_silence_s,
+        )
         admission = Admission(
             models,
             datastore,

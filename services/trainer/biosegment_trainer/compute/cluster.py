@@ -71,6 +71,8 @@ def failure(ray: Any, error: BaseException) -> Exception:
 def _is_lost(ray: Any, error: BaseException) -> bool:
     """Whether the node died rather than the worker alone."""
     kinds = ray.exceptions
+    if isinstance(error, ConnectionError):
+        return True
     if isinstance(error, (kinds.NodeDiedError, kinds.LocalRayletDiedError, kinds.RaySystemError)):
         return True
     if isinstance(error, (kinds.ActorDiedError, kinds.ActorUnavailableError)):

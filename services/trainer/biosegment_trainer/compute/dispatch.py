@@ -11,7 +11,7 @@ from typing import Final
 
 from biosegment.auth import Kind, Principal, PrincipalSigner
 from biosegment.errors import Unavailable
-from biosegment.jobs import JobCancelled, JobContext, JobCrashed
+from biosegment.jobs import JobCancelled, JobContext, JobCrashed, SqlJobs
 from biosegment.settings import ObjectStoreSettings
 from biosegment_trainer.compute.cluster import Cluster
 from biosegment_trainer.compute.executor import Executor
@@ -21,6 +21,7 @@ from biosegment_trainer.datastore_client import DatastoreClient, VolumeView
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
 _LOCAL_TRIES: Final = 3
+_LISTEN_EVERY_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class Dispatch:
         store: Object storage for workers.
         threads: CPU threads of a worker.
         timeout_s: Longest time of a task.
+        jobs: Rows, which workers' reports change.
+        silence_s: A worker that is not heard of for so long is given up.
         address: Where workers reach this process; set once it listens.
     """
 
@@ -41,6 +44,8 @@ class Dispatch:
     store: ObjectStoreSettings
     threads: int
     timeout_s: float
+    jobs: SqlJobs
+    silence_s: float
     address: str = ""
 
     def callback(self, context: JobContext, first: float = 0.0, last: float = 1.0) -> Callback:
@@ -54,12 +59,40 @@ class Dispatch:
         reserved = context.job.resources
         task = replace(task, threads=reserved.cpus or self.threads)
         async with self.cluster(context):
-            outcome = await self.executor.run(task, reserved, context.cancelled, self.timeout_s)
+            running = asyncio.ensure_future(
+                self.executor.run(task, reserved, context.cancelled, self.timeout_s)
+            )
+            try:
+                await self._listened(context, running)
+                outcome = await running
+            finally:
+                running.cancel()
+                await asyncio.wait({running})
         if outcome.cancelled:
             raise JobCancelled
         if outcome.error is not None:
             raise outcome.error
         return outcome
+
+    async def _listened(self, context: JobContext, running: asyncio.Future[Outcome]) -> None:
+        """Return when the task has ended; JobCrashed when its worker, once heard of, is silent for too long.
+
+        Ray says when a worker or a node dies, but not when one is frozen or cut off: its calls just never return.
+        """
+        began = heard = (await self.jobs.get(context.job.job_id)).revision
+        silent_s = 0.0
+        while not running.done():
+            await asyncio.wait({running}, timeout=_LISTEN_EVERY_S)
+            try:
+                revision = (await self.jobs.get(context.job.job_id)).revision
+            except Unavailable:
+                continue
+            # Counted in rounds of this loop: a process that was itself stopped for a while has missed nothing.
+            silent_s = silent_s + _LISTEN_EVERY_S if revision == heard else 0.0
+            heard = revision
+            # Before its first word it may wait for a node.
+            if silent_s >= self.silence_s and heard > began and not running.done():
+                raise JobCrashed(f"the worker has not been heard of for {silent_s:.0f} s", lost=True)
 
     @asynccontextmanager
     async def cluster(self, context: JobContext) -> AsyncIterator[Cluster]:

@@ -155,7 +155,7 @@ class RayConnection:
         with grpc.insecure_channel(address.removeprefix("ray://")) as channel:
             metadata: Any = (("authorization", f"Bearer {token}"),) if token else None
             try:
-                channel.unary_unary(method)(b"", timeout=_PROBE_WITHIN_S, metadata=metadata)
+                cast(Any, channel.unary_unary(method))(b"", timeout=_PROBE_WITHIN_S, metadata=metadata)
             except grpc.RpcError as error:
                 # Whatever else it does not like, ray.init will say.
                 if cast(grpc.Call, error).code() is grpc.StatusCode.UNAUTHENTICATED:

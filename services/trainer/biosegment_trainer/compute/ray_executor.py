@@ -178,7 +178,10 @@ class HeldCluster:
         def guarded() -> _T:
             if self._connection.generation != self._generation:
                 raise self.gone()
-            return function(self.ray)
+            try:
+                return function(self.ray)
+            except ConnectionError as error:
+                raise self.gone() from error
 
         return await self._executor._call(guarded)
 

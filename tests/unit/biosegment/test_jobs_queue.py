@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 
 import pytest
 
-from biosegment.jobs import JobState, Progress
+from biosegment.database import Database
+from biosegment.jobs import JobSignal, JobState, Progress, SqlJobs
 from biosegment.jobs.job import NewJob
 from biosegment.jobs.queue import Lane, Pace, Waiting, Work, start_etas, turns
+from tests.servers.postgres import postgres
+from tests.unit.biosegment.conftest import create_job_tables
 
 
 def line(*words: str) -> list[Waiting]:
@@ -143,3 +147,37 @@ async def test_a_running_job_estimates_its_end_and_the_start_of_the_next(job_dat
     assert running.progress.eta_s > 0
     (second,) = await jobs.list("p", (JobState.QUEUED,))
     assert (second.queue_position, second.start_eta_s) == (0, running.progress.eta_s)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.system)])
+async def shared_url(request, tmp_path):
+    if request.param == "sqlite":
+        create_job_tables(f"sqlite:///{tmp_path}/shared.db")
+        yield f"sqlite+aiosqlite:///{tmp_path}/shared.db"
+        return
+    with postgres() as plain:
+        url = plain.replace("postgresql://", "postgresql+psycopg://")
+        create_job_tables(url)
+        yield url
+
+
+async def test_processes_that_claim_at_once_begin_no_job_twice_and_overfill_no_lane(shared_url):
+    lanes = [Lane("training", frozenset({"train"}), 3)]
+    databases = [Database.open(shared_url) for _ in range(4)]
+    replicas = [SqlJobs(database, "trainer", JobSignal(), lanes) for database in databases]
+    try:
+        for number in range(24):
+            await replicas[0].create(NewJob("p", "train", b"", "d", f"r{number}", f"user-{number % 3}"))
+        begun: list[str] = []
+        while len(begun) < 24:
+            claims = (jobs.claim(f"replica-{n}", ["train"]) for n, jobs in enumerate(replicas))
+            claimed = [job for job in await asyncio.gather(*claims) if job is not None]
+            assert 1 <= len(claimed) <= 3
+            assert all(job.attempt == 1 for job in claimed)
+            begun += [job.job_id for job in claimed]
+            for job in claimed:
+                await replicas[1].finish(job.job_id, 1, JobState.SUCCEEDED)
+        assert len(set(begun)) == 24
+    finally:
+        for database in databases:
+            await database.close()

@@ -18,7 +18,9 @@ SHAPE = (2, 2048, 3000)
 BLOCKS = 6
 
 
-async def import_tiny_model(ada: Stubs, folder: Path, seed: int = 0, **arguments: Any) -> str:
+async def import_tiny_model(
+    ada: Stubs, folder: Path, seed: int = 0, *, resolution_nm: float = 10.0, **arguments: Any
+) -> str:
     """Register it in project `em`; returns its name."""
     import torch
     from biosegment_trainer.learning.bundle import ModelBundle, write_bundle
@@ -30,7 +32,7 @@ async def import_tiny_model(ada: Stubs, folder: Path, seed: int = 0, **arguments
         weights = {name: tensor.detach().clone() for name, tensor in config.build(1).state_dict().items()}
     model = NetworkModel(config, (LabelClass(2, "mitochondria"),), weights)
     place = folder / f"tiny-{seed}"
-    write_bundle(ModelBundle(f"tiny {seed}", "1.0.0", model, 10.0), place)
+    write_bundle(ModelBundle(f"tiny {seed}", "1.0.0", model, resolution_nm), place)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(place.rglob("*")):

@@ -21,6 +21,7 @@ from biosegment_trainer.registry.model import bundle_key
 from biosegment_trainer.sql import SqlModels
 
 _EVERY_S: Final = 60.0
+_OF_ATTEMPT: Final = re.compile(r"([0-9a-z]+)-\d+")
 _log = structlog.get_logger("biosegment_trainer.leftover")
 
 
@@ -51,8 +52,12 @@ class Leftovers:
 
     async def run(self) -> None:
         """Look for some now and then, until cancelled."""
+        bundles_too = True
         while True:
             try:
+                if bundles_too:
+                    await self.sweep_bundles()
+                    bundles_too = False
                 await self.sweep()
             except BiosegmentError as error:
                 _log.warning("sweep_failed", reason=error.reason, message=error.message)
@@ -71,6 +76,23 @@ class Leftovers:
                 continue
             if self._is_due(job):
                 await self.remove(job)
+                removed += 1
+        return removed
+
+    async def sweep_bundles(self) -> int:
+        """Remove bundles that orphans wrote after their job had ended; returns how many. It lists all models."""
+        removed = 0
+        for model_id in sorted({key.split("/")[1] for key in await self._objects.list("models/")}):
+            match = _OF_ATTEMPT.fullmatch(model_id)
+            if match is None:
+                continue
+            try:
+                job = await self._jobs.get(f"{self._jobs.service}-{match[1]}")
+            except NotFound:
+                continue
+            registered = await self._models.of_job(job.name)
+            if job.state.is_final and (registered is None or registered.model_id != model_id):
+                await self._objects.delete_prefix(f"{bundle_key(model_id)}/")
                 removed += 1
         return removed
 

@@ -70,3 +70,18 @@ async def test_only_jobs_that_may_still_go_on_keep_what_they_left(place):
     assert await Leftovers(objects, jobs, models, drop, keep_failed_s=0).sweep() == 1
     assert {key.split("/")[1] for key in await objects.list("jobs/")} == {running.job_id}
     assert dropped[2:] == ["layer of failed"]
+
+
+async def test_a_bundle_that_an_orphan_wrote_after_the_end_goes_with_the_next_start(place):
+    jobs, models, objects = place
+    job, ulid = await job_with_leftovers(jobs, objects, "r")
+    leftovers = Leftovers(objects, jobs, models, keep_failed_s=0)
+    assert await leftovers.sweep_bundles() == 0
+    await models.register(NewModel(f"{ulid}-2", "p", "", "", "UNet", (), 8.0, "0", job=job.name))
+    await jobs.finish(job.job_id, 2, JobState.SUCCEEDED)
+    await leftovers.remove(await jobs.get(job.job_id))
+    for model_id in (f"{ulid}-1", f"{ulid}-7", "imported", "mitochondria_vem-1-x"):
+        await objects.put(f"models/{model_id}/models/model.pt", b"w")
+    assert await leftovers.sweep_bundles() == 2
+    found = {key.split("/")[1] for key in await objects.list("models/")}
+    assert found == {f"{ulid}-2", "imported", "mitochondria_vem-1-x"}

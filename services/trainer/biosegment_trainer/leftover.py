@@ -7,6 +7,7 @@ on where it stopped. Whatever an accident left, or an orphan wrote after its job
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final

@@ -74,8 +74,13 @@ async def test_only_jobs_that_may_still_go_on_keep_what_they_left(place):
 
 async def test_a_bundle_that_an_orphan_wrote_after_the_end_goes_with_the_next_start(place):
     jobs, models, objects = place
+    dropped = []
+
+    async def drop(name):
+        dropped.append(name)
+
     job, ulid = await job_with_leftovers(jobs, objects, "r")
-    leftovers = Leftovers(objects, jobs, models, keep_failed_s=0)
+    leftovers = Leftovers(objects, jobs, models, drop, keep_failed_s=0)
     assert await leftovers.sweep_bundles() == 0
     await models.register(NewModel(f"{ulid}-2", "p", "", "", "UNet", (), 8.0, "0", job=job.name))
     await jobs.finish(job.job_id, 2, JobState.SUCCEEDED)
@@ -85,3 +90,4 @@ async def test_a_bundle_that_an_orphan_wrote_after_the_end_goes_with_the_next_st
     assert await leftovers.sweep_bundles() == 2
     found = {key.split("/")[1] for key in await objects.list("models/")}
     assert found == {f"{ulid}-2", "imported", "mitochondria_vem-1-x"}
+    assert dropped == []

@@ -231,6 +231,7 @@ class SqlJobs:
         """Give an attempt back to the queue because this process stops on purpose; Conflict
         ATTEMPT_OUTDATED.
         """
+        self._paces.pop(job_id, None)
         async with self._database.write() as connection:
             job = await load(connection, job_id)
             job.require_attempt(attempt)
@@ -249,6 +250,7 @@ class SqlJobs:
         Raises:
             Conflict: ATTEMPT_OUTDATED.
         """
+        self._paces.pop(job_id, None)
         async with self._database.write() as connection:
             job = await load(connection, job_id)
             job.require_attempt(attempt)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import importlib.util
 import io
@@ -27,6 +29,9 @@ _HELD_PIXELS: Final = 4 << 20
 """Pixels of the windows that compiled networks are kept for; each keeps its intermediate results in memory."""
 _COMPILE_AFTER: Final = 4 << 30
 """Working pixels on a GPU after which compiling has a chance to pay: about as long as it takes itself."""
+
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
 
 Answer = tuple[Tensor, ...]
 
@@ -89,6 +94,8 @@ class Eager:
         self._pixels = 0
         self._run: Callable[[Tensor], Answer] = self.module
         self._layout = torch.contiguous_format
+        if device.type == "cpu":
+            _keep_memory()
 
     def __call__(self, images: Tensor) -> Answer:
         layout = torch.channels_last if images.ndim == 4 else torch.channels_last_3d
@@ -107,6 +114,17 @@ class Eager:
         if before < _COMPILE_AFTER <= self._pixels:
             _LOG.info("compiling the network for the GPU after %d pixels", self._pixels)
             self._run = torch.compile(self.module, dynamic=True)
+
+
+def _keep_memory() -> None:
+    """Let the C library keep freed memory of up to 512 MiB, in pieces of up to 64 MiB, instead of giving it back.
+
+    It hands out the intermediate results of every window anew, and clearing their pages takes a tenth of the time.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # other C libraries have no such switch
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 64 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 512 << 20)
 
 
 class Session(Protocol):

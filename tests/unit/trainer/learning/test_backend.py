@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_sessions_use_as_many_threads_as_pytorch(make_model):
     torch.set_num_threads(2)
     module = make_model(NETWORKS["2D"]).build()
     images = images_of(NETWORKS["2D"])
-    session = OpenVino(module, images).session(images.shape)
+    session: Any = OpenVino(module, images).session(images.shape)
     assert session.compiled.get_property("INFERENCE_NUM_THREADS") == 2
 
 

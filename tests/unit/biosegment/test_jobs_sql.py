@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 
+from biosegment.database import Database
 from biosegment.errors import AlreadyExists, Conflict, FailedPrecondition, NotFound
-from biosegment.jobs import JobError, JobResult, JobState, Progress
+from biosegment.jobs import JobError, JobResult, JobSignal, JobState, Progress, Resources, SqlJobs
 from biosegment.jobs.job import NewJob
+from biosegment.jobs.tables import create_job_tables_v1, extend_job_tables_v2
 
 
 @pytest.fixture
@@ -159,3 +164,30 @@ async def test_a_failed_job_keeps_its_error(jobs):
     await jobs.claim("i", ["train"])
     await jobs.finish(job.job_id, 1, JobState.FAILED, error=JobError("DISK_FULL", "no room"))
     assert (await jobs.get(job.job_id)).error == JobError("DISK_FULL", "no room")
+
+
+async def test_jobs_of_an_older_release_reserve_nothing_and_were_never_lost(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/old.db")
+    with engine.begin() as connection:
+        operations = Operations(MigrationContext.configure(connection))
+        create_job_tables_v1(operations)
+        columns = sa.inspect(connection).get_columns("jobs")
+        values = {
+            column["name"]: "{}"
+            if column["name"] in ("metrics", "progress")
+            else ""
+            if "CHAR" in str(column["type"])
+            else 0
+            for column in columns
+            if not column["nullable"]
+        }
+        values |= {"job_id": "trainer-old", "kind": "train", "state": "queued", "spec": b"s"}
+        names = ", ".join(values)
+        marks = ", ".join(f":{name}" for name in values)
+        connection.execute(sa.text(f"INSERT INTO jobs ({names}) VALUES ({marks})"), values)
+        extend_job_tables_v2(operations)
+    engine.dispose()
+    database = Database.open(f"sqlite+aiosqlite:///{tmp_path}/old.db")
+    job = await SqlJobs(database, "trainer", JobSignal()).get("trainer-old")
+    assert (job.state, job.resources, job.losses) == (JobState.QUEUED, Resources(), 0)
+    await database.close()

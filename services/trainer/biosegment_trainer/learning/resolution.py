@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -88,11 +87,22 @@ def downsample_labels(labels: Labels, factor: int) -> Labels:
 
 def upsample_probabilities(probabilities: Tensor, factor: int) -> Tensor:
     """Bilinear from working pixels (N, C, y, x) to voxels (N, C, y * f, x * f), aligned at the centres."""
-    if factor == 1:
-        return probabilities
-    return F.interpolate(probabilities, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    for axis in (2, 3) if factor > 1 else ():
+        probabilities = _stretched(probabilities, factor, axis)
+    return probabilities
 
 
-def to_tensor(image: Float32, device: torch.device) -> Tensor:
-    """(z, y, x) -> (z, 1, y, x) on `device`."""
-    return torch.from_numpy(np.ascontiguousarray(image)).unsqueeze(1).to(device, non_blocking=True)
+def _stretched(values: Tensor, factor: int, axis: int) -> Tensor:
+    """Linear along one axis, the ends held: less than half the time of `F.interpolate`."""
+    size = values.shape[axis]
+    result = values.new_empty(*values.shape[: axis + 1], factor, *values.shape[axis + 1 :])
+    low, high = values.narrow(axis, 0, size - 1), values.narrow(axis, 1, size - 1)
+    for phase in range(factor):
+        part, offset = result.select(axis + 1, phase), (phase + 0.5) / factor - 0.5
+        if offset < 0:
+            part.narrow(axis, 0, 1).copy_(values.narrow(axis, 0, 1))
+            torch.lerp(low, high, 1 + offset, out=part.narrow(axis, 1, size - 1))
+        else:
+            part.narrow(axis, size - 1, 1).copy_(values.narrow(axis, size - 1, 1))
+            torch.lerp(low, high, offset, out=part.narrow(axis, 0, size - 1))
+    return result.flatten(axis, axis + 1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from biosegment_trainer.learning.resolution import (
     downsample_labels,
     downsample_raw,
@@ -66,3 +67,10 @@ def test_upsampling_keeps_a_ramp_at_the_centres_of_voxels(factor):
     inner = slice(factor, -factor)
     expected = torch.arange(12 * factor).float()
     torch.testing.assert_close(found[inner], expected[inner])
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 5])
+def test_upsampling_is_pytorch_s_own_bilinear(factor):
+    small = torch.rand(2, 3, 7, 1, generator=torch.Generator().manual_seed(factor))
+    expected = F.interpolate(small, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(upsample_probabilities(small, factor), expected)

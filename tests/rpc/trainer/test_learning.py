@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from biosegment.api.job.v1alpha1 import job_pb2
+from biosegment.api.trainer.v1alpha1 import trainer_pb2
 from biosegment.errors import FailedPrecondition, InvalidArgument
 from tests.rpc.trainer.conftest import annotate
 
@@ -109,3 +110,33 @@ async def test_two_processes_share_a_training(datastore, em, trainer):
     assert model.config["shards"] == 2
     assert model.metrics["steps"] == 3
     assert "starting 2 processes" in await ada.log(job.name)
+    many = job_pb2.TrainSpec(max_steps=3, options={**TINY, "workers": 9})
+    failed = await ada.finished(await ada.create_job(train=many))
+    assert failed.error.reason == "NO_NODE_LARGE_ENOUGH"
+
+
+@pytest.mark.system
+@pytest.mark.timeout(300)
+async def test_a_pretraining_survives_its_trainer_and_stops_when_it_is_cancelled(em, trainer):
+    ada = trainer.as_user("ada")
+    options = {"network.channels": "4,8", "patch_size": 64, "mask.blocks": 4, "checkpoint_steps": 5}
+
+    async def begun(**spec):
+        job = await ada.create_job(pretrain=job_pb2.PretrainSpec(volumes=[em.name], options=options, **spec))
+        async for answer in ada.jobs.WatchJob(job_pb2.WatchJobRequest(name=job.name)):
+            if answer.job.progress.step == "training" and answer.job.progress.done > 20:
+                return job
+
+    job = await begun(max_steps=150)
+    await trainer.kill()
+    await trainer.start()
+    last = await ada.succeeded(job)
+    assert last.attempt == 2
+    assert "resuming at step" in await ada.log(job.name)
+    assert (await ada.model(last.result.model)).metrics["steps"] == 150
+
+    job = await begun(max_steps=100_000)
+    await ada.jobs.CancelJob(job_pb2.CancelJobRequest(name=job.name))
+    assert (await ada.finished(job, 20)).state == job_pb2.Job.STATE_CANCELLED
+    listed = await ada.models.ListModels(trainer_pb2.ListModelsRequest(project="projects/em"))
+    assert [model.name for model in listed.models] == [last.result.model]

@@ -6,6 +6,7 @@ One process does without: starting a group costs ten seconds and more.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -51,14 +52,18 @@ def work_together(task: Task) -> Outcome:
             f"training on several GPUs needs the extra `multi-gpu` on the nodes: {error}; ask for one GPU",
         )
         return Outcome(error=missing)
-    with Reporter(task.callback) as reporter:
-        reporter.log(f"starting {task.workers} processes")
-    address = ray.util.get_node_ip_address()
     # What the job reserved is shared by its processes.
     task = replace(task, threads=max(1, task.threads // task.workers))
-    resources = {"CPU": float(task.threads), f"node:{address}": 0.001} | (
-        {"GPU": _GPU_SHARE} if task.gpus else {}
-    )
+    here = ray.get_runtime_context().get_node_id()
+    node = next(node for node in ray.nodes() if node["NodeID"] == here)
+    refusal = _refusal(task, node["Resources"])
+    if refusal is not None:
+        return Outcome(error=refusal)
+    with Reporter(task.callback) as reporter:
+        reporter.log(f"starting {task.workers} processes")
+    resources = {"CPU": float(task.threads), f"node:{node['NodeManagerAddress']}": 0.001}
+    if task.gpus:
+        resources["GPU"] = _GPU_SHARE
     mailbox: Any = ray.remote(Mailbox).options(num_cpus=0).remote()
     with tempfile.TemporaryDirectory(prefix="group-") as folder:
         trainer = TorchTrainer(
@@ -83,6 +88,17 @@ def work_together(task: Task) -> Outcome:
         assert failure is not None
         raise failure
     return outcome
+
+
+def _refusal(task: Task, node: Mapping[str, float]) -> FailedPrecondition | None:
+    """Why the processes can never run on a node: Ray Train would wait for ever."""
+    have = (node.get("GPU", 0.0), "GPUs") if task.gpus else (node.get("CPU", 0.0) // task.threads, "CPUs")
+    if have[0] >= task.workers:
+        return None
+    return FailedPrecondition(
+        "NO_NODE_LARGE_ENOUGH",
+        f"{task.workers} processes of {task.threads} threads need more {have[1]} than the node has; ask for fewer",
+    )
 
 
 def _share(config: dict[str, Any]) -> None:

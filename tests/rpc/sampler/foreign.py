@@ -199,9 +199,12 @@ class ForeignTrainer(job_pb2_grpc.JobServiceServicer, trainer_pb2_grpc.TrainerSe
     def of_kind(self, kind: str) -> list[job_pb2.Job]:
         return [job for job in self.jobs.values() if job.spec.WhichOneof("kind") == kind]
 
-    def add_model(self, annotations: list[str], job: str = "") -> str:
+    def add_model(self, annotations: list[str], job: str = "", class_values: tuple[int, ...] = (2,)) -> str:
         name = f"models/m{len(self.models) + 1}"
-        self.models.insert(0, trainer_pb2.Model(name=name, project=PROJECT, annotations=annotations, job=job))
+        model = trainer_pb2.Model(
+            name=name, project=PROJECT, annotations=annotations, job=job, class_values=class_values
+        )
+        self.models.insert(0, model)
         return name
 
     def finish_training(self, job: job_pb2.Job) -> str:

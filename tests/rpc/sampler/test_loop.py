@@ -251,6 +251,15 @@ async def test_a_model_made_by_hand_is_scored_and_a_newer_one_cancels_the_scorin
     assert (await platform.pool()).scored_model == newest
 
 
+async def test_a_network_that_was_only_pretrained_scores_nothing(platform: Platform) -> None:
+    await annotate(platform, 1)
+    usable = platform.trainer.add_model([])
+    platform.trainer.add_model([], class_values=())
+    await platform.step()
+    (job,) = platform.trainer.of_kind("score")
+    assert job.spec.score.model == usable
+
+
 async def test_only_what_was_scored_is_ranked_and_the_rest_is_spread_over(platform: Platform) -> None:
     await annotate(platform, 1)
     platform.trainer.add_model([])

@@ -9,10 +9,10 @@ repeats their verdicts. Without files the import uses a synthetic one and leaves
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.part import run_parts
 from benchmarks.report import print_header
 
 PARTS = {
@@ -21,22 +21,6 @@ PARTS = {
     "stream": "stream",
     "annotation": "annotation",
 }
-
-
-def run(part: str, arguments: list[str]) -> tuple[list[str], int]:
-    """Run a part, show what it prints; its verdicts and exit status."""
-    command = [sys.executable, "-m", f"benchmarks.{PARTS[part]}", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    verdicts = []
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        if line.startswith(("PASS", "FAIL")):
-            verdicts.append(line.rstrip())
-    code = process.wait()
-    if not verdicts:
-        verdicts.append(f"FAIL  {part}: ended with {code} before it had a figure")
-    return verdicts, code
 
 
 def main() -> int:
@@ -51,14 +35,8 @@ def main() -> int:
     files = [str(options.raw)] if options.raw else []
     files += ["--compressed", str(options.compressed)] if options.compressed else []
     print_header("datastore")
-    verdicts, worst = [], 0
-    for part in options.parts or PARTS:
-        found, code = run(part, files if part == "import" else [])
-        verdicts += found
-        worst = max(worst, abs(code))
-    print("== summary")
-    print("\n".join(verdicts))
-    return 1 if worst else 0
+    chosen = options.parts or PARTS
+    return run_parts({part: PARTS[part] for part in chosen}, {"import": files})
 
 
 if __name__ == "__main__":

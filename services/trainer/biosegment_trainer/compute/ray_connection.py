@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -19,7 +20,7 @@ from biosegment_trainer.compute.machine import machine
 from biosegment_trainer.compute.ray_folder import prepare, remove
 from biosegment_trainer.compute.ray_head import HeadOptions, RayHead, prepare_environment
 
-_PROBES: Final = 3
+_SILENT_FOR_S: Final = 3.0
 _PROBE_WITHIN_S: Final = 2.0
 _LANES: Final = 2
 _ASK_HEAD: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"
@@ -52,7 +53,7 @@ class RayConnection:
         self._settings = settings
         self._head: RayHead | None = None
         self._ray: Any = None
-        self._missed = 0
+        self._missed_s = 0.0
 
     @property
     def is_local(self) -> bool:
@@ -84,7 +85,7 @@ class RayConnection:
                 "RAY_UNAVAILABLE", f"cannot use Ray at {address}: {str(error)[:500]}"
             ) from error
         _log.info("ray_ready", address=address)
-        self._ray, self._missed = ray, 0
+        self._ray, self._missed_s = ray, 0.0
         return ray
 
     def nodes(self, ray: Any) -> tuple[Resources, ...]:
@@ -101,18 +102,18 @@ class RayConnection:
         return tuple(sorted(found, key=lambda node: (node.gpus, node.cpus, node.memory_bytes), reverse=True))
 
     async def answers(self) -> bool:
-        """Whether Ray is still there; an address may be silent three times before it counts as gone."""
+        """Whether Ray is still there; an address may be silent for some seconds before it counts as gone."""
         if self._head is not None:
             return self._head.is_alive
         try:
             async with asyncio.timeout(_PROBE_WITHIN_S):
                 _, writer = await asyncio.open_connection(*self._host_and_port())
         except (OSError, TimeoutError):
-            self._missed += 1
-        else:
-            writer.close()
-            self._missed = 0
-        return self._missed < _PROBES
+            self._missed_s = self._missed_s or time.monotonic()
+            return time.monotonic() - self._missed_s < _SILENT_FOR_S
+        writer.close()
+        self._missed_s = 0.0
+        return True
 
     def give_up(self, generation: int) -> None:
         """Leave a connection that does not answer, unless it was left already."""

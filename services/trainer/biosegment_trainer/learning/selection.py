@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from biosegment_trainer.learning.dataset import TrainingPart
 from biosegment_trainer.learning.metrics import Confusion
@@ -28,21 +29,61 @@ _SETTLING = 0.5
 """Share of a run after which validations without gain count."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tile:
-    """A window of a held-out part, and the labels of its core.
-
-    Attributes:
-        image: float32 (C, y, x) or (z, y, x), edges multiples of the network's stride.
-        core: Where the labels lie in the window.
-        labels: uint8 (z, y, x), z is 1 for 2D networks.
-        scope: As in `TrainingPart`.
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """One tile along one axis: `core` and `window` in the part, `inner` is the core in the window, which is
+    mirrored by `fill` voxels at its end to a multiple of the network's stride.
     """
 
-    image: NDArray[np.float32]
-    core: tuple[slice, ...]
-    labels: NDArray[np.uint8]
-    scope: NDArray[np.bool_]
+    core: slice
+    window: slice
+    inner: slice
+    fill: int
+
+    @property
+    def length(self) -> int:
+        return int(self.window.stop - self.window.start) + self.fill
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tile:
+    """A window of a held-out part, cut out when it is needed: windows overlap, and may be many.
+
+    Attributes:
+        part: What it is of.
+        axes: Where, along z, y and x; a 2D network sees all slices of the part and is asked about the only one
+            with labels.
+        planar: Whether the network is 2D.
+    """
+
+    part: TrainingPart
+    axes: tuple[_Span, _Span, _Span]
+    planar: bool
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """Of the core: uint8 (z, y, x)."""
+        return self.part.labels[tuple(axis.core for axis in self.axes)]
+
+    @property
+    def voxels(self) -> int:
+        """Working voxels that are computed."""
+        deep, *wide = (axis.length for axis in self.axes)
+        return int(np.prod(wide)) * (1 if self.planar else deep)
+
+    @property
+    def core(self) -> tuple[slice, ...]:
+        """Where the labels lie in the window."""
+        return tuple(axis.inner for axis in self.axes[self.planar :])
+
+    def batch(self) -> Tensor:
+        """The window as a batch of one."""
+        windows = [axis.window for axis in self.axes]
+        after = [(0, axis.fill) for axis in self.axes]
+        if self.planar:
+            windows[0], after[0] = slice(None), (0, 0)
+        image = torch.from_numpy(np.pad(self.part.image[tuple(windows)], after, mode="symmetric"))
+        return image[None] if self.planar else image[None, None]
 
 
 class HeldOut:
@@ -63,12 +104,11 @@ class HeldOut:
         max_voxels: int,
     ) -> None:
         tiles = [tile for part in parts for tile in _tiles(part, network)]
-        costs = np.cumsum([tile.image.size // network.input_slices for tile in tiles])
-        if tiles and costs[-1] > max_voxels:
-            count = max(1, int(len(tiles) * max_voxels / costs[-1]))
+        cost = sum(tile.voxels for tile in tiles)
+        if cost > max_voxels:
+            count = max(1, int(len(tiles) * max_voxels / cost))
             tiles = [tiles[i] for i in np.linspace(0, len(tiles) - 1, count).round().astype(int)]
         self._tiles = tiles
-        self._dims = network.spatial_dims
         found = {int(value) for tile in tiles for value in np.unique(tile.labels)}
         self.values = sorted(found & {c.value for c in classes if c.value})
         """Classes that occur."""
@@ -78,15 +118,12 @@ class HeldOut:
         confusion = Confusion(run.classes)
         values = np.array(NetworkModel(run.network, run.classes, {}).label_values, np.uint8)
         for tile in self._tiles:
-            batch = torch.from_numpy(tile.image)[None]
             with torch.inference_mode():
-                logits = run.forward(run.teacher, run.to_device(batch if self._dims == 2 else batch[None]))
-            best = values[logits[0].argmax(0).cpu().numpy()]
-            labels = best[tile.core][None] if self._dims == 2 else best[tile.core]
-            scope = frozenset(
-                c.value for c, inside in zip(run.classes, tile.scope[1:], strict=True) if inside
-            )
-            confusion.add(tile.labels, labels, scope)
+                logits = run.forward(run.teacher, run.to_device(tile.batch()))
+            best = values[logits[0].argmax(0).cpu().numpy()][tile.core]
+            looked_for = zip(run.classes, tile.part.scope[1:], strict=True)
+            scope = frozenset(c.value for c, inside in looked_for if inside)
+            confusion.add(tile.labels, best[None] if tile.planar else best, scope)
         return confusion
 
 
@@ -98,27 +135,9 @@ def _tiles(part: TrainingPart, network: NetworkConfig) -> Iterator[_Tile]:
         first, last = int(found.min()), int(found.max()) + 1
         spans.append([_span(at, min(at + edge, last), size, stride, halo) for at in range(first, last, edge)])
     for depth, rows, columns in itertools.product(*spans):
-        axes = (depth, rows, columns)
-        labels = part.labels[tuple(axis.core for axis in axes)]
-        if labels.any():
-            planar = network.spatial_dims == 2
-            windows = (slice(None) if planar else depth.window, rows.window, columns.window)
-            after = [(0, 0 if planar else depth.fill), (0, rows.fill), (0, columns.fill)]
-            image = np.pad(part.image[windows], after, mode="symmetric")
-            inner = tuple(axis.inner for axis in (axes[1:] if planar else axes))
-            yield _Tile(np.ascontiguousarray(image), inner, labels, part.scope)
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """One tile along one axis: `core` and `window` in the part, `inner` is the core in the window, which is
-    mirrored by `fill` voxels at its end.
-    """
-
-    core: slice
-    window: slice
-    inner: slice
-    fill: int
+        tile = _Tile(part, (depth, rows, columns), network.spatial_dims == 2)
+        if tile.labels.any():
+            yield tile
 
 
 def _span(start: int, stop: int, size: int, stride: int, halo: int) -> _Span:

@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from biosegment_trainer.learning.dataset import training_parts
+from biosegment_trainer.learning.dataset import TrainingPart, training_parts
 from biosegment_trainer.learning.network import LabelClass, NetworkConfig
 from biosegment_trainer.learning.optimisation import Run
 from biosegment_trainer.learning.selection import HeldOut
@@ -127,6 +127,22 @@ def test_tiles_count_every_annotated_voxel_once(tissue, disc, network):
     assert found.predicted[2] == int(((labels == 2) & (parts[0].labels > 0)).sum())
     few = HeldOut(parts, run.classes, network, 10)
     assert few.measure(run).truth[2] <= found.truth[2]
+
+
+def test_tiles_of_a_volume_answer_as_one_pass_does(disc):
+    network = NetworkConfig("UNet", 3, 1, {"channels": [4, 8], "strides": [2], "num_res_units": 1})
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((20, 102, 30), dtype=np.float32)
+    labels = rng.integers(0, 3, image.shape).astype(np.uint8)
+    labels[:3] = 0
+    part = TrainingPart(image, labels, np.array([True, True]), np.flatnonzero(labels), {})
+    run = Run(dataclasses.replace(CONFIG, network=network), None, (disc,), 0, torch.device("cpu"))
+    found = HeldOut([part], run.classes, network, 1 << 30).measure(run)
+    with torch.inference_mode():
+        logits = run.teacher(torch.from_numpy(image)[None, None])
+    answer = 1 + logits[0].argmax(0).numpy()
+    assert found.truth[2] == int((labels == 2).sum())
+    assert found.predicted[2] == int(((answer == 2) & (labels > 0)).sum())
 
 
 def test_held_out_annotations_without_any_class_judge_nothing(annotations, disc, tissue):

@@ -81,17 +81,21 @@ def _check(task: dict[str, Any]) -> dict[str, Any]:
 
     import torch
 
-    from biosegment.errors import InvalidArgument
+    from biosegment.errors import InvalidArgument, NotFound
     from biosegment_trainer.learning.bundle import write_bundle
     from biosegment_trainer.registry.bioimage import is_package, read_package
     from biosegment_trainer.registry.foreign import read_foreign
 
     folder = Path(task["folder"])
     fallback = float(task["working_resolution_nm"])
-    if is_package(folder):
-        found = read_package(folder, fallback_resolution_nm=fallback)
-    else:
-        found = read_foreign(folder, trusted=task["trusted"], fallback_resolution_nm=fallback)
+    try:
+        if is_package(folder):
+            found = read_package(folder, fallback_resolution_nm=fallback)
+        else:
+            found = read_foreign(folder, trusted=task["trusted"], fallback_resolution_nm=fallback)
+    except NotFound as error:
+        # Nothing that the caller named was not found: what was sent lacks a file.
+        raise InvalidArgument("BAD_BUNDLE", error.message) from error
     model = found.bundle.model
     classes = matched([item.name for item in model.classes], task["classes"])
     model = dataclasses.replace(

@@ -5,6 +5,7 @@ are code and are refused unless somebody vouched for them.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -131,20 +132,30 @@ class TrustedEvaluation:
 
         self._parser = ConfigParser(dict(configuration))
         self._parser["bundle_root"] = str(path.parent.parent)
-        self._imported = "imports" not in configuration
+        imports = configuration.get("imports")
+        self._imports = len(imports) if isinstance(imports, list) else 0
+        # Where scripts of bundles expect to be found.
+        sys.path.insert(0, str(path.parent.parent))
 
     def __call__(self, place: str) -> Any:
         """The value at an id, as plain JSON; InvalidArgument BAD_BUNDLE when it fails or is none."""
         try:
-            if not self._imported:
-                self._imported = True
-                self._parser.get_parsed_content("imports")
+            self._import()
             return _as_json(self._parser.get_parsed_content(place))
         # It is somebody else's code.
         except Exception as error:
             raise InvalidArgument(
                 "BAD_BUNDLE", f"the expression at {place[:100]!r} cannot be evaluated: {str(error)[:300]}"
             ) from error
+
+    def _import(self) -> None:
+        """Import what the bundle imports, as far as it is installed: the network may need none of it."""
+        for number in range(self._imports):
+            try:
+                self._parser.get_parsed_content(f"imports#{number}")
+            except Exception as error:
+                print(f"imports#{number}: {error}", file=sys.stderr)
+        self._imports = 0
 
 
 def _as_json(value: Any) -> Any:

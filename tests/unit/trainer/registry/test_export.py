@@ -22,6 +22,8 @@ from biosegment.errors import InvalidArgument
 from tests.unit.trainer.learning.conftest import untrained
 from tests.unit.trainer.learning.family import TINY_NETWORKS
 
+# Each starts a process that loads torch, MONAI and an exporter.
+pytestmark = pytest.mark.timeout(400)
 CLASSES = (LabelClass(2, "mitochondria"), LabelClass(3, "membrane"))
 
 
@@ -42,7 +44,7 @@ async def converted(bundle, folder, file_format):
         "UNet 2D",
         *(
             pytest.param(name, marks=pytest.mark.system)
-            for name in ("UNet 2.5D", "UNet 3D", "SegResNet 3D", "DynUNet 2D", "DynUNet 3D")
+            for name in ("UNet 2.5D", "SegResNet 3D", "DynUNet 3D")
         ),
     ],
 )
@@ -81,7 +83,7 @@ async def test_swin_is_written_for_one_window(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["UNet 2D", *(pytest.param(name, marks=pytest.mark.system) for name in ("UNet 2.5D", "DynUNet 3D"))],
+    ["UNet 2D", *(pytest.param(name, marks=pytest.mark.system) for name in ("UNet 2.5D",))],
 )
 async def test_a_package_for_bioimage_io_comes_back_with_the_same_answers(tmp_path, name):
     bundle = bundle_of(name)
@@ -121,7 +123,7 @@ async def test_the_communitys_own_library_runs_the_package(tmp_path):
     path = (await converted(bundle_of("UNet 2D"), tmp_path, "bioimageio")).rename(tmp_path / "p.zip")
     command = [sys.executable, "-W", "ignore", "-c", RUN_PACKAGE, str(path)]
     environment = {**os.environ, "BIOIMAGEIO_CACHE_PATH": str(tmp_path / "cache")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 

@@ -104,3 +104,12 @@ def test_the_folder_is_that_of_the_installation_unless_another_is_named(tmp_path
     assert found.parent in list(type(found)(biosegment_trainer.__file__).parents)
     for metadata in found.glob("*/configs/metadata.json"):
         assert "non-commercial" in json.loads(metadata.read_text())["biosegment"]["data_license"]
+
+
+async def test_what_this_repository_ships_is_registered(place):
+    models, objects = place
+    found = await ShippedModels(models, objects, shipped_folder(AUTO), "").registered()
+    assert "mitochondria_vem_segmentation" in found
+    for model in found.values():
+        assert [item.name for item in model.new.classes] == ["mitochondria"]
+        assert "non-commercial" in model.new.data_license

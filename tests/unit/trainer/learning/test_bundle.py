@@ -18,7 +18,7 @@ from biosegment_trainer.learning.bundle import (
 )
 from biosegment_trainer.learning.network import LabelClass
 from biosegment_trainer.learning.normalisation import SliceStatistics, normalise
-from monai.bundle import ConfigParser, ckpt_export, verify_net_in_out
+from monai.bundle import ConfigParser, ckpt_export, onnx_export, verify_net_in_out
 
 from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
 from tests.unit.trainer.learning.family import TINY_NETWORKS
@@ -164,6 +164,22 @@ def test_monai_exports_a_checkpoint_of_what_we_write(make_model, tmp_path, name)
         config_file=str(tmp_path / "configs/inference.json"),
     )
     assert target.stat().st_size > 0
+
+
+@pytest.mark.system
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", ["UNet 2D", "UNet 3D", "SegResNet 3D", "DynUNet 2D"])
+@pytest.mark.filterwarnings("ignore")
+def test_monai_exports_onnx_of_what_we_write(make_model, tmp_path, name):
+    write_bundle(ModelBundle("any", "1.0.0", make_model(TINY_NETWORKS[name], CLASSES), 10.0), tmp_path)
+    onnx_export(
+        "network_def",
+        filepath=str(tmp_path / "models/model.onnx"),
+        ckpt_file=str(tmp_path / "models/model.pt"),
+        meta_file=str(tmp_path / "configs/metadata.json"),
+        config_file=str(tmp_path / "configs/inference.json"),
+    )
+    assert (tmp_path / "models/model.onnx").stat().st_size > 0
 
 
 @pytest.mark.parametrize("slices", [1, 3])

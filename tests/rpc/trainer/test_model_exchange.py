@@ -7,6 +7,7 @@ import io
 import zipfile
 from pathlib import Path
 
+import onnxruntime
 import pytest
 from biosegment_trainer.learning.bundle import ModelBundle, write_bundle
 from biosegment_trainer.learning.network import LabelClass
@@ -102,8 +103,28 @@ async def test_expressions_are_evaluated_for_administrators_who_trust_them_alone
     with pytest.raises(InvalidArgument):
         await imported(root, data)
     assert not owned.exists()
-    assert list((await imported(root, data, trusted=True)).class_names) == ["spleen"]
+    model = await imported(root, data, trusted=True)
+    assert list(model.class_names) == ["spleen"]
     assert owned.exists()
+
+    onnx = await exported(ada, model.name, trainer_pb2.ExportModelRequest.FORMAT_ONNX)
+    assert onnxruntime.InferenceSession(onnx).get_inputs()[0].name == "image"
+    with pytest.raises(InvalidArgument):
+        await exported(ada, model.name, 17)
+
+
+@pytest.mark.system
+async def test_a_package_for_bioimage_io_goes_out_and_comes_in(datastore, em, trainer, tmp_path):
+    ada = trainer.as_user("ada")
+    module, definition = built(TINY_NETWORKS["UNet 2D"], 1, 2)
+    channels = {"0": "background", "1": "mitochondria"}
+    write_zoo_bundle(tmp_path / "zoo", definition, module.state_dict(), channels=channels)
+    model = await imported(ada, zipped(tmp_path / "zoo"))
+    assert list(model.class_values) == [2]
+    package = await exported(ada, model.name, trainer_pb2.ExportModelRequest.FORMAT_BIOIMAGE_IO)
+    again = await imported(ada, package, display_name="again")
+    assert (list(again.class_values), again.data_license) == ([2], model.data_license)
+    assert again.working_resolution_nm == model.working_resolution_nm
 
 
 async def test_a_shipped_model_is_everybodys_parent_and_nobodys_to_change(datastore, em, trainer, tmp_path):

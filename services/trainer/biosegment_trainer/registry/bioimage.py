@@ -22,6 +22,7 @@ from biosegment_trainer.learning.network import NetworkConfig, NetworkModel
 from biosegment_trainer.registry.foreign import (
     ForeignBundle,
     ForeignNetwork,
+    allowed_network,
     converted,
     read_safetensors,
     texts_of,
@@ -60,6 +61,7 @@ def read_package(folder: Path, *, fallback_resolution_nm: float) -> ForeignBundl
             "BAD_BUNDLE", "the package has no weights as a PyTorch state dict; others cannot be fine-tuned"
         ) from error
     definition = _definition(architecture, entry)
+    allowed_network(definition)
     names = _channel_names(output)
     found = ForeignNetwork(definition, _weights(folder, entry), dict(enumerate(names)))
     model, remarks = converted(found)

@@ -85,11 +85,10 @@ def read_foreign(folder: Path, *, trusted: bool, fallback_resolution_nm: float) 
         return ForeignBundle(replace(read_bundle(folder), texts=texts_of(folder)), ())
     path, configuration = read_configuration(folder, "configs/inference", "configs/evaluate", "configs/train")
     evaluate = TrustedEvaluation(configuration, path) if trusted else None
-    found = ForeignNetwork(
-        _definition(configuration, evaluate),
-        _weights(folder / "models"),
-        _channel_names(metadata),
-    )
+    # What may not be built needs no weights.
+    definition = _definition(configuration, evaluate)
+    allowed_network(definition)
+    found = ForeignNetwork(definition, _weights(folder / "models"), _channel_names(metadata))
     resolution, note = _resolution(metadata, configuration, fallback_resolution_nm)
     model, remarks = converted(found)
     bundle = ModelBundle(
@@ -105,19 +104,26 @@ def read_foreign(folder: Path, *, trusted: bool, fallback_resolution_nm: float) 
     return ForeignBundle(bundle, (*remarks, *note))
 
 
+def allowed_network(definition: Mapping[str, Any]) -> tuple[NetworkConfig, int, int]:
+    """The network for one input channel, and how many input and output channels its definition has.
+
+    Raises:
+        InvalidArgument: NETWORK_NOT_ALLOWED.
+    """
+    network, classes = NetworkConfig.from_network_def({**definition, "in_channels": 1})
+    inputs = definition.get("in_channels")
+    if type(inputs) is not int or not 1 <= inputs <= 64:
+        raise InvalidArgument("NETWORK_NOT_ALLOWED", f"network_def has {str(inputs)[:80]!r} in_channels")
+    return network, inputs, classes + 1
+
+
 def converted(found: ForeignNetwork) -> tuple[NetworkModel, list[str]]:
     """A foreign network as ours: one image comes in, and channel 0 of what goes out is the background.
 
     Raises:
         InvalidArgument: NETWORK_NOT_ALLOWED, BAD_WEIGHTS.
     """
-    definition = dict(found.definition)
-    inputs, outputs = definition.get("in_channels"), definition.get("out_channels")
-    if type(inputs) is not int or not 1 <= inputs <= 64 or type(outputs) is not int:
-        raise InvalidArgument(
-            "NETWORK_NOT_ALLOWED", f"network_def has {inputs!r} in_channels and {outputs!r} out_channels"
-        )
-    network, _ = NetworkConfig.from_network_def(definition | {"in_channels": 1})
+    network, inputs, outputs = allowed_network(found.definition)
     remarks = []
     weights = _fitting(network, found.weights, inputs, outputs)
     if inputs > 1:

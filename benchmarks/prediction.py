@@ -28,7 +28,7 @@ from biosegment_trainer.learning.measures import MEASURES
 from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel
 from biosegment_trainer.learning.normalisation import SliceStatistics
 from biosegment_trainer.learning.prediction import PredictionConfig, Predictor
-from biosegment_trainer.learning.probe import Probe, Wanted, fold_norms
+from biosegment_trainer.learning.probe import Probe, Wanted, example_of, fold_norms
 from biosegment_trainer.learning.slab import working_slices
 from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
@@ -61,7 +61,12 @@ class Slice:
     def network_alone(self, backend: str) -> Callable[[], None]:
         """The forward pass on the tiles, of which the last ones are as small as the prediction's."""
         network = fold_norms(self.model.build())
-        run = open_backend(Probe(network, self.model.network, Wanted()), backend, torch.device("cpu"))
+        run = open_backend(
+            Probe(network, self.model.network, Wanted()),
+            backend,
+            torch.device("cpu"),
+            example_of(self.model.network, torch.device("cpu")),
+        )
         starts = range(0, self.image.shape[-1], self.tile)
         tiles = [
             self.image[..., y : y + self.tile, x : x + self.tile].contiguous() for y in starts for x in starts

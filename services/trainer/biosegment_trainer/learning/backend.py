@@ -53,13 +53,16 @@ class Backend(Protocol):
         ...
 
 
-def open_backend(module: nn.Module, name: str, device: torch.device) -> Backend:
+def open_backend(
+    module: nn.Module, name: str, device: torch.device, example: Tensor | None = None
+) -> Backend:
     """Make a module ready to run.
 
     Args:
         module: In evaluation mode; answers a tensor with a tuple of tensors. It belongs to the backend from then on.
         name: One of `BACKENDS`.
         device: Where the module lies.
+        example: A small input, if the module does the same for inputs of any size; None if its way depends on that.
 
     Raises:
         InvalidArgument: UNKNOWN_BACKEND.
@@ -72,7 +75,7 @@ def open_backend(module: nn.Module, name: str, device: torch.device) -> Backend:
         return eager
     for candidate, kind in _LIBRARIES.items():
         if name in (candidate, "auto") and importlib.util.find_spec(candidate) is not None:
-            return Accelerated(kind, eager)
+            return Accelerated(kind, eager, example)
     if name != "auto":
         raise FailedPrecondition(
             "BACKEND_MISSING",
@@ -113,7 +116,22 @@ class Eager:
         before, self._pixels = self._pixels, self._pixels + pixels
         if before < _COMPILE_AFTER <= self._pixels:
             _LOG.info("compiling the network for the GPU after %d pixels", self._pixels)
-            self._run = torch.compile(self.module, dynamic=True)
+            self._run = self.compiled(torch.compile(self.module, dynamic=True))
+
+    def compiled(self, module: Callable[[Tensor], Answer]) -> Callable[[Tensor], Answer]:
+        """A compiled module that gives way to the plain one when it fails, as compilers do for odd networks."""
+
+        def run(images: Tensor) -> Answer:
+            try:
+                return module(images)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # whatever a compiler may raise
+                _LOG.warning("the network runs uncompiled: %s", str(error)[:300])
+                self._run = self.module
+                return self.module(images)  # type: ignore[no-any-return]
+
+        return run
 
 
 def _keep_memory() -> None:
@@ -148,31 +166,37 @@ class Library(Protocol):
 
 
 class Accelerated:
-    """A library, watched by eager PyTorch: the first answer for every shape is compared, and a network that cannot be
-    converted, or that answers otherwise, runs eagerly. Why is logged.
+    """A library, watched by eager PyTorch: its first answer is compared, and a network that cannot be converted, or
+    that answers otherwise, runs eagerly. Why is logged.
 
-    A conversion follows the path that the network took for its example; one that takes another for other shapes, like
-    attention over windows that do not fit, is converted again for them.
+    Args:
+        library: What to convert the network for.
+        eager: The network.
+        example: As for `open_backend`. Without one, every shape of input has a conversion and a comparison of its own:
+            a conversion follows the way that the network took for its example.
     """
 
-    def __init__(self, library: type[Library], eager: Eager) -> None:
+    def __init__(self, library: type[Library], eager: Eager, example: Tensor | None = None) -> None:
         self._kind = library
         self._eager = eager
-        self._library: Library | None = None
+        self._example = example
         self._sessions: dict[torch.Size, Session] = {}
-        self._good: dict[torch.Size, Library | None] = {}
+        self._libraries: dict[torch.Size | None, Library | None] = {}
 
     @property
     def name(self) -> str:
         """`eager` once the conversion has failed."""
-        return "eager" if self._good and not any(self._good.values()) else self._kind.name
+        failed = self._libraries and not any(self._libraries.values())
+        return "eager" if failed else self._kind.name
 
     def __call__(self, images: Tensor) -> Answer:
-        shape = images.shape
-        if shape not in self._good:
-            self._good[shape] = self._checked(images)
-        library = self._good[shape]
-        return self._session(library, shape).run(images) if library is not None else self._eager(images)
+        key = images.shape if self._example is None else None
+        if key not in self._libraries:
+            self._libraries[key] = self._checked(images if self._example is None else self._example)
+        library = self._libraries[key]
+        return (
+            self._session(library, images.shape).run(images) if library is not None else self._eager(images)
+        )
 
     def _session(self, library: Library, shape: torch.Size) -> Session:
         found = self._sessions.pop(shape, None)
@@ -184,26 +208,15 @@ class Accelerated:
         return found
 
     def _checked(self, images: Tensor) -> Library | None:
-        """The library that answers for this shape as eager PyTorch does; None when there is none."""
-        expected = self._eager(images)
-        reason = ""
-        for fresh in (False, True) if self._library is not None else (True,):
-            try:
-                library = self._kind(self._eager.module, images) if fresh else self._library
-                assert library is not None
-                self._library = self._library or library
-                if _agree(self._session(library, images.shape).run(images), expected):
-                    return library
-                reason = "its answers differ from PyTorch's"
-            except Exception as error:  # whatever a library of this size may raise
-                reason = f"{type(error).__name__}: {str(error)[:300]}"
-            self._sessions.pop(images.shape, None)
-        _LOG.warning(
-            "%s does not run the network for input %s, PyTorch does: %s",
-            self._kind.name,
-            tuple(images.shape),
-            reason,
-        )
+        """The library, if it answers as eager PyTorch does."""
+        try:
+            library = self._kind(self._eager.module, images)
+            if _agree(library.session(images.shape).run(images), self._eager(images)):
+                return library
+            reason = "its answers differ from PyTorch's"
+        except Exception as error:  # whatever a library of this size may raise
+            reason = f"{type(error).__name__}: {str(error)[:300]}"
+        _LOG.warning("%s does not run the network, PyTorch does: %s", self._kind.name, reason)
         return None
 
 

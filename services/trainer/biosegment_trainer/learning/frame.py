@@ -22,23 +22,42 @@ from biosegment_trainer.learning.tiling import (
     surroundings,
 )
 
+_WINDOW_VOXELS = {"UNet": 10 << 20, "SwinUNETR": 2 << 20}
+_OTHER_WINDOW_VOXELS = 4 << 20
+"""Largest windows of 3D networks: most keep a dozen or more features of every voxel, the U-Net of every eighth."""
+
 
 def default_tiling(models: Sequence[NetworkModel], factor: int) -> TilingConfig:
-    """Tiles for networks that look together: the halo of the one that needs most, in a raster that suits all."""
+    """Tiles for networks that look together: the halo of the one that needs most, in a raster that suits all.
+
+    Args:
+        models: Of one number of axes.
+        factor: Level-0 voxels per working pixel in y and x.
+    """
     networks = [model.network for model in models]
-    tile = default_tile(networks[0].spatial_dims, factor)
+    solid = networks[0].spatial_dims == 3
     raster = [math.lcm(*(network.stride[axis] for network in networks)) for axis in range(3)]
+    # For 2D networks neighbouring slices are no halo: they are channels.
     halo = [
-        -(-max(network.halo[axis] for network in networks) // step) * step for axis, step in enumerate(raster)
+        _multiple(max(network.halo[axis] for network in networks) if axis or solid else 0, step)
+        for axis, step in enumerate(raster)
     ]
-    if networks[0].spatial_dims == 2:
-        halo[0] = 0  # neighbouring slices are no halo: they are channels
-    edges = [-(-edge // step) * step for edge, step in zip(tile, raster, strict=True)]
-    cells = (1, CELL, CELL)
-    whole = [
-        -(-edge // math.lcm(c, s)) * math.lcm(c, s) for edge, c, s in zip(edges, cells, raster, strict=True)
+    steps = [math.lcm(cell, step) for cell, step in zip((1, CELL, CELL), raster, strict=True)]
+    tile = [
+        _multiple(edge, step)
+        for edge, step in zip(default_tile(3 if solid else 2, factor), steps, strict=True)
     ]
-    return TilingConfig(_triple(whole), _triple(halo))
+    most = min(_WINDOW_VOXELS.get(network.family, _OTHER_WINDOW_VOXELS) for network in networks)
+    while solid and math.prod(edge + 2 * rim for edge, rim in zip(tile, halo, strict=True)) > most:
+        axis = max(range(3), key=lambda axis: tile[axis] if tile[axis] > steps[axis] else 0)
+        if tile[axis] <= steps[axis]:
+            break
+        tile[axis] = _multiple(tile[axis] // 2, steps[axis])
+    return TilingConfig(_triple(tile), _triple(halo))
+
+
+def _multiple(length: int, step: int) -> int:
+    return -(-length // step) * step
 
 
 def _triple(values: Sequence[int]) -> Triple:

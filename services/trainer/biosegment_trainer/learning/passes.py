@@ -15,7 +15,7 @@ from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment_trainer.learning.backend import Backend, Eager, open_backend
 from biosegment_trainer.learning.measures import entropy_of
 from biosegment_trainer.learning.network import NetworkModel
-from biosegment_trainer.learning.probe import Probe, Wanted, fold_norms
+from biosegment_trainer.learning.probe import Probe, Wanted, example_of, fold_norms
 
 TURNS: Final = ((0, False), (2, False), (0, True), (2, True), (1, False), (3, False), (1, True), (3, True))
 """Quarter turns, and whether mirrored before: the square's symmetries, those that keep its sides first."""
@@ -104,7 +104,9 @@ class Member:
             # Only PyTorch's own generator can be told what to drop.
             self.backend = Eager(probe, device)
         else:
-            self.backend = open_backend(probe, backend, device)
+            # Attention over windows goes another way when they do not fit.
+            example = None if model.network.family == "SwinUNETR" else example_of(model.network, device)
+            self.backend = open_backend(probe, backend, device, example)
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """`logits`, and `reach` and `embedding` if wanted."""

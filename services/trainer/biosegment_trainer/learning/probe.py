@@ -73,19 +73,20 @@ class Probe(nn.Module):
 
     def _width(self, coarsest: nn.Module, config: NetworkConfig) -> int:
         with torch.inference_mode():
-            self.network(_example(config, next(self.network.parameters()).device))
+            self.network(example_of(config, next(self.network.parameters()).device))
         return int(self._seen.pop("coarsest").shape[1])
 
 
-def _example(config: NetworkConfig, device: torch.device) -> Tensor:
-    # Two coarsest voxels at least: instance norm refuses one.
+def example_of(config: NetworkConfig, device: torch.device) -> Tensor:
+    """A small input, float32 noise of two coarsest voxels an edge: instance norm refuses one."""
     edges = [2 * edge for edge in config.stride[-config.spatial_dims :]]
-    return torch.zeros(1, config.input_slices, *edges, device=device)
+    noise = torch.randn(1, config.input_slices, *edges, generator=torch.Generator().manual_seed(0))
+    return noise.to(device)
 
 
 def _find_layers(network: nn.Module, config: NetworkConfig) -> tuple[_ConvNd, nn.Module]:
     """The convolution that runs last, and the last module to answer on the coarsest level."""
-    example = _example(config, next(network.parameters()).device)
+    example = example_of(config, next(network.parameters()).device)
     convolutions: list[_ConvNd] = []
     coarsest: list[nn.Module] = []
 

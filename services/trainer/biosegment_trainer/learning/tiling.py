@@ -99,7 +99,7 @@ def default_tile(spatial_dims: int, factor: int) -> Triple:
         factor: Level-0 voxels per working pixel in y and x: what is read and written grows with its square.
     """
     if spatial_dims == 3:
-        return (64, 256, 256) if factor <= 2 else (64, 128, 128)
+        return (128, 256, 256) if factor <= 2 else (64, 256, 256)
     return (1, 1024, 1024) if factor <= 2 else (1, 512, 512)
 
 

@@ -18,7 +18,7 @@ from biosegment_trainer.learning.backend import (
 )
 from biosegment_trainer.learning.network import NetworkConfig
 from biosegment_trainer.learning.prediction import PredictionConfig
-from biosegment_trainer.learning.probe import Probe, Wanted, fold_norms
+from biosegment_trainer.learning.probe import Probe, Wanted, example_of, fold_norms
 from biosegment_trainer.learning.tiling import TilingConfig
 from torch import nn
 
@@ -46,7 +46,9 @@ def test_every_backend_answers_as_the_network_does_for_every_shape(make_model, n
     network = NETWORKS[name]
     model, wanted = make_model(network), Wanted(reach=True, embedding=True)
     plain = Probe(model.build(), network, wanted)
-    backend = open_backend(Probe(fold_norms(model.build()), network, wanted), library, CPU)
+    backend = open_backend(
+        Probe(fold_norms(model.build()), network, wanted), library, CPU, example_of(network, CPU)
+    )
     for edge in (32, 48):
         images = images_of(network, edge)
         with torch.inference_mode():
@@ -119,6 +121,20 @@ def test_a_network_whose_way_depends_on_the_size_is_never_answered_wrongly(libra
         torch.testing.assert_close(backend(small)[0], small + 1)
         torch.testing.assert_close(backend(large)[0], large * 2)
     assert backend.name == library.name
+
+
+def test_a_compiled_network_that_fails_gives_way_to_the_plain_one(caplog):
+    class Twice(nn.Module):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+            return (images * 2,)
+
+    def broken(images: torch.Tensor) -> tuple[torch.Tensor]:
+        raise RuntimeError("no such instruction")
+
+    eager, images = Eager(Twice(), CPU), torch.rand(1, 1, 4, 4)
+    with caplog.at_level(logging.WARNING):
+        torch.testing.assert_close(eager.compiled(broken)(images)[0], images * 2)
+    assert "no such instruction" in caplog.text
 
 
 def test_folding_norms_changes_no_answer(make_model):

@@ -38,7 +38,7 @@ def leftovers(folder: Path) -> list[Path]:
     return list((folder / "objects" / "jobs").rglob("*/blocks/*/*/*"))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 async def test_however_many_workers_there_are_and_die_every_block_is_done_once_and_the_same(
     datastore, wide, trainer, tmp_path
 ):
@@ -53,8 +53,9 @@ async def test_however_many_workers_there_are_and_die_every_block_is_done_once_a
     assert np.isfinite(expected[2].astype(np.float32)).all()
 
     # One dies when it has recorded a block that nobody heard of, another in the midst of one.
+    ada = await again(trainer, {**MANY, **arm(tmp_path, "")})
     for point in ("trainer.predict.block_written", "trainer.predict.before_ledger"):
-        ada = await again(trainer, {**MANY, **arm(tmp_path, point)})
+        arm(tmp_path, point)
         job = await ada.succeeded(await ada.create_job(predict=spec))
         assert not (tmp_path / "failpoint").exists()
         log = await ada.log(job.name)
@@ -66,9 +67,30 @@ async def test_however_many_workers_there_are_and_die_every_block_is_done_once_a
         for name, voxels in zip(job.result.layers, expected, strict=True):
             np.testing.assert_array_equal(await reader.read(name), voxels)
     assert leftovers(tmp_path) == []
+    await try_all_measures(ada, datastore, wide, model, tmp_path)
 
 
-@pytest.mark.timeout(240)
+async def try_all_measures(ada, datastore, wide, model, folder):
+    """On a Ray that is warm: several passes, measures of several values, in one prediction."""
+    region = {"start": {"z": 0, "y": 1000, "x": 1000}, "stop": {"z": 1, "y": 1040, "x": 1050}}
+    measures = ["class_probability", "class_entropy", "mutual_information", "embedding", "slice_disagreement"]
+    passes = job_pb2.Passes(test_time_augmentation=2, ensemble=[await import_tiny_model(ada, folder, 7)])
+    spec = job_pb2.PredictSpec(model=model, volume=wide.name, region=region, measures=measures, passes=passes)
+    job = await ada.succeeded(await ada.create_job(predict=spec))
+    reader = datastore.as_user("ada")
+    rows, columns = -(-SHAPE[1] // 16), -(-SHAPE[2] // 16)
+    for name, measure, channels in zip(job.result.layers[1:], measures, (1, 1, 1, 32, 1), strict=True):
+        request = datastore_pb2.GetLayerRequest(name=name)
+        layer = (await reader.datastore.GetLayer(request)).layer
+        assert (layer.measure, layer.channels) == (measure, channels)
+        cells = (await reader.read(name)).astype(np.float32)
+        assert cells.shape == (SHAPE[0], rows, columns * channels)
+        finite = np.isfinite(cells)
+        assert finite[0, 62:65, 62 * channels : 66 * channels].all()
+        assert finite.sum() == 3 * 4 * channels
+
+
+@pytest.mark.timeout(400)
 async def test_a_budget_scores_some_blocks_keeps_the_others_and_a_newer_model_goes_first(
     datastore, wide, trainer, tmp_path
 ):
@@ -113,7 +135,7 @@ async def test_a_budget_scores_some_blocks_keeps_the_others_and_a_newer_model_go
 
 
 @pytest.mark.system
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 async def test_a_killed_trainer_goes_on_with_the_blocks_that_are_missing(datastore, wide, trainer, tmp_path):
     ada, reader = await again(trainer, ONE), datastore.as_user("ada")
     model = await import_tiny_model(ada, tmp_path)
@@ -137,7 +159,31 @@ async def test_a_killed_trainer_goes_on_with_the_blocks_that_are_missing(datasto
 
 
 @pytest.mark.system
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
+async def test_a_prediction_that_is_cancelled_half_way_leaves_nothing(datastore, wide, trainer, tmp_path):
+    ada = await again(trainer, ONE)
+    model = await import_tiny_model(ada, tmp_path)
+    spec = job_pb2.PredictSpec(model=model, volume=wide.name, probabilities=True, measures=["entropy"])
+    job = await ada.create_job(predict=spec)
+    async with asyncio.timeout(100):
+        while not leftovers(tmp_path):
+            await asyncio.sleep(0.02)
+    await ada.jobs.CancelJob(job_pb2.CancelJobRequest(name=job.name))
+    last = await ada.finished(job)
+    assert last.state == job_pb2.Job.STATE_CANCELLED
+    assert 0 < last.progress.fraction < 1
+    service = datastore.as_service("trainer").datastore
+    assert not (await service.ListLayers(datastore_pb2.ListLayersRequest(parent=wide.name))).layers
+    assert not list((tmp_path / "objects" / "jobs").rglob("*.json"))
+    assert leftovers(tmp_path) == []
+    # Tried again it begins anew.
+    await ada.jobs.RetryJob(job_pb2.RetryJobRequest(name=job.name))
+    ended = await ada.succeeded(await ada.job(job.name))
+    assert (ended.attempt, ended.progress.done) == (2, BLOCKS)
+
+
+@pytest.mark.system
+@pytest.mark.timeout(400)
 async def test_a_block_that_kills_every_worker_fails_the_job_and_is_named(wide, trainer, tmp_path):
     point = "trainer.predict.before_ledger"
     ada = await again(trainer, {**ONE, **arm(tmp_path, point)})
@@ -156,7 +202,7 @@ async def test_a_block_that_kills_every_worker_fails_the_job_and_is_named(wide, 
 
 
 @pytest.mark.system
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 async def test_a_node_that_dies_costs_the_blocks_that_it_was_busy_with(
     datastore, wide, trainer, tmp_path, monkeypatch
 ):

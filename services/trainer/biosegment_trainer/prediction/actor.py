@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from typing import TYPE_CHECKING
 
 from biosegment.errors import BiosegmentError
@@ -16,36 +17,47 @@ if TYPE_CHECKING:
 
 
 class BlockActor:
-    """Computes one block after the other, with a model that is loaded once."""
+    """Computes one block after the other, with models that are loaded once.
 
-    def __init__(self, task: PredictTask) -> None:
+    Args:
+        task: The job.
+        at_once: Blocks that are under way at a time, so that one is read and another written while a GPU computes.
+    """
+
+    def __init__(self, task: PredictTask, at_once: int) -> None:
         self._task = task
-        self._worker: BlockWorker | None = None
+        self._at_once = at_once
+        self._reporter = Reporter(task.callback)
+        self._idle: queue.SimpleQueue[BlockWorker] = queue.SimpleQueue()
 
     def prepare(self) -> Outcome:
-        """Load the model."""
-        import torch
-
+        """Load the models."""
         from biosegment_trainer.prediction.worker import BlockWorker
 
-        torch.set_num_threads(self._task.threads)
         failpoint("trainer.worker.began")
         # It says nothing of progress, which the job itself knows. It asks whether the attempt still counts: an orphan
         # must not go on for hours. It ends with the process.
-        reporter = Reporter(self._task.callback).__enter__()
+        self._reporter.__enter__()
         try:
-            self._worker = BlockWorker(self._task, reporter)
+            for _ in range(self._at_once):
+                self._idle.put(BlockWorker(self._task, self._reporter))
         except BiosegmentError as error:
             return Outcome(error=error)
         return Outcome()
 
     def predict(self, block: BlockId) -> Outcome:
         """Compute, write and record a block; only mistakes of ours raise."""
-        assert self._worker is not None
+        import torch
+
+        # Of the calling thread, of which there are several.
+        torch.set_num_threads(self._task.threads)
+        worker = self._idle.get()
         try:
-            self._worker.predict(block)
+            worker.predict(block)
         except Stopped:
             return Outcome(cancelled=True)
         except BiosegmentError as error:
             return Outcome(error=error)
+        finally:
+            self._idle.put(worker)
         return Outcome()

@@ -290,7 +290,7 @@ class _Watch:
         done = self._done + state.done
         left = self._total - done
         eta_s = left / state.blocks_per_s if state.blocks_per_s else 0.0
-        what = "predicting" if state.workers else "waiting for workers"
+        what = "predicting" if state.workers or state.done else "waiting for workers"
         progress = Progress(done / self._total, what, done, self._total, "blocks", eta_s)
         metrics = {"workers": float(state.workers), "blocks_per_s": state.blocks_per_s}
         await self._context.progress(progress, metrics)

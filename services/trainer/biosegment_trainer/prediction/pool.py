@@ -21,6 +21,7 @@ from biosegment_trainer.prediction.task import PredictTask
 
 _MAX_FAILURES: Final = 3
 """Workers that a block, or the loading of the model, may cost."""
+_ON_GPU: Final = 2
 _LOOK_EVERY_S: Final = 1.0
 _log = structlog.get_logger("biosegment_trainer.pool")
 
@@ -81,7 +82,13 @@ class BlockPool:
     limit: int = 0
     _workers: list[_Worker] = field(default_factory=list)
     _idle: list[Any] = field(default_factory=list)
+    _dead: list[Any] = field(default_factory=list)
     _failures: Counter[BlockId | None] = field(default_factory=Counter)
+
+    @property
+    def _at_once(self) -> int:
+        """Blocks of one actor at a time: CPUs have nothing to gain from a second one."""
+        return _ON_GPU if self.resources.gpus else 1
 
     async def run(
         self, task: PredictTask, blocks: Iterable[BlockId], cancelled: asyncio.Event, watch: PoolWatch
@@ -102,6 +109,8 @@ class BlockPool:
             while waiting or any(worker.block for worker in self._workers):
                 await self._staff(task, len(waiting))
                 await self._hand_out(waiting)
+                if not waiting:
+                    await self._release()
                 news: set[asyncio.Future[Any]] = {stop, lost, *(worker.call for worker in self._workers)}
                 await asyncio.wait(news, timeout=_LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
                 if stop.done():
@@ -117,25 +126,27 @@ class BlockPool:
                     elif worker.block is not None:
                         waiting.appendleft(worker.block)
                 rate = done / (time.monotonic() - began_s) if done else 0.0
-                busy = sum(worker.block is not None for worker in self._workers) + len(self._idle)
-                await watch.progress(PoolState(done, busy, rate))
+                loading = sum(worker.block is None for worker in self._workers)
+                await watch.progress(PoolState(done, len(self._actors()) - loading, rate))
         finally:
             stop.cancel()
             lost.cancel()
             await self._end_all()
 
     async def _staff(self, task: PredictTask, waiting: int) -> None:
-        """Have as many actors as there is room and work for; those without work end with the pool."""
+        """Have as many actors as there is room and work for."""
         room = await self.cluster.workers(self.resources)
-        wanted = min(room, self.limit or room, waiting + sum(bool(worker.block) for worker in self._workers))
-        for _ in range(wanted - len(self._workers) - len(self._idle)):
+        work = waiting + sum(bool(worker.block) for worker in self._workers)
+        wanted = min(room, self.limit or room, -(-work // self._at_once))
+        for _ in range(wanted - len(self._actors())):
             options = ray_options(self.resources, PREDICTION_SHARE) | {
                 "max_restarts": 0,
                 "max_task_retries": 0,
+                "max_concurrency": self._at_once,
             }
 
             def make(ray: Any, options: dict[str, Any] = options) -> tuple[Any, Any]:
-                actor = ray.remote(BlockActor).options(**options).remote(task)
+                actor = ray.remote(BlockActor).options(**options).remote(task, self._at_once)
                 return actor, actor.prepare.remote()
 
             actor, reference = await self.cluster.call(make)
@@ -146,6 +157,14 @@ class BlockPool:
         while waiting and self._idle:
             actor, block = self._idle.pop(), waiting.popleft()
             self._workers.append(_Worker(actor, await self._begin(actor, block), block))
+
+    async def _release(self) -> None:
+        """End actors that have nothing to do any more: others may wait for their room."""
+        busy = {id(worker.actor) for worker in self._workers}
+        spare = [actor for actor in self._idle if id(actor) not in busy]
+        if spare:
+            self._idle = [actor for actor in self._idle if id(actor) in busy]
+            await self._kill(spare)
 
     async def _begin(self, actor: Any, block: BlockId) -> asyncio.Future[Outcome]:
         return _future(await self.cluster.call(lambda ray: actor.predict.remote(block)))
@@ -159,8 +178,11 @@ class BlockPool:
                 raise JobCancelled
             if outcome.error is not None:
                 raise outcome.error
-            self._idle.append(worker.actor)
+            if not any(actor is worker.actor for actor in self._dead):
+                self._idle += [worker.actor] * (1 if worker.block else self._at_once)
             return worker.block is not None
+        self._dead.append(worker.actor)
+        self._idle = [actor for actor in self._idle if actor is not worker.actor]
         await self._kill([worker.actor])
         if worker.block is not None and await watch.is_done(worker.block):
             return True
@@ -182,11 +204,15 @@ class BlockPool:
         return False
 
     async def _end_all(self) -> None:
-        actors = [worker.actor for worker in self._workers] + self._idle
+        actors = self._actors()
         for worker in self._workers:
             worker.call.cancel()
         self._workers, self._idle = [], []
         await self._kill(actors)
+
+    def _actors(self) -> list[Any]:
+        every = [*(worker.actor for worker in self._workers), *self._idle]
+        return list({id(actor): actor for actor in every}.values())
 
     async def _kill(self, actors: list[Any]) -> None:
         def kill(ray: Any) -> None:

@@ -1,19 +1,19 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from biosegment_trainer.compute.report import Reporter
 from biosegment_trainer.compute.task import Callback, VolumeArray
 from biosegment_trainer.learning.bundle import ModelBundle, write_bundle
 from biosegment_trainer.learning.network import LabelClass, NetworkConfig
 from biosegment_trainer.learning.normalisation import SliceStatistics
 from biosegment_trainer.learning.prediction import PredictionConfig, predict_block
+from biosegment_trainer.prediction.actor import BlockActor
 from biosegment_trainer.prediction.block import BlockId, BlockPlan
 from biosegment_trainer.prediction.task import LayerArray, Member, PredictTask, VolumePart
-from biosegment_trainer.prediction.worker import BlockWorker
 from biosegment_trainer.registry.model import ModelClass
 
 from biosegment.settings import ObjectStoreSettings
@@ -53,7 +53,9 @@ class Bench:
         shard = Index(*made.layout.shard)
         return LayerArray(key, down, Index(shard.z, shard.y, shard.x // channels), channels)
 
-    def run(self, plan: BlockPlan, seeds: tuple[int, ...], measures: dict[str, int], **options):
+    def run(
+        self, plan: BlockPlan, seeds: tuple[int, ...], measures: dict[str, int], at_once: int = 1, **options
+    ):
         """Predict all blocks; returns labels, probabilities of both classes and the score maps."""
         part = VolumePart(
             VolumeArray(
@@ -82,9 +84,12 @@ class Bench:
         members = tuple(Member(f"models/{seed}", classes) for seed in seeds)
         callback = Callback("127.0.0.1:1", "nobody", "trainer-1", 1)
         task = PredictTask(self.store, callback, 1, members, 3, (part,), backend="eager", **options)
-        worker = BlockWorker(task, Reporter(callback))
-        for number in reversed(part.blocks.numbers()):
-            worker.predict(BlockId(0, number))
+        actor = BlockActor(task, at_once)
+        assert actor.prepare().error is None
+        with ThreadPoolExecutor(at_once) as pool:
+            blocks = [BlockId(0, number) for number in reversed(part.blocks.numbers())]
+            assert [outcome.error for outcome in pool.map(actor.predict, blocks)] == [None] * len(blocks)
+        actor._reporter.__exit__(None, None, None)
         arrays = [part.labels, *part.probabilities.values(), *part.scores.values()]
         return part, [self.whole(array.key) for array in arrays if array]
 
@@ -93,15 +98,15 @@ class Bench:
         return array.read(Region.of_shape(array.shape))
 
 
-@pytest.mark.parametrize("network", [FLAT, SOLID], ids=["2D", "3D"])
-def test_blocks_give_what_one_pass_over_the_whole_volume_gives(tmp_path, network):
+@pytest.mark.parametrize(("network", "at_once"), [(FLAT, 1), (FLAT, 2), (SOLID, 1)])
+def test_blocks_give_what_one_pass_over_the_whole_volume_gives(tmp_path, network, at_once):
     image = np.random.default_rng(1).integers(0, 255, (5, 40, 300), np.uint8)
     bench = Bench(tmp_path, image)
     model = bench.model(network, 0)
     measures = {"entropy": 1, "class_entropy": 2, "embedding": 32}
     whole = Region.of_shape(image.shape)
     small = BlockPlan(1, Index(64 if network is SOLID else 16, 256, 256), whole)
-    part, (labels, first, second, *scores) = bench.run(small, (0,), measures)
+    part, (labels, first, second, *scores) = bench.run(small, (0,), measures, at_once)
     assert len(part.blocks.numbers()) == 2
     config = PredictionConfig(measures=tuple(measures), backend="eager")
     expected = predict_block(

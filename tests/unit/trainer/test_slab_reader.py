@@ -38,7 +38,7 @@ def test_a_block_is_read_once_with_what_its_tiles_see_and_in_slabs_as_deep_as_me
 ):
     monkeypatch.setattr(slab, "_SLAB_BYTES", limit)
     part = Region(Index(*corners[0]), Index(*corners[1]))
-    config = PredictionConfig(factor=factor, tiling=TilingConfig.flat(32, 16), backend="eager")
+    config = PredictionConfig(factor=factor, tiling=TilingConfig.flat(64, 16), backend="eager")
     volume = VolumeArray("projects/p/volumes/v", key, SHAPE, 1, (), ())
     statistics = SliceStatistics(IMAGE.mean((1, 2)), IMAGE.std((1, 2)))
     predictor, shelf = Predictor(untrained(), config), Shelf()
@@ -51,7 +51,7 @@ def test_a_block_is_read_once_with_what_its_tiles_see_and_in_slabs_as_deep_as_me
     # No slice twice, none outside of the block, and nothing beyond the tiles' halos.
     planes = [z for region in shelf.regions for z in range(region.start.z, region.stop.z)]
     assert planes == list(range(part.start.z, part.stop.z))
-    reach = (32 + 16) * factor
+    reach = (64 + 16) * factor
     for region in shelf.regions:
         assert part.padded((0, reach, reach), Region.of_shape(SHAPE)).contains(region)
         assert region.shape.z <= 16 or (not key and region.size <= limit)

@@ -104,7 +104,8 @@ async def test_a_training_outlives_its_worker_its_node_its_trainer_and_the_whole
     await cluster[0].say("kill")
     await cluster[0].say("add")
     await trains(ada, job, 4, objects)
-    assert "lost: the worker has not been heard of" in await ada.log(job.name)
+    # Ray says so, or nobody: then the silence of the worker does.
+    assert "\nlost: the worker" in await ada.log(job.name)
     folder = objects / job.name
     before = {path.name for path in (folder / "attempt-3").glob("*")}
     orphan.send_signal(signal.SIGCONT)

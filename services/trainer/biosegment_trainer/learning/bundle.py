@@ -105,7 +105,8 @@ def write_bundle(bundle: ModelBundle, folder: Path) -> None:
     } | {name: text for name, text in bundle.texts.items() if name in (README, LICENCE, TERMS)}
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    torch.save(bundle.model.weights, folder / WEIGHTS)
+    # A plain dict: the same weights make the same file, wherever they come from.
+    torch.save({name: tensor.detach() for name, tensor in bundle.model.weights.items()}, folder / WEIGHTS)
 
 
 def facts_of(bundle: ModelBundle) -> BundleFacts:

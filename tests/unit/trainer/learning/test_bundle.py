@@ -48,6 +48,16 @@ def test_a_bundle_comes_back_as_it_was_written(bundle, folder):
     assert all(torch.equal(found.model.weights[n], t) for n, t in bundle.model.weights.items())
 
 
+def test_the_same_weights_make_the_same_file(bundle, folder, tmp_path):
+    module = bundle.model.network.build(len(CLASSES))
+    module.load_state_dict(bundle.model.weights)
+    for number, weights in enumerate((module.state_dict(), read_bundle(folder).model.weights)):
+        model = dataclasses.replace(bundle.model, weights=weights)
+        write_bundle(dataclasses.replace(bundle, model=model), tmp_path / str(number))
+        written = (tmp_path / str(number) / "models/model.pt").read_bytes()
+        assert written == (folder / "models/model.pt").read_bytes()
+
+
 def test_it_has_the_files_and_fields_that_monai_expects(folder):
     files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     assert files == {

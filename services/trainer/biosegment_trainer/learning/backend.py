@@ -25,8 +25,8 @@ BACKENDS: Final = ("auto", "eager", "openvino", "onnxruntime")
 _LOG = logging.getLogger(__name__)
 _TOLERANCE: Final = 1e-3
 """Of logits, relative to their spread, against eager PyTorch; probabilities then agree within 1e-4 or so."""
-_HELD_PIXELS: Final = 4 << 20
-"""Pixels of the windows that compiled networks are kept for; each keeps its intermediate results in memory."""
+_HELD_PIXELS: Final = 6 << 20
+"""Pixels of the windows that networks are kept ready for, at some 100 bytes each: inner and border tiles."""
 _COMPILE_AFTER: Final = 4 << 30
 """Working pixels on a GPU after which compiling has a chance to pay: about as long as it takes itself."""
 

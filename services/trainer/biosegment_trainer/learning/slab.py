@@ -18,16 +18,22 @@ Reader = Callable[[Region], NDArray[np.generic]]
 its own, once at a time.
 """
 Float32 = NDArray[np.float32]
+_ROWS = 64
 
 
 def working_slices(raw: NDArray[np.generic], factor: int, statistics: SliceStatistics) -> list[Float32]:
     """Slices as the network wants them: downsampled in plane and normalised, float32 (y, x) each.
 
-    One by one, since floats of all the raw voxels at once would be the largest array of a worker.
+    Some rows at a time, which stay in the processor's cache: floats of all the raw voxels would be the largest array of
+    a worker.
     """
-    return [
-        normalise(downsample_raw(raw[z : z + 1], factor), statistics[z : z + 1])[0] for z in range(len(raw))
-    ]
+    height, width = raw.shape[1:]
+    found = [np.empty((-(-height // factor), -(-width // factor)), np.float32) for _ in range(len(raw))]
+    for z, plane in enumerate(found):
+        for top in range(0, len(plane), _ROWS):
+            rows = raw[z : z + 1, top * factor : (top + _ROWS) * factor]
+            plane[top : top + _ROWS] = normalise(downsample_raw(rows, factor), statistics[z : z + 1])[0]
+    return found
 
 
 def slabs(region: Region, depth: int) -> list[Region]:

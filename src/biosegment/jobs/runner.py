@@ -68,11 +68,13 @@ class JobContext:
     Attributes:
         job: As it was when the attempt began; parse `job.spec` with `biosegment.jobs.convert.spec_of`.
         cancelled: Set when the job should stop; may be read from any thread.
+        is_over: The handler has ended; only its outcome remains to be stored.
     """
 
     def __init__(self, job: Job, jobs: SqlJobs) -> None:
         self.job = job
         self.cancelled = asyncio.Event()
+        self.is_over = False
         self._jobs = jobs
         self._reported_s = 0.0
         self._step = ""
@@ -192,6 +194,8 @@ class JobRunner:
     async def _cancel_asked(self) -> None:
         for task, context in list(self._running.items()):
             job = await self._jobs.get(context.job.job_id)
+            if context.is_over:
+                continue
             if job.attempt != context.attempt or job.state is not JobState.RUNNING:
                 # Not as a cancelled job, whose handler removes what a newer attempt may be working with.
                 task.cancel()
@@ -251,7 +255,10 @@ class JobRunner:
 
     async def _outcome(self, context: JobContext) -> tuple[JobState, JobResult | None, JobError | None]:
         try:
-            return JobState.SUCCEEDED, await self._handlers[context.job.kind](context), None
+            try:
+                return JobState.SUCCEEDED, await self._handlers[context.job.kind](context), None
+            finally:
+                context.is_over = True
         except JobCancelled:
             return JobState.CANCELLED, None, None
         except JobCrashed:

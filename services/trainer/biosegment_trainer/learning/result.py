@@ -15,6 +15,8 @@ from biosegment_trainer.learning.measures import CELL, Evidence, Measure, pool
 from biosegment_trainer.learning.resolution import upsample_probabilities
 from biosegment_trainer.learning.tiling import Span
 
+_ROWS = 64
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
@@ -114,10 +116,7 @@ class ResultWriter:
         self._put(result.probabilities[place], bytes_.transpose(0, 1))
         self._score(result, z, y, x, inner)
         if result.labels is not None:
-            labels = self._labels(seen.probabilities, cut)
-            y, x = y * f, x * f
-            target = result.labels[z, y : y + labels.shape[1], x : x + labels.shape[2]]
-            self._put(target, labels[:, : target.shape[1], : target.shape[2]])
+            self._label(result.labels[z], (y, x), wide[0], (rows, cut[1]), seen.probabilities)
 
     def finish(self, result: Prediction) -> Prediction:
         """The result, once all that was on its way has arrived."""
@@ -140,6 +139,26 @@ class ResultWriter:
             side_by_side = cells.permute(0, 2, 3, 1).flatten(2)
             target = result.scores[measure.name][z, top : top + rows]
             self._put(target[:, :, left * channels : (left + columns) * channels], side_by_side)
+
+    def _label(
+        self,
+        target: NDArray[np.uint8],
+        corner: tuple[int, int],
+        known: Span,
+        kept: tuple[Span, slice],
+        p: Tensor,
+    ) -> None:
+        """Write level-0 labels; on a CPU some rows at a time, which stay in its cache."""
+        f, (rows, columns) = self._factor, kept
+        step = len(rows) if p.device.type == "cuda" else _ROWS
+        for top in range(rows.start, rows.stop, step):
+            part = Span(top, min(top + step, rows.stop))
+            near = Span(max(part.start - 1, known.start), min(part.stop + 1, known.stop))
+            strip = p[:, :, near.start - known.start : near.stop - known.start]
+            labels = self._labels(strip, (slice(part.start - near.start, part.stop - near.start), columns))
+            y, x = (corner[0] + top - rows.start) * f, corner[1] * f
+            place = target[:, y : y + labels.shape[1], x : x + labels.shape[2]]
+            self._put(place, labels[:, : place.shape[1], : place.shape[2]])
 
     def _labels(self, p: Tensor, cut: tuple[slice, slice]) -> Tensor:
         """Level-0 label values, uint8 (N, y, x); a tie goes to the background."""

@@ -172,7 +172,7 @@ async def test_jobs_of_an_older_release_reserve_nothing_and_were_never_lost(tmp_
         operations = Operations(MigrationContext.configure(connection))
         create_job_tables_v1(operations)
         columns = sa.inspect(connection).get_columns("jobs")
-        values = {
+        values: dict[str, str | int | bytes] = {
             column["name"]: "{}"
             if column["name"] in ("metrics", "progress")
             else ""

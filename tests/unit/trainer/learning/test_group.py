@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ CONFIG = TrainingConfig(
 def share(rank, store, annotations, disc, config, answers):
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     group = DistributedGroup(torch.device("cpu"))
-    told, checkpoints = [], []
+    told: list[Any] = []
+    checkpoints: list[Any] = []
     found = train(
         config, annotations, None, classes=[disc], seed=3, device="cpu", group=group,
         on_progress=told.append, on_checkpoint=checkpoints.append,

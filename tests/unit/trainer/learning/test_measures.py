@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_the_gradient_embedding_is_the_gradient_that_autograd_finds(network, mak
     module = model.build()
     convolutions = [m for m in module.modules() if isinstance(m, torch.nn.modules.conv._ConvNd)]
     logits = module(images)
-    at = (0, slice(None), *[3] * network.spatial_dims)
+    at: Any = (0, slice(None), *[3] * network.spatial_dims)
     loss = F.cross_entropy(logits[at].unsqueeze(0), logits[at].argmax().unsqueeze(0))
     gradients = torch.autograd.grad(loss, [m.weight for m in convolutions], allow_unused=True)
     # The last layer: of UNet's that the one which makes as many channels as there are classes, and comes last.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def seams(tiled, whole, tile):
 
 def jumps(p, tile):
     """Mean step between neighbours across the borders of tiles, and elsewhere."""
-    found = [], []
+    found: tuple[list[float], list[float]] = [], []
     for axis in (1, 2):
         steps = np.abs(np.diff(p, axis=axis))
         across = (np.arange(steps.shape[axis]) + 1) % tile == 0
@@ -157,7 +158,7 @@ def test_what_is_read_ahead_ends_with_the_caller(make_model):
 
     predictor = Predictor(make_model(), PredictionConfig(backend="eager", slices_at_once=4))
     statistics = SliceStatistics.of_slices(raw)
-    found = predictor.predict(read, Region.of_shape(raw.shape), raw.shape, statistics)
+    found: Any = predictor.predict(read, Region.of_shape(raw.shape), raw.shape, statistics)
     next(found)
     found.close()
     assert 1 <= len(asked) <= 2  # one slab ahead, no more

@@ -116,7 +116,7 @@ class Admission:
         (volume,) = await self._volumes(project_id, [request.volume])
         if request.region is not None:
             request.region.require_within(volume.shape, volume.name)
-        await self._predictions.predict(request, model, volume)
+        await self._predictions.predict(project_id, request, model, volume)
         return with_model(spec, model_id)
 
     async def score(self, principal: Principal, project_id: str, spec: bytes) -> bytes:
@@ -126,7 +126,8 @@ class Admission:
         if not request.measures or not request.volumes or len(set(request.volumes)) < len(request.volumes):
             raise InvalidArgument("BAD_SPEC", "name at least one measure, and at least one volume, each once")
         model = await self._segmenting_model(project_id, request.model)
-        await self._predictions.score(request, model, await self._volumes(project_id, request.volumes))
+        volumes = await self._volumes(project_id, request.volumes)
+        await self._predictions.score(project_id, request, model, volumes)
         return spec
 
     async def pretrain(self, principal: Principal, project_id: str, spec: bytes) -> bytes:

@@ -34,7 +34,7 @@ class Passes:
 
     @property
     def are_several(self) -> bool:
-        return bool(self.mc_dropout or self.test_time_augmentation or self.ensemble)
+        return bool(self.mc_dropout > 1 or self.test_time_augmentation > 1 or self.ensemble)
 
 
 @dataclass(frozen=True, slots=True)

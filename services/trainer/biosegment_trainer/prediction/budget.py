@@ -11,7 +11,7 @@ from biosegment.volume import Index
 from biosegment_trainer.prediction.block import BlockId
 
 NEVER = 0
-"""Instead of the version of a model: nothing was scored yet."""
+"""Instead of the version of a model: nothing was scored yet, or by a shipped model alone."""
 
 
 @dataclass(frozen=True, slots=True)

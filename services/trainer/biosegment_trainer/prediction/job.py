@@ -183,7 +183,7 @@ class PredictionJob:
             callback=self._dispatch.callback(context),
             threads=context.job.resources.cpus or self._dispatch.threads,
             members=tuple(Member(model.bundle_key, model.new.classes) for model in members),
-            version=work.model.version,
+            version=work.model.version_in_project,
             parts=tuple(parts),
             mc_dropout=work.passes.mc_dropout,
             test_time_augmentation=work.passes.test_time_augmentation,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
+from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.jobs import SqlJobs
 from biosegment.storage.objects import Objects
 from biosegment_trainer.datastore_client import VolumeView
@@ -36,22 +36,26 @@ class PredictionRequirements:
         self._jobs = jobs
         self._objects = objects
 
-    async def predict(self, request: PredictRequest, model: Model, volume: VolumeView) -> None:
+    async def predict(
+        self, project_id: str, request: PredictRequest, model: Model, volume: VolumeView
+    ) -> None:
         """Check a prediction."""
         network = await self._network(model, request.passes)
         self._require_measures(request.measures, request.passes, request.ortho_planes)
-        await self._require_members(model, request.passes)
+        await self._require_members(project_id, model, request.passes)
         if request.ortho_planes:
             _require_isotropic(network, volume)
 
-    async def score(self, request: ScoreRequest, model: Model, volumes: Sequence[VolumeView]) -> None:
+    async def score(
+        self, project_id: str, request: ScoreRequest, model: Model, volumes: Sequence[VolumeView]
+    ) -> None:
         """Check a scoring; those of older models of the project give way to it."""
         network = await self._network(model, request.passes)
         self._require_measures(request.measures, request.passes, False)
-        await self._require_members(model, request.passes)
+        await self._require_members(project_id, model, request.passes)
         if request.max_pixels:
             _require_affordable(request.max_pixels, model, network, volumes)
-        await cancel_older(self._jobs, self._models, model)
+        await cancel_older(self._jobs, self._models, project_id, model)
 
     async def _network(self, model: Model, passes: Passes) -> NetworkFacts:
         network = await network_facts(self._objects, model.bundle_key)
@@ -72,12 +76,12 @@ class PredictionRequirements:
                 "ensemble",
             )
 
-    async def _require_members(self, model: Model, passes: Passes) -> None:
+    async def _require_members(self, project_id: str, model: Model, passes: Passes) -> None:
         for model_id in passes.ensemble:
             member = await self._models.get(model_id)
-            if member.new.project_id != model.new.project_id:
-                raise NotFound("MODEL_NOT_FOUND", f"the project has no model models/{model_id}")
-            member.require_weights()
+            member.require_use_by(project_id)
+            if member.is_shared:
+                member = member.seen_by(model.new.classes)
             if member.new.classes != model.new.classes or (
                 member.new.working_resolution_nm != model.new.working_resolution_nm
             ):

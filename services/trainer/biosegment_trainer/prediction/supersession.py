@@ -14,15 +14,15 @@ _OPEN = (JobState.QUEUED, JobState.RUNNING)
 async def newer_scoring(jobs: SqlJobs, models: SqlModels, job: Job, model: Model) -> str:
     """Name of a scoring, queued or running, of a newer model than `model`; '' when there is none."""
     for other in await _scorings(jobs, job.project_id):
-        if other.job_id != job.job_id and await _version(models, other) > model.version:
+        if other.job_id != job.job_id and await _version(models, other) > model.version_in_project:
             return other.name
     return ""
 
 
-async def cancel_older(jobs: SqlJobs, models: SqlModels, model: Model) -> None:
-    """Cancel the scorings of older models than `model` in its project: those that wait, and those that run."""
-    for job in await _scorings(jobs, model.new.project_id):
-        if await _version(models, job) < model.version and not job.cancel_requested:
+async def cancel_older(jobs: SqlJobs, models: SqlModels, project_id: str, model: Model) -> None:
+    """Cancel a project's scorings of older models than `model`: those that wait, and those that run."""
+    for job in await _scorings(jobs, project_id):
+        if await _version(models, job) < model.version_in_project and not job.cancel_requested:
             await jobs.request_cancel(job.job_id)
 
 
@@ -32,6 +32,6 @@ async def _scorings(jobs: SqlJobs, project_id: str) -> list[Job]:
 
 async def _version(models: SqlModels, job: Job) -> int:
     try:
-        return (await models.get(score_request(job.spec).model)).version
+        return (await models.get(score_request(job.spec).model)).version_in_project
     except NotFound:
         return 0

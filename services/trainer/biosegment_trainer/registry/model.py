@@ -75,6 +75,11 @@ class Model:
         """Whether it is shipped with the platform, for every project, and nobody's to change."""
         return self.new.project_id == SHARED_PROJECT
 
+    @property
+    def version_in_project(self) -> int:
+        """Its version, 0 for a shared model: every model that a project trained is newer."""
+        return 0 if self.is_shared else self.version
+
     def require_use_by(self, project_id: str) -> None:
         """Raise NotFound MODEL_NOT_FOUND unless jobs of a project may use it, and as `require_weights`."""
         if self.new.project_id not in (project_id, SHARED_PROJECT):

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from biosegment.database import Database
 from biosegment.errors import NotFound
+from biosegment.jobs.row import load
 from biosegment_trainer.registry.model import Model, ModelClass, NewModel
 from biosegment_trainer.tables import MODELS
 
@@ -25,9 +26,22 @@ class SqlModels:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def register(self, new: NewModel) -> Model:
-        """Add a model as the project's next version; the second of a job answers with the first."""
+    async def register(self, new: NewModel, attempt: int = 0) -> Model:
+        """Add a model as the project's next version; the second of a job answers with the first.
+
+        Args:
+            new: What to register.
+            attempt: Of the job that made it, 0 for none.
+
+        Raises:
+            Conflict: ATTEMPT_OUTDATED: another attempt has taken over, and this one's bundle may be gone.
+        """
         async with self._database.write() as connection:
+            if self._database.dialect == "postgresql":
+                # Two that are registered at once must not get one number.
+                await connection.execute(sa.text("SELECT pg_advisory_xact_lock(7001, 2)"))
+            if attempt:
+                (await load(connection, new.job.removeprefix("jobs/"))).require_attempt(attempt)
             if new.job:
                 known = sa.select(MODELS).where(MODELS.c.job == new.job)
                 row = (await connection.execute(known)).one_or_none()

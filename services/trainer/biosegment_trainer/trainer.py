@@ -109,7 +109,7 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
             models,
             datastore,
             _capacity(settings, executor, lanes[0]),
-            PredictionRequirements(models, jobs, objects),
+            PredictionRequirements(models, objects),
         )
         server = _server(settings, verifier, models, jobs, authorizer, datastore, objects, admission)
         address = await server.start()

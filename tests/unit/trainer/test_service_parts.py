@@ -13,13 +13,16 @@ from biosegment_trainer.prediction.measure import INFOS, MEASURES, require_measu
 from biosegment_trainer.registry.model import ModelClass, NewModel
 from biosegment_trainer.sql import SqlModels
 from biosegment_trainer.tables import METADATA
+from biosegment_trainer.training.job import seen_annotations
 from biosegment_trainer.training.option import FAMILIES, KINDS, OPTIONS, check_options
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, inspect
 
 from biosegment.database import Database, migrate
-from biosegment.errors import InvalidArgument, NotFound
+from biosegment.errors import Conflict, InvalidArgument, NotFound
+from biosegment.jobs import JobSignal, SqlJobs
+from biosegment.jobs.job import NewJob
 from biosegment.volume import BlockGrid, Index, Region
 
 
@@ -152,6 +155,29 @@ async def test_versions_count_up_in_each_project_and_a_job_registers_once(databa
     assert [model.model_id for model in await models.list("p", 2, 10)] == ["a"]
     with pytest.raises(NotFound):
         await models.get("b")
+
+
+async def test_an_attempt_that_was_overtaken_registers_nothing(database):
+    models, jobs = SqlModels(database), SqlJobs(database, "trainer", JobSignal())
+    job = await jobs.create(NewJob("p", "train", b"", "d", "r"))
+    await jobs.claim("one", ["train"])
+    await jobs.release(job.job_id, 1)
+    await jobs.claim("two", ["train"])
+    with pytest.raises(Conflict) as late:
+        await models.register(new_model("u-1", job=job.name), 1)
+    assert late.value.reason == "ATTEMPT_OUTDATED"
+    assert (await models.register(new_model("u-2", job=job.name), 2)).model_id == "u-2"
+    assert [model.model_id for model in await models.list("p", None, 10)] == ["u-2"]
+
+
+async def test_what_a_model_has_seen_is_what_its_ancestors_have_too(database):
+    models = SqlModels(database)
+    await models.register(
+        new_model("a", annotations=("1", "2", "held"), config={"withheld_annotations": ["held"]})
+    )
+    await models.register(new_model("b", parent="a", annotations=("3",)))
+    assert await seen_annotations(models, await models.get("b")) == {"1", "2", "3"}
+    assert await seen_annotations(models, None) == set()
 
 
 async def test_the_newest_model_is_one_that_still_has_weights(database):

@@ -346,10 +346,11 @@ def head_changes(parent: NetworkModel, classes: Sequence[LabelClass]) -> str:
         return "the head is new, since the parent's means something else"
     if source == list(range(len(parent.classes) + 1)):
         return ""
-    names = [c.name for c in parent.classes]
-    known = [c.name for c in classes if c.name in names]
-    new = [c.name for c in classes if c.name not in names]
-    lost = [name for name in names if name not in {c.name for c in classes}]
+    names = [c.name.casefold() for c in parent.classes]
+    known = [c.name for c in classes if c.name.casefold() in names]
+    new = [c.name for c in classes if c.name.casefold() not in names]
+    wanted = {c.name.casefold() for c in classes}
+    lost = [c.name for c in parent.classes if c.name.casefold() not in wanted]
     return f"the head was replaced: classes {known} kept, {new} new, {lost} left out"
 
 
@@ -357,5 +358,6 @@ def _sources(parent: NetworkModel, classes: Sequence[LabelClass]) -> list[int] |
     """For each of the child's channels the parent's, -1 for none; None when the heads cannot be compared."""
     if bool(parent.classes) != bool(classes):
         return None
-    names = [c.name for c in parent.classes]
-    return [0] + [names.index(c.name) + 1 if c.name in names else -1 for c in classes]
+    names = [c.name.casefold() for c in parent.classes]
+    wanted = [c.name.casefold() for c in classes]
+    return [0] + [names.index(name) + 1 if name in names else -1 for name in wanted]

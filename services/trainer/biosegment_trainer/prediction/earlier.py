@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,12 +54,22 @@ async def earlier_scores(
     return EarlierScores({}, dict.fromkeys(numbers, NEVER))
 
 
-async def keep(objects: Objects, earlier: EarlierScores, part: VolumePart, numbers: Iterable[int]) -> None:
-    """Copy the shards of blocks that are not scored again into the new layers: all of a block, or nothing."""
+async def keep(
+    objects: Objects,
+    earlier: EarlierScores,
+    part: VolumePart,
+    numbers: Iterable[int],
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Copy the shards of blocks that are not scored again into the new layers: all of a block, or nothing.
+
+    `check` is called before each block and may raise to end it.
+    """
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def keep_block(number: int) -> None:
         async with slots:
+            check()
             for measure, array in part.scores.items():
                 shards = list(part.blocks.shards(number, array.downsampling, array.shard))
                 if not await copy_shards(objects, earlier.keys[measure], array.key, shards):

@@ -199,7 +199,7 @@ class PredictionJob:
             for index, part in enumerate(task.parts)
             for number in part.blocks.numbers()
         }
-        done = await take_over(self._objects, job_id, attempt, task.parts) if attempt > 1 else set()
+        done = await self._taken_over(context, task) if attempt > 1 else set()
         due = every
         if work.max_pixels:
             due = await self._chosen(context, task.parts, work.max_pixels, done)
@@ -234,6 +234,10 @@ class PredictionJob:
             ) from None
         await context.log(f"{len(todo)} blocks done by {watch.most_workers} workers")
 
+    async def _taken_over(self, context: JobContext, task: PredictTask) -> set[BlockId]:
+        check = context.raise_if_cancelled
+        return await take_over(self._objects, context.job.job_id, context.attempt, task.parts, check)
+
     async def _chosen(
         self, context: JobContext, parts: Sequence[VolumePart], max_pixels: int, done: set[BlockId]
     ) -> set[BlockId]:
@@ -257,7 +261,8 @@ class PredictionJob:
         chosen = choose(candidates, max_pixels, context.job.job_id)
         for index, part in enumerate(parts):
             again = {block.number for block in chosen | done if block.part == index}
-            await keep(self._objects, earlier[index], part, set(part.blocks.numbers()) - again)
+            others = set(part.blocks.numbers()) - again
+            await keep(self._objects, earlier[index], part, others, context.raise_if_cancelled)
         await context.log(f"scoring {len(chosen)} of {len(candidates)} blocks again")
         return chosen
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,10 +74,17 @@ def entry_key(job_id: str, attempt: int, part: VolumePart, number: int) -> str:
     return f"{ledger_prefix(job_id)}{attempt}/{_place(part, number)}"
 
 
-async def take_over(objects: Objects, job_id: str, attempt: int, parts: Sequence[VolumePart]) -> set[BlockId]:
+async def take_over(
+    objects: Objects,
+    job_id: str,
+    attempt: int,
+    parts: Sequence[VolumePart],
+    check: Callable[[], None] = lambda: None,
+) -> set[BlockId]:
     """Copy what earlier attempts finished to where this one writes, and record it; returns those blocks.
 
-    An entry whose objects are gone counts for nothing: its block is done anew.
+    An entry whose objects are gone counts for nothing: its block is done anew. `check` is called before each block and
+    may raise to end it.
     """
     blocks = {
         _place(part, number): BlockId(index, number)
@@ -94,6 +101,7 @@ async def take_over(objects: Objects, job_id: str, attempt: int, parts: Sequence
     async def take(block: BlockId, entries: Sequence[tuple[int, str]]) -> bool:
         part = parts[block.part]
         async with slots:
+            check()
             for _, key in sorted(entries, reverse=True):
                 found = _read(await objects.get(key))
                 if await _copied(objects, found, part):

@@ -118,8 +118,8 @@ class BlockPool:
                 if lost.done():
                     raise JobCrashed("Ray stopped, with everything that ran on it", lost=True)
                 for worker in [worker for worker in self._workers if worker.call.done()]:
-                    self._workers.remove(worker)
                     finished = await self._end_of(worker, watch)
+                    self._workers.remove(worker)
                     began_s = began_s or time.monotonic()
                     if finished:
                         done += 1

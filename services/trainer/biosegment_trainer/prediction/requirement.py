@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from biosegment.errors import FailedPrecondition, InvalidArgument
-from biosegment.jobs import SqlJobs
 from biosegment.storage.objects import Objects
 from biosegment_trainer.datastore_client import VolumeView
 from biosegment_trainer.prediction.block import VolumeBlocks
 from biosegment_trainer.prediction.layer import block_plan
 from biosegment_trainer.prediction.measure import INFOS
 from biosegment_trainer.prediction.network import NetworkFacts, network_facts
-from biosegment_trainer.prediction.supersession import cancel_older
 from biosegment_trainer.registry.model import Model
 from biosegment_trainer.request import Passes, PredictRequest, ScoreRequest
 from biosegment_trainer.sql import SqlModels
@@ -27,13 +25,11 @@ class PredictionRequirements:
 
     Args:
         models: Members of ensembles.
-        jobs: Older scorings give way.
         objects: What bundles say of their networks.
     """
 
-    def __init__(self, models: SqlModels, jobs: SqlJobs, objects: Objects) -> None:
+    def __init__(self, models: SqlModels, objects: Objects) -> None:
         self._models = models
-        self._jobs = jobs
         self._objects = objects
 
     async def predict(
@@ -49,13 +45,12 @@ class PredictionRequirements:
     async def score(
         self, project_id: str, request: ScoreRequest, model: Model, volumes: Sequence[VolumeView]
     ) -> None:
-        """Check a scoring; those of older models of the project give way to it."""
+        """Check a scoring."""
         network = await self._network(model, request.passes)
         self._require_measures(request.measures, request.passes, False)
         await self._require_members(project_id, model, request.passes)
         if request.max_pixels:
             _require_affordable(request.max_pixels, model, network, volumes)
-        await cancel_older(self._jobs, self._models, project_id, model)
 
     async def _network(self, model: Model, passes: Passes) -> NetworkFacts:
         network = await network_facts(self._objects, model.bundle_key)

@@ -19,13 +19,6 @@ async def newer_scoring(jobs: SqlJobs, models: SqlModels, job: Job, model: Model
     return ""
 
 
-async def cancel_older(jobs: SqlJobs, models: SqlModels, project_id: str, model: Model) -> None:
-    """Cancel a project's scorings of older models than `model`: those that wait, and those that run."""
-    for job in await _scorings(jobs, project_id):
-        if await _version(models, job) < model.version_in_project and not job.cancel_requested:
-            await jobs.request_cancel(job.job_id)
-
-
 async def _scorings(jobs: SqlJobs, project_id: str) -> list[Job]:
     return [job for job in await jobs.list(project_id, _OPEN, limit=500) if job.kind == "score"]
 

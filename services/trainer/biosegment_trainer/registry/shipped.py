@@ -86,8 +86,17 @@ class ShippedModels:
         async with self._registering:
             if self._registered is None:
                 folders = await asyncio.to_thread(self._folders)
-                self._registered = {folder.name: await self._model(folder) for folder in folders}
+                found = {folder.name: await self._readable(folder) for folder in folders}
+                self._registered = {name: model for name, model in found.items() if model is not None}
             return self._registered
+
+    async def _readable(self, folder: Path) -> Model | None:
+        try:
+            return await self._model(folder)
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            # Somebody else's bundle, say: it is imported into a project, where it is checked.
+            _log.warning("not_a_shipped_bundle", folder=str(folder), error=repr(error))
+            return None
 
     def _folders(self) -> list[Path]:
         if self._folder is None:

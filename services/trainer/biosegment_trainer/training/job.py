@@ -105,7 +105,7 @@ class TrainingJob:
             checkpoints=f"jobs/{job.job_id}",
             classes=project.classes,
             working_resolution_nm=resolution,
-            annotations=_blocks(views, project, _trained_on(parent)),
+            annotations=_blocks(views, project, await seen_annotations(self._models, parent)),
             volumes=gathered.volumes,
             voxel_size_nm=gathered.voxel_size_nm,
             parent=Parent(parent.name, parent.bundle_key, parent.new.classes) if parent else None,
@@ -117,7 +117,8 @@ class TrainingJob:
         outcome = await self._dispatch.run(context, task)
         assert outcome.bundle is not None
         failpoint("trainer.train.before_register")
-        return await self._models.register(_new_model(context, request, plan, task, outcome.bundle, parent))
+        new = _new_model(context, request, plan, task, outcome.bundle, parent)
+        return await self._models.register(new, context.attempt)
 
     async def _plan(self, context: JobContext, request: TrainRequest) -> _Plan:
         key = f"jobs/{context.job.job_id}/plan.json"
@@ -166,12 +167,14 @@ def _blocks(
     )
 
 
-def _trained_on(parent: Model | None) -> frozenset[str]:
-    """What a parent has seen; what it held out may hold out again."""
-    if parent is None:
-        return frozenset()
-    withheld = parent.new.config.get("withheld_annotations", ())
-    return frozenset(parent.new.annotations) - frozenset(withheld)
+async def seen_annotations(models: SqlModels, model: Model | None) -> frozenset[str]:
+    """Annotations that shaped a model's weights, by itself or an ancestor; what they held out may hold out again."""
+    found: frozenset[str] = frozenset()
+    while model is not None:
+        withheld = model.new.config.get("withheld_annotations", ())
+        found |= frozenset(model.new.annotations) - frozenset(withheld)
+        model = await models.get(model.new.parent) if model.new.parent else None
+    return found
 
 
 def _new_model(

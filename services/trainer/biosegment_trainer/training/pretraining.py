@@ -64,7 +64,8 @@ class PretrainingJob:
         )
         outcome = await self._dispatch.run(context, task)
         assert outcome.bundle is not None
-        return await self._models.register(_new_model(context, request, task, outcome.bundle))
+        new = _new_model(context, request, task, outcome.bundle)
+        return await self._models.register(new, context.attempt)
 
 
 def _new_model(

@@ -61,6 +61,13 @@ def test_a_child_with_the_same_classes_answers_as_its_parent(make_model):
     assert torch.equal(answer(child_of(parent, (A, B))), answer(parent))
 
 
+def test_a_class_that_is_written_in_capitals_is_the_same_class(make_model):
+    parent = make_model(classes=(LabelClass(2, "mitochondria"),))
+    child = child_of(parent, (LabelClass(5, "Mitochondria"),))
+    torch.testing.assert_close(answer(child), answer(parent))
+    assert head_changes(parent, child.classes) == ""
+
+
 def test_a_child_with_its_classes_in_another_order_answers_in_that_order(make_model):
     parent = make_model(classes=(A, B))
     torch.testing.assert_close(answer(child_of(parent, (B, A))), answer(parent)[:, [0, 2, 1]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -156,6 +157,7 @@ class ModelService:
                     project.working_resolution_nm,
                     trusted=upload.trusted,
                 )
+            annotations, config = await asyncio.to_thread(_lineage, ours, upload.project_id)
             model_id = new_id()
             digest = await asyncio.to_thread(
                 upload_bundle, self._objects.blocking, ours, bundle_key(model_id)
@@ -169,6 +171,8 @@ class ModelService:
             classes=tuple(ModelClass(value, name) for value, name in checked.classes),
             working_resolution_nm=checked.working_resolution_nm,
             weights_sha256=digest,
+            annotations=annotations,
+            config=config,
             author=principal.user,
             data_license=checked.data_license,
             remarks=("imported", *checked.remarks),
@@ -203,6 +207,16 @@ class ModelService:
                 "MODEL_NOT_FOUND", f"there is no model models/{model_id}, or you may not see it"
             ) from None
         return model
+
+
+def _lineage(folder: Path, project_id: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Annotations of the project that a bundle of ours was trained on, which must not validate its children, and
+    how it was trained.
+    """
+    metadata = json.loads((folder / "configs/metadata.json").read_text(encoding="utf-8"))
+    lineage = metadata["biosegment"]["lineage"]
+    ours = (name for name in lineage["annotations"] if str(name).startswith(f"projects/{project_id}/"))
+    return tuple(ours), dict(lineage["configuration"])
 
 
 class WorkerReports:

@@ -106,6 +106,8 @@ async def test_a_model_goes_out_as_a_bundle_and_comes_in_again(datastore, em, tr
     original = await ada.model(job.result.model)
     assert (model.display_name, model.version, model.job) == ("back", 2, "")
     assert model.weights_sha256 == original.weights_sha256
+    # What it was trained on must not validate its children, here either.
+    assert list(model.annotations) == list(original.annotations)
     spec = job_pb2.PredictSpec(model=model.name, volume=em.name)
     assert (await ada.succeeded(await ada.create_job(predict=spec))).result.layers
     await ada.models.DeleteModel(trainer_pb2.DeleteModelRequest(name=model.name))

@@ -96,6 +96,9 @@ class Models:
             path: A zip file, or a folder, which is sent as one.
             display_name: For people; the file's name by default.
             trusted: Evaluate `$` expressions of its network's definition, which runs its code; administrators only.
+
+        Raises:
+            InvalidArgument: BAD_BUNDLE for a folder with symbolic links in it, and for what is no bundle.
         """
         shown = display_name or path.stem
         if not await asyncio.to_thread(path.is_dir):
@@ -119,6 +122,14 @@ def _zipped(folder: Path, target: Path) -> Path:
         for path in sorted(folder.rglob("*")):
             inside = path.relative_to(folder)
             # Caches and the like are nobody's bundle.
-            if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in inside.parts):
+            if any(part.startswith((".", "__pycache__")) for part in inside.parts):
+                continue
+            # It may lead to any file of this machine, which would be sent.
+            if path.is_symlink():
+                raise InvalidArgument(
+                    "BAD_BUNDLE",
+                    f"{path} is a symbolic link; put the file itself there, as `cp -rL` does, and try again",
+                )
+            if path.is_file():
                 archive.write(path, Path("bundle") / inside)
     return target

@@ -629,6 +629,9 @@ class Models:
             path: A zip file, or a folder, which is sent as one.
             display_name: For people; the file's name by default.
             trusted: Evaluate `$` expressions of its network's definition, which runs its code; administrators only.
+
+        Raises:
+            InvalidArgument: BAD_BUNDLE for a folder with symbolic links in it, and for what is no bundle.
         """
         return self._loop.run(
             self._group.import_bundle(project, path, display_name=display_name, trusted=trusted)

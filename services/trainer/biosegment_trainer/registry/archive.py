@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
@@ -12,7 +15,21 @@ from biosegment.storage.objects import BlockingObjects
 
 _MAX_FILES: Final = 200
 _COPY_BYTES: Final = 1 << 20
+_MAX_READ: Final = 1 << 20
+"""Bytes that may be read at once: many times what a directory of so many files needs."""
+_PLAIN: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LINK: Final = 0o120000
+_DAMAGE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+)
+"""What Python's reader raises for damaged files; ValueError for names that are no text, and odd offsets."""
 _MARKS: Final = ("configs/metadata.json", "rdf.yaml", "bioimageio.yaml")
 """Files by which the root of a bundle, or of a bioimage.io package, is known."""
 
@@ -33,7 +50,7 @@ def unpack(source: Path, folder: Path, max_bytes: int) -> None:
         ResourceExhausted: BUNDLE_TOO_LARGE when more than `max_bytes` come out of it, whatever it claims.
     """
     try:
-        with zipfile.ZipFile(source) as archive:
+        with _BoundedReader(io.FileIO(source)) as file, zipfile.ZipFile(file) as archive:
             members = [item for item in archive.infolist() if not item.is_dir()]
             if len(members) > _MAX_FILES:
                 raise InvalidArgument(
@@ -45,13 +62,33 @@ def unpack(source: Path, folder: Path, max_bytes: int) -> None:
                 path = _inside(folder, item.filename.removeprefix(root))
                 if (item.external_attr >> 16) & 0o170000 == _LINK:
                     raise InvalidArgument("BAD_BUNDLE", f"{item.filename!r} in the bundle is a link")
+                # Python's readers of the other methods give all that comes out at once.
+                if item.compress_type not in _PLAIN:
+                    raise InvalidArgument(
+                        "BAD_BUNDLE",
+                        f"{item.filename[:100]!r} is compressed by method {item.compress_type}; "
+                        "make the zip file with deflate, or without compression",
+                    )
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(item) as reader, path.open("wb") as writer:
                     left = _copy(reader, writer, left, max_bytes)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except _DAMAGE as error:
         raise InvalidArgument(
             "BAD_BUNDLE", f"the bundle is not a zip file that can be read: {error}"
         ) from error
+
+
+class _BoundedReader(io.BufferedReader):
+    """A file that is not read in larger pieces: `ZipFile` would read a directory of any size into memory, and
+    make an object of each of its entries.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        limited = size is not None and 0 <= size <= _MAX_READ
+        data = super().read(size if limited else _MAX_READ + 1)
+        if len(data) > _MAX_READ:
+            raise zipfile.BadZipFile(f"its directory is larger than {_MAX_READ} bytes")
+        return data
 
 
 def _root(names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import stat
 import zipfile
 
@@ -66,3 +67,43 @@ def test_what_is_no_bundle_is_refused(tmp_path):
     (tmp_path / "z").write_bytes(b"no zip")
     with pytest.raises(InvalidArgument, match="zip"):
         unpack(tmp_path / "z", tmp_path / "out", 100)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_whose_output_has_no_limit_are_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "z", "w", method) as archive:
+        archive.writestr("configs/metadata.json", bytes(1_000_000))
+    with pytest.raises(InvalidArgument, match="deflate"):
+        unpack(tmp_path / "z", tmp_path / "out", 10_000_000)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_a_directory_larger_than_bundles_need_is_not_read(tmp_path, monkeypatch):
+    name = "n" * 60_000
+    with zipfile.ZipFile(tmp_path / "z", "w") as archive:
+        archive.writestr("configs/metadata.json", b"{}")
+        for number in range(20):
+            archive.writestr(f"{name}{number}", b"")
+    made = []
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *_: made.append(1))
+    with pytest.raises(InvalidArgument, match="directory"):
+        unpack(tmp_path / "z", tmp_path / "out", 10_000_000)
+    assert not made
+    monkeypatch.undo()
+    # One that only claims to have such a directory.
+    data = bytearray(zipped(tmp_path / "y", {"configs/metadata.json": b"{}"}).read_bytes())
+    data[-22 + 12 : -22 + 16] = (1 << 30).to_bytes(4, "little")
+    (tmp_path / "y").write_bytes(data)
+    with pytest.raises(InvalidArgument, match="zip"):
+        unpack(tmp_path / "y", tmp_path / "out", 10_000_000)
+
+
+def test_damaged_members_are_refused(tmp_path):
+    random = bytes(i * 7 % 251 for i in range(5000)) * 3
+    whole = zipped(tmp_path / "z", {"configs/metadata.json": random, "b": b"x"}).read_bytes()
+    for place in (*range(60, 300, 7), *range(len(whole) - 190, len(whole), 3)):
+        data = bytearray(whole)
+        data[place] ^= 0xFF
+        (tmp_path / "y").write_bytes(data)
+        with contextlib.suppress(InvalidArgument, ResourceExhausted):
+            unpack(tmp_path / "y", tmp_path / "out", 1_000_000)

@@ -56,7 +56,9 @@ async def test_a_foreign_bundle_learns_predicts_and_goes_out_again(datastore, em
     foreign = await imported(ada, zipped(tmp_path / "zoo"))
     assert (foreign.network, foreign.display_name) == ("segresnet2d", "Spleen segmentation")
     assert (list(foreign.class_values), list(foreign.class_names)) == ([0], ["spleen"])
-    assert foreign.data_license == "Scans: CC BY-SA 4.0, see their page"
+    assert foreign.data_license == (
+        "Scans: CC BY-SA 4.0, see their page; the bundle's own licence: Apache License Version 2.0"
+    )
     assert "fine-tune it first" in " ".join(foreign.remarks)
     with pytest.raises(FailedPrecondition) as refused:
         await ada.create_job(predict=job_pb2.PredictSpec(model=foreign.name, volume=em.name))

@@ -19,6 +19,7 @@ from biosegment_trainer.learning.bundle_text import (
     licence_text,
     metadata_of,
     readme_text,
+    seams_text,
     terms_text,
 )
 from biosegment_trainer.learning.network import (
@@ -103,6 +104,10 @@ def write_bundle(bundle: ModelBundle, folder: Path) -> None:
         LICENCE: licence_text(facts),
         TERMS: terms_text(facts),
     } | {name: text for name, text in bundle.texts.items() if name in (README, LICENCE, TERMS)}
+    seams = seams_text(facts.network)
+    # A stranger's text does not know how we predict.
+    if seams not in texts[README]:
+        texts[README] = f"{texts[README].rstrip()}\n\n{seams}\n"
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     # A plain dict: the same weights make the same file, wherever they come from.
@@ -241,13 +246,15 @@ def checked_weights(content: object, where: str) -> Weights:
         for name, tensor in content.items()
     ):
         raise InvalidArgument("BAD_WEIGHTS", f"{where} is not a plain state dict of tensors")
-    for name, tensor in content.items():
-        if not torch.isfinite(tensor).all():
-            raise InvalidArgument("BAD_WEIGHTS", f"{where}: {name[:100]} is not finite")
-    return {
+    weights = {
         name: (tensor.detach().float() if tensor.is_floating_point() else tensor.detach())
         for name, tensor in content.items()
     }
+    # Double precision knows numbers that are infinite in single precision.
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise InvalidArgument("BAD_WEIGHTS", f"{where}: {name[:100]} is not finite")
+    return weights
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -66,13 +66,18 @@ def metadata_of(facts: BundleFacts) -> dict[str, Any]:
         "image_classes": "one channel, mean 0 and deviation 1 of the whole slice, cut at 5 deviations",
         "label_classes": ", ".join(f"{i}: {name}" for i, name in facts.channels.items()),
         "pred_classes": "logits; the largest wins",
-        "intended_use": f"Data licence of what it learned from: {facts.data_license or 'not recorded'}",
+        "intended_use": f"Data licence of what it learned from: {_shown(facts.data_license)}",
         "references": [],
         "network_data_format": {
             "inputs": {"image": _format("image", "magnitude", network, [-5, 5], slices)},
             "outputs": {"pred": _format("image", "segmentation", network, [-100, 100], facts.channels)},
         },
     }
+
+
+def _shown(terms: str) -> str:
+    whole = terms or "not recorded"
+    return whole if len(whole) <= 500 else f"{whole[:400]}... (whole in docs/data_license.txt)"
 
 
 def _slice_name(number: int, count: int) -> str:
@@ -184,22 +189,28 @@ def readme_text(facts: BundleFacts) -> str:
     """Content of `README.md`."""
     names = "\n".join(f"- channel {i}: {name}" for i, name in facts.channels.items())
     edges = " x ".join(str(s) for s in facts.network.stride[-facts.network.spatial_dims :])
-    seams = (
-        "\nIts norm takes its statistics from the window that it is shown: large images that are predicted "
-        "window by window may show seams.\n"
-        if facts.network.has_window_norm
-        else ""
-    )
+    seams = seams_text(facts.network)
+    seams = f"{seams}\n\n" if seams else ""
     return (
         f"# {facts.name} {facts.version}\n\n"
         f"A {facts.kind} that segments volume electron microscopy at "
         f"{facts.working_resolution_nm:g} nm per pixel in plane.\n\n"
         "Input: every slice brought to mean 0 and deviation 1 of the whole slice and cut at 5 deviations; "
         f"edges of the window are multiples of {edges} pixels. Output: logits.\n\n"
-        f"{names}\n{seams}\n"
+        f"{names}\n\n{seams}"
         f"Trained on {facts.annotation_count} annotations; "
         f"parent: {facts.parent or 'none'}. Details are in configs/metadata.json.\n\n"
         f"## Data licence\n\n{terms_text(facts)}"
+    )
+
+
+def seams_text(network: NetworkConfig) -> str:
+    """What `README.md` says of a network whose answers depend on the window; empty for others."""
+    if not network.has_window_norm:
+        return ""
+    return (
+        "Its norm takes its statistics from the window that it is shown: large images that are predicted "
+        "window by window may show seams."
     )
 
 

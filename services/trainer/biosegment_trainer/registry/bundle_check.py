@@ -82,9 +82,9 @@ def _check(task: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from biosegment.errors import InvalidArgument, NotFound
-    from biosegment_trainer.learning.bundle import write_bundle
+    from biosegment_trainer.learning.bundle import read_bundle, write_bundle
     from biosegment_trainer.registry.bioimage import is_package, read_package
-    from biosegment_trainer.registry.foreign import read_foreign
+    from biosegment_trainer.registry.foreign import distinct, read_foreign
 
     folder = Path(task["folder"])
     fallback = float(task["working_resolution_nm"])
@@ -97,7 +97,7 @@ def _check(task: dict[str, Any]) -> dict[str, Any]:
         # Nothing that the caller named was not found: what was sent lacks a file.
         raise InvalidArgument("BAD_BUNDLE", error.message) from error
     model = found.bundle.model
-    classes = matched([item.name for item in model.classes], task["classes"])
+    classes = matched(distinct([item.name for item in model.classes]), task["classes"])
     model = dataclasses.replace(
         model,
         classes=tuple(
@@ -113,6 +113,8 @@ def _check(task: dict[str, Any]) -> dict[str, Any]:
             "NETWORK_NOT_ALLOWED", f"the network answers {tuple(image.shape)} with {shape}, another window"
         )
     write_bundle(dataclasses.replace(found.bundle, model=model), Path(task["target"]))
+    # What is registered can be read: here, and not first in a job.
+    read_bundle(Path(task["target"]))
     return {
         "name": found.bundle.name,
         "network": network.label,
@@ -124,7 +126,9 @@ def _check(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def matched(names: list[str], values: Mapping[str, int]) -> list[tuple[int, str]]:
-    """Values and names of a bundle's classes: the project's where it has one of that name, else 0."""
+    """Values and names of a bundle's classes, which differ by more than case: the project's where it has one
+    of that name, else 0.
+    """
     known = {name.casefold(): (value, name) for name, value in values.items()}
     found: list[tuple[int, str]] = []
     for name in names:

@@ -32,7 +32,9 @@ from biosegment_trainer.registry.reference import Literals, TrustedEvaluation, r
 
 _BACKGROUND: Final = frozenset({"background", "bg", "back ground", "unlabeled", "unlabelled", "none", "0"})
 _MAX_TEXT: Final = 100_000
-_MAX_TERMS: Final = 1000
+_MAX_TERMS: Final = 20_000
+"""Characters of all terms together; the common licences are shorter."""
+_CUT: Final = " ... (more did not fit: see where the bundle is from)"
 _ABOUT: Final = (
     "description",
     "authors",
@@ -82,7 +84,9 @@ def read_foreign(folder: Path, *, trusted: bool, fallback_resolution_nm: float) 
     """
     _, metadata = read_configuration(folder, "configs/metadata")
     if is_own(metadata):
-        return ForeignBundle(replace(read_bundle(folder), texts=texts_of(folder)), ())
+        own = read_bundle(folder)
+        terms = bounded_terms(own.data_license)
+        return ForeignBundle(replace(own, data_license=terms, texts=texts_of(folder)), ())
     path, configuration = read_configuration(folder, "configs/inference", "configs/evaluate", "configs/train")
     evaluate = TrustedEvaluation(configuration, path) if trusted else None
     # What may not be built needs no weights.
@@ -128,7 +132,7 @@ def converted(found: ForeignNetwork) -> tuple[NetworkModel, list[str]]:
     weights = _fitting(network, found.weights, inputs, outputs)
     if inputs > 1:
         remarks.append(f"its {inputs} input channels were added up to one: all of them see the same image")
-    names = [_class_name(found.names.get(i, ""), i) for i in range(outputs)]
+    names = [class_name(found.names.get(i, ""), i) for i in range(outputs)]
     if outputs > 1 and found.names.get(0, "background").strip().lower() in _BACKGROUND:
         names = names[1:]
     else:
@@ -136,7 +140,7 @@ def converted(found: ForeignNetwork) -> tuple[NetworkModel, list[str]]:
         remarks.append("it tells classes apart without a background channel; one that stays at 0 was added")
     if network.has_window_norm:
         remarks.append("its norm measures the window that it sees: predictions may show seams between tiles")
-    classes = tuple(LabelClass(0, name) for name in _distinct(names))
+    classes = tuple(LabelClass(0, name) for name in distinct(names))
     model = NetworkModel(network, classes, weights)
     model.build()
     return model, remarks
@@ -244,16 +248,24 @@ def _channel_names(metadata: Mapping[str, Any]) -> dict[int, str]:
         return {}
 
 
-def _class_name(name: str, channel: int) -> str:
+def class_name(name: str, channel: int) -> str:
+    """A name of a class from that of a stranger's output channel."""
     return re.sub(r"\s+", " ", name).strip()[:100] or f"channel {channel}"
 
 
-def _distinct(names: list[str]) -> list[str]:
-    seen: dict[str, int] = {}
+def distinct(names: list[str]) -> list[str]:
+    """Names that differ by more than case: a number follows those that are there already."""
+    taken = {name.casefold() for name in names}
+    seen: set[str] = set()
     found = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+        shown, number = name, 2
+        if name.casefold() in seen:
+            while (shown := f"{name} ({number})").casefold() in taken:
+                number += 1
+        seen.add(shown.casefold())
+        taken.add(shown.casefold())
+        found.append(shown)
     return found
 
 
@@ -296,14 +308,22 @@ def texts_of(folder: Path) -> dict[str, str]:
 
 
 def terms_of(folder: Path, metadata: Mapping[str, Any]) -> str:
-    """The terms of the data that a foreign bundle was trained on, as it states them."""
-    for key in ("data_license", "data_licence"):
-        if isinstance(metadata.get(key), str):
-            return joined_terms(metadata[key])[:_MAX_TERMS]
+    """Whatever a foreign bundle states of the terms of its data and of its weights: all of it binds what is
+    trained from them.
+    """
+    stated = [str(metadata.get(key) or "") for key in ("data_license", "data_licence")]
     texts = texts_of(folder)
+    licence = _one_term(texts.get(LICENCE, ""))
+    own = f"the bundle's own licence: {licence}" if licence else ""
+    return bounded_terms(*stated, _one_term(texts.get(TERMS, "")), own)
+
+
+def bounded_terms(*terms: str) -> str:
+    """`joined_terms`, not longer than what a bundle holds."""
+    found = joined_terms(*terms)
+    return found if len(found) <= _MAX_TERMS else found[: _MAX_TERMS - len(_CUT)] + _CUT
+
+
+def _one_term(text: str) -> str:
     # Semicolons would divide it into terms.
-    text = re.sub(r"\s+", " ", texts.get(TERMS, "")).replace(";", ",").strip()
-    if text:
-        return text if len(text) <= 300 else f"{text[:250]}... (see docs/data_license.txt)"
-    first = next((line.strip() for line in texts.get(LICENCE, "").splitlines() if line.strip()), "")
-    return f"the bundle's own licence: {first[:200].replace(';', ',')}" if first else ""
+    return re.sub(r"\s+", " ", text).replace(";", ",").strip()

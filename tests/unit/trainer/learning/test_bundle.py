@@ -242,11 +242,11 @@ def test_a_bundle_of_the_older_format_is_still_read(bundle, folder):
     assert (found.model.network, found.data_license) == (bundle.model.network, "")
 
 
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e39])
 def test_weights_that_are_not_finite_are_refused(bundle, folder, wrong):
     weights = dict(bundle.model.weights)
     first = next(iter(weights))
-    weights[first] = torch.full_like(weights[first], wrong)
+    weights[first] = torch.full_like(weights[first], wrong, dtype=torch.float64)
     torch.save(weights, folder / "models/model.pt")
     with pytest.raises(InvalidArgument, match="not finite"):
         read_bundle(folder)

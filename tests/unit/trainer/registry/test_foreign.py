@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import shutil
 import struct
 
 import pytest
 import torch
 from biosegment_trainer.learning.bundle import ModelBundle, read_bundle, write_bundle
 from biosegment_trainer.learning.network import LabelClass
-from biosegment_trainer.registry.bundle_check import matched, remarks_on
-from biosegment_trainer.registry.foreign import read_foreign
+from biosegment_trainer.registry.bundle_check import _check, matched, remarks_on
+from biosegment_trainer.registry.foreign import distinct, read_foreign
 
 from biosegment.errors import BiosegmentError, InvalidArgument, NotFound
 from tests.unit.trainer.learning.conftest import untrained
@@ -46,7 +47,9 @@ def test_a_bundle_of_the_zoo_answers_as_before(tmp_path, name, suffix):
     image = window(network)
     with torch.inference_mode():
         assert torch.equal(found.bundle.model.build()(image), module(image))
-    assert found.bundle.data_license == "Scans: CC BY-SA 4.0, see their page"
+    assert found.bundle.data_license == (
+        "Scans: CC BY-SA 4.0, see their page; the bundle's own licence: Apache License Version 2.0"
+    )
     write_bundle(found.bundle, tmp_path / "ours")
     again = read_bundle(tmp_path / "ours")
     assert (again.name, again.version, again.data_license) == (
@@ -161,10 +164,69 @@ def test_our_own_bundle_comes_back_with_its_texts(tmp_path):
 def test_classes_are_matched_by_name_whatever_their_case():
     project = {"mitochondria": 2, "membrane": 3}
     assert matched(["Mitochondria", "spleen"], project) == [(2, "mitochondria"), (0, "spleen")]
-    assert matched(["membrane", "Membrane"], project) == [(3, "membrane"), (0, "Membrane")]
     assert "fine-tune it first" in remarks_on([(0, "spleen")])[0]
     assert "count as background" in remarks_on([(2, "a"), (0, "b")])[0]
     assert remarks_on([(2, "a")]) == []
+
+
+def test_classes_that_differ_in_case_alone_stay_apart(tmp_path):
+    names = ["Membrane", "membrane", "membrane (2)", "MEMBRANE"]
+    assert distinct(names) == ["Membrane", "membrane (3)", "membrane (2)", "MEMBRANE (4)"]
+    module, definition = built(UNET, 1, 3)
+    channels = {"0": "background", "1": "Membrane", "2": "membrane"}
+    write_zoo_bundle(tmp_path / "zoo", definition, module.state_dict(), channels=channels)
+    assert checked(tmp_path)["classes"] == [(3, "membrane"), (0, "membrane (2)")]
+    # Bundles that say they are ours, too.
+    model = untrained(UNET, (LabelClass(2, "Membrane"), LabelClass(3, "membrane")))
+    shutil.rmtree(tmp_path / "zoo")
+    write_bundle(ModelBundle("mine", "1.0.0", model, 9.0), tmp_path / "zoo")
+    assert checked(tmp_path)["classes"] == [(3, "membrane"), (0, "membrane (2)")]
+    assert [item.name for item in read_bundle(tmp_path / "ours").model.classes] == [
+        "membrane", "membrane (2)",
+    ]  # fmt: skip
+
+
+def checked(place):
+    return _check(
+        {"folder": str(place / "zoo"), "target": str(place / "ours"), "classes": {"membrane": 3},
+         "working_resolution_nm": 8, "trusted": False}
+    )  # fmt: skip
+
+
+def test_all_terms_reach_the_children_of_a_foreign_bundle(tmp_path):
+    module, definition = built(UNET, 1, 2)
+    zoo = write_zoo_bundle(
+        tmp_path / "zoo", definition, module.state_dict(), metadata={"data_license": "CC0; see paper"}
+    )
+    data = " ".join(f"data{i}" for i in range(500))
+    licence = " ".join(f"licence{i}" for i in range(800))
+    (zoo / "docs/data_license.txt").write_text(data.replace(" ", "\n"))
+    (zoo / "LICENSE").write_text(licence)
+    terms = checked(tmp_path)["data_license"]
+    assert terms == f"CC0; see paper; {data}; the bundle's own licence: {licence}"
+    parent = read_bundle(tmp_path / "ours")
+    assert parent.data_license == terms
+    child = ModelBundle("child", "1.0.0", parent.model, 8.0, data_license=parent.data_license)
+    write_bundle(child, tmp_path / "child")
+    written = (tmp_path / "child/docs/data_license.txt").read_text()
+    assert all(f"- {term}\n" in written for term in terms.split("; "))
+    (zoo / "LICENSE").write_text("word " * 10_000)
+    cut = checked(tmp_path)["data_license"]
+    assert len(cut) == 20_000
+    assert cut.endswith("see where the bundle is from)")
+
+
+def test_a_foreign_readme_warns_of_seams_where_there_may_be_some(tmp_path):
+    for number, name in enumerate(("UNet 2D", "UNet without residual units")):
+        module, definition = built(TINY_NETWORKS[name], 1, 2)
+        zoo = write_zoo_bundle(tmp_path / str(number), definition, module.state_dict())
+        write_bundle(read(zoo).bundle, tmp_path / "ours")
+        text = (tmp_path / "ours/docs/README.md").read_text()
+        assert text.startswith("# Spleen\n\nBy somebody.")
+        assert text.count("may show seams") == number
+    # Once, however often it goes out and in.
+    write_bundle(read(tmp_path / "ours").bundle, tmp_path / "again")
+    assert (tmp_path / "again/docs/README.md").read_text() == text
 
 
 # ---- hostile ones ----

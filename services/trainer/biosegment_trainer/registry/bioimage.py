@@ -16,15 +16,25 @@ import numpy as np
 import torch
 
 from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
-from biosegment_trainer.learning.bundle import TERMS, ModelBundle, facts_of, joined_terms, read_weights
+from biosegment_trainer.learning.bundle import (
+    LICENCE,
+    TERMS,
+    ModelBundle,
+    facts_of,
+    read_weights,
+)
 from biosegment_trainer.learning.bundle_text import metadata_of
-from biosegment_trainer.learning.network import NetworkConfig, NetworkModel
+from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel, Weights
 from biosegment_trainer.registry.foreign import (
     ForeignBundle,
     ForeignNetwork,
     allowed_network,
+    bounded_terms,
+    class_name,
     converted,
+    distinct,
     read_safetensors,
+    terms_of,
     texts_of,
 )
 from biosegment_trainer.registry.reference import Literals, read_configuration
@@ -51,7 +61,7 @@ def read_package(folder: Path, *, fallback_resolution_nm: float) -> ForeignBundl
     """
     _, description = read_configuration(folder, *_DESCRIPTIONS)
     # Only plain values: nothing in this format refers to other parts of it.
-    plain = Literals({"description": _without_times(description)}).at("description")
+    plain = Literals({"description": description}).at("description")
     try:
         entry = plain["weights"]["pytorch_state_dict"]
         architecture = entry["architecture"]
@@ -63,8 +73,10 @@ def read_package(folder: Path, *, fallback_resolution_nm: float) -> ForeignBundl
     definition = _definition(architecture, entry)
     allowed_network(definition)
     names = _channel_names(output)
-    found = ForeignNetwork(definition, _weights(folder, entry), dict(enumerate(names)))
-    model, remarks = converted(found)
+    own, weights = _own(plain), _weights(folder, entry)
+    model, remarks = _own_model(definition, weights, own), list[str]()
+    if model is None:
+        model, remarks = converted(ForeignNetwork(definition, weights, dict(enumerate(names))))
     resolution = _resolution(plain)
     if resolution is None:
         resolution = fallback_resolution_nm
@@ -74,20 +86,11 @@ def read_package(folder: Path, *, fallback_resolution_nm: float) -> ForeignBundl
         version="1.0.0",
         model=model,
         working_resolution_nm=resolution,
-        data_license=_terms(plain),
+        data_license=_terms(folder, plain, own),
         about={"description": str(plain.get("description", ""))[:2000], "authors": _authors(plain)},
-        texts={name: text for name, text in texts_of(folder).items() if name == TERMS},
+        texts={name: text for name, text in texts_of(folder).items() if name in (TERMS, LICENCE)},
     )
     return ForeignBundle(bundle, tuple(remarks))
-
-
-def _without_times(value: Any) -> Any:
-    """YAML knows dates, JSON does not."""
-    if isinstance(value, Mapping):
-        return {str(key): _without_times(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_times(item) for item in value]
-    return str(value) if hasattr(value, "isoformat") else value
 
 
 def _definition(architecture: Any, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +109,35 @@ def _definition(architecture: Any, entry: Mapping[str, Any]) -> dict[str, Any]:
             f"of {_LIBRARY} can be imported",
         )
     return {**arguments, "_target_": source}
+
+
+def _own(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What only BioSegment writes and reads."""
+    config = plain.get("config")
+    own = config.get("biosegment") if isinstance(config, dict) else None
+    return own if isinstance(own, dict) else {}
+
+
+def _own_model(
+    definition: Mapping[str, Any], weights: Weights, own: Mapping[str, Any]
+) -> NetworkModel | None:
+    """The model of a package that we wrote, as it was: its slices stay apart, its classes keep their names.
+    None for the packages of others.
+    """
+    names = own.get("classes")
+    if not isinstance(names, list):
+        return None
+    network, count = NetworkConfig.from_network_def(definition)
+    if len(names) != count or own.get("input_slices") != network.input_slices:
+        raise InvalidArgument(
+            "BAD_BUNDLE",
+            f"config.biosegment has {len(names)} classes and {str(own.get('input_slices'))[:20]} slices, the "
+            f"network {count} and {network.input_slices}; delete it to import the network without it",
+        )
+    shown = distinct([class_name(str(name), i) for i, name in enumerate(names, start=1)])
+    model = NetworkModel(network, tuple(LabelClass(0, name) for name in shown), weights)
+    model.build()
+    return model
 
 
 def _weights(folder: Path, entry: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -143,13 +175,12 @@ def _resolution(plain: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _terms(plain: Mapping[str, Any]) -> str:
-    config = plain.get("config")
-    own = config.get("biosegment") if isinstance(config, dict) else None
-    if isinstance(own, dict) and isinstance(own.get("data_license"), str):
-        return joined_terms(own["data_license"])[:1000]
+def _terms(folder: Path, plain: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    if isinstance(own.get("data_license"), str):
+        return bounded_terms(own["data_license"])
     licence = plain.get("license")
-    return f"the package's own licence: {licence[:100]}" if isinstance(licence, str) and licence else ""
+    named = f"the package's own licence: {licence}" if isinstance(licence, str) and licence else ""
+    return bounded_terms(named, terms_of(folder, {}))
 
 
 def _authors(plain: Mapping[str, Any]) -> str:
@@ -162,11 +193,19 @@ def write_package(bundle: ModelBundle, target: Path) -> None:
     """Write a package as a zip file.
 
     Raises:
-        FailedPrecondition: EXTRA_MISSING without `biosegment[bioimageio]`.
+        FailedPrecondition: EXTRA_MISSING without `biosegment[bioimageio]`; NO_USABLE_CLASS for a pretrained
+            model, which has nothing to predict.
         InvalidArgument: BAD_BUNDLE when the library finds the description wrong.
     """
+    if not bundle.model.classes:
+        raise FailedPrecondition(
+            "NO_USABLE_CLASS",
+            f"{bundle.name!r} is pretrained: it has no class, and such a package has nothing to predict; "
+            "fine-tune it first, or export it as a bundle",
+        )
     with tempfile.TemporaryDirectory(prefix="package-") as place:
-        # Where the library keeps what it fetches; it fetches nothing for us.
+        # Where the library keeps what it fetches. It asks for every URL in a description, so ours has none;
+        # without its checks of files it would not hash them either.
         os.environ.setdefault("BIOIMAGEIO_CACHE_PATH", f"{place}/cache")
         try:
             import yaml
@@ -212,10 +251,10 @@ def _described(bundle: ModelBundle, folder: Path) -> dict[str, Any]:
     return {
         "type": "model",
         "format_version": "0.5.3",
-        "name": re.sub(r"[^A-Za-z0-9_\- ()]", "_", bundle.name)[:128] or "BioSegment model",
+        "name": _title(bundle.name),
         "description": text["description"][:1024],
         "authors": [{"name": "not recorded"}],
-        "cite": [{"text": "MONAI", "url": "https://monai.io"}],
+        "cite": [{"text": "MONAI", "doi": "10.48550/arXiv.2211.02701"}],
         "documentation": "README.md",
         "tags": ["electron-microscopy", "segmentation", "monai"],
         "inputs": [
@@ -255,8 +294,20 @@ def _described(bundle: ModelBundle, folder: Path) -> dict[str, Any]:
                 },
             }
         },
-        "config": {"biosegment": {"data_license": bundle.data_license}},
+        "config": {
+            "biosegment": {
+                "data_license": bundle.data_license,
+                "classes": list(facts.classes),
+                "input_slices": network.input_slices,
+            }
+        },
     }
+
+
+def _title(name: str) -> str:
+    """A name as the format wants it: of some kinds of characters, and at least five of them."""
+    plain = re.sub(r"[^A-Za-z0-9_\- ()]", "_", name)[:100].strip()
+    return plain if len(plain) >= 5 else f"BioSegment model {plain}".strip()
 
 
 def _identifiers(names: list[str]) -> list[str]:

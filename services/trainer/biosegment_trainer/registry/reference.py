@@ -4,6 +4,7 @@ are code and are refused unless somebody vouched for them.
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
 from collections.abc import Mapping
@@ -101,6 +102,9 @@ class Literals:
         if not isinstance(value, str):
             if value is None or isinstance(value, bool | int | float):
                 return value
+            # YAML knows dates, JSON does not.
+            if isinstance(value, datetime.date):
+                return value.isoformat()
             raise InvalidArgument(
                 "BAD_BUNDLE", f"{place[:100]!r} is a {type(value).__name__}, no plain value"
             )

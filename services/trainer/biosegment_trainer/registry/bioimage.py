@@ -180,7 +180,7 @@ def _terms(folder: Path, plain: Mapping[str, Any], own: Mapping[str, Any]) -> st
         return bounded_terms(own["data_license"])
     licence = plain.get("license")
     named = f"the package's own licence: {licence}" if isinstance(licence, str) and licence else ""
-    return bounded_terms(named, terms_of(folder, {}))
+    return bounded_terms(named, terms_of(texts_of(folder), {}))
 
 
 def _authors(plain: Mapping[str, Any]) -> str:

@@ -20,11 +20,13 @@ from biosegment_trainer.learning.bundle import (
     ModelBundle,
     ModelLineage,
     checked_weights,
+    facts_of,
     is_own,
     joined_terms,
     read_bundle,
     read_weights,
 )
+from biosegment_trainer.learning.bundle_text import licence_text, terms_text
 from biosegment_trainer.learning.channel import with_input_channels, with_output_channels
 from biosegment_trainer.learning.family import FAMILIES
 from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel, Weights
@@ -84,9 +86,7 @@ def read_foreign(folder: Path, *, trusted: bool, fallback_resolution_nm: float) 
     """
     _, metadata = read_configuration(folder, "configs/metadata")
     if is_own(metadata):
-        own = read_bundle(folder)
-        terms = bounded_terms(own.data_license)
-        return ForeignBundle(replace(own, data_license=terms, texts=texts_of(folder)), ())
+        return ForeignBundle(_own(folder), ())
     path, configuration = read_configuration(folder, "configs/inference", "configs/evaluate", "configs/train")
     evaluate = TrustedEvaluation(configuration, path) if trusted else None
     # What may not be built needs no weights.
@@ -101,11 +101,27 @@ def read_foreign(folder: Path, *, trusted: bool, fallback_resolution_nm: float) 
         model=model,
         working_resolution_nm=resolution,
         lineage=ModelLineage(),
-        data_license=terms_of(folder, metadata),
+        data_license=terms_of(texts_of(folder), metadata),
         about={key: metadata[key] for key in _ABOUT if isinstance(metadata.get(key), str)},
         texts=texts_of(folder),
     )
     return ForeignBundle(bundle, (*remarks, *note))
+
+
+def _own(folder: Path) -> ModelBundle:
+    """A bundle that we wrote, with what people wrote into its texts since."""
+    bundle, texts = read_bundle(folder), texts_of(folder)
+    terms = bounded_terms(bundle.data_license)
+    if not terms:
+        # We ask to replace the texts that say that nothing is known.
+        facts = facts_of(bundle)
+        ours = {TERMS: terms_text(facts), LICENCE: licence_text(facts)}
+        terms = terms_of({k: v for k, v in texts.items() if _first(v) != _first(ours.get(k, ""))}, {})
+    return replace(bundle, data_license=terms, texts=texts)
+
+
+def _first(text: str) -> str:
+    return text.strip().partition("\n")[0]
 
 
 def allowed_network(definition: Mapping[str, Any]) -> tuple[NetworkConfig, int, int]:
@@ -307,12 +323,11 @@ def texts_of(folder: Path) -> dict[str, str]:
     return found
 
 
-def terms_of(folder: Path, metadata: Mapping[str, Any]) -> str:
+def terms_of(texts: Mapping[str, str], metadata: Mapping[str, Any]) -> str:
     """Whatever a foreign bundle states of the terms of its data and of its weights: all of it binds what is
     trained from them.
     """
     stated = [str(metadata.get(key) or "") for key in ("data_license", "data_licence")]
-    texts = texts_of(folder)
     licence = _one_term(texts.get(LICENCE, ""))
     own = f"the bundle's own licence: {licence}" if licence else ""
     return bounded_terms(*stated, _one_term(texts.get(TERMS, "")), own)

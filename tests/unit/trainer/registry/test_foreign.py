@@ -216,6 +216,13 @@ def test_all_terms_reach_the_children_of_a_foreign_bundle(tmp_path):
     assert cut.endswith("see where the bundle is from)")
 
 
+def test_terms_that_people_wrote_into_our_bundle_are_taken(tmp_path):
+    write_bundle(ModelBundle("mine", "1.0.0", untrained(UNET), 9.0), tmp_path)
+    assert read(tmp_path).bundle.data_license == ""
+    (tmp_path / "LICENSE").write_text("CC BY 4.0;\ncite us")
+    assert read(tmp_path).bundle.data_license == "the bundle's own licence: CC BY 4.0, cite us"
+
+
 def test_a_foreign_readme_warns_of_seams_where_there_may_be_some(tmp_path):
     for number, name in enumerate(("UNet 2D", "UNet without residual units")):
         module, definition = built(TINY_NETWORKS[name], 1, 2)

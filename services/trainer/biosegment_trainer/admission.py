@@ -61,11 +61,10 @@ class Admission:
         return await self._capacity.reserve(asked_resources(spec))
 
     async def recheck(self, job: Job) -> None:
-        """Check a job when its turn has come: models and volumes may have been deleted, nodes have gone.
+        """Check a job when its turn has come: models and volumes may have been deleted.
 
         Of a training the handler itself knows whether there is still something to check.
         """
-        await self._capacity.reserve(job.resources)
         match job.kind:
             case "predict":
                 predict = predict_request(job.spec)

@@ -105,12 +105,9 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
             jobs,
             settings.worker_silence_s,
         )
-        admission = Admission(
-            models,
-            datastore,
-            _capacity(settings, executor, lanes[0]),
-            PredictionRequirements(models, objects),
-        )
+        capacity = _capacity(settings, executor, lanes[0])
+        requirements = PredictionRequirements(models, objects)
+        admission = Admission(models, datastore, capacity, requirements)
         server = _server(settings, verifier, models, jobs, authorizer, datastore, objects, admission)
         address = await server.start()
         dispatch.address = settings.worker_callback_address or address
@@ -118,7 +115,9 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
         shipped = ShippedModels(
             models, objects, shipped_folder(settings.shipped_bundles_dir), settings.default_parent
         )
-        runner = _runner(settings, models, jobs, datastore, objects, dispatch, admission, leftovers, shipped)
+        runner = _runner(
+            settings, models, jobs, datastore, objects, dispatch, admission, capacity, leftovers, shipped
+        )
         yield Trainer(server, address, runner, leftovers, shipped)
         await server.stop(0)
     finally:
@@ -168,6 +167,7 @@ def _runner(
     objects: Objects,
     dispatch: Dispatch,
     admission: Admission,
+    capacity: Capacity,
     leftovers: Leftovers,
     shipped: ShippedModels,
 ) -> JobRunner:
@@ -178,27 +178,28 @@ def _runner(
         "score": prediction.score,
         "pretrain": PretrainingJob(models, datastore, objects, dispatch),
     }
+
+    def guarded(handler: Handler) -> Handler:
+        async def run(context: JobContext) -> JobResult:
+            await admission.recheck(context.job)
+            try:
+                await capacity.fill_attempt(context, dispatch)
+                return await handler(context)
+            except JobCancelled:
+                await leftovers.remove(context.job)
+                raise
+
+        return run
+
     return JobRunner(
         jobs,
-        {kind: _guarded(admission, leftovers, handler) for kind, handler in handlers.items()},
+        {kind: guarded(handler) for kind, handler in handlers.items()},
         # The lanes say how many jobs of each kind run.
         RunnerLimits(concurrent=_MANY, poll_s=1.0),
         # An SQLite file has one trainer; on PostgreSQL a new one may start before the old one is gone.
         exclusive=settings.database_url.startswith("sqlite"),
         work_elsewhere=True,
     )
-
-
-def _guarded(admission: Admission, leftovers: Leftovers, handler: Handler) -> Handler:
-    async def run(context: JobContext) -> JobResult:
-        await admission.recheck(context.job)
-        try:
-            return await handler(context)
-        except JobCancelled:
-            await leftovers.remove(context.job)
-            raise
-
-    return run
 
 
 def _lanes(settings: TrainerSettings) -> list[Lane]:
@@ -210,15 +211,15 @@ def _lanes(settings: TrainerSettings) -> list[Lane]:
 
 
 def _capacity(settings: TrainerSettings, executor: RayExecutor, trainings: Lane) -> Capacity:
-    # How many CPUs the nodes of another machine have is asked there.
-    cpus = settings.torch_threads if settings.ray_address else settings.threads
     largest = Resources(settings.ray_node_cpus, settings.ray_node_gpus, settings.ray_node_memory_bytes)
     return Capacity(
         executor.nodes,
-        Resources(cpus, memory_bytes=settings.memory_per_job_bytes),
+        Resources(settings.torch_threads, memory_bytes=settings.memory_per_job_bytes),
         settings.gpus_per_job,
         largest if largest.cpus else None,
         None if settings.concurrent_trainings else trainings,
+        # On this machine each lane has CPUs of its own; on a cluster a training and the predictions share them.
+        shares=1 + settings.concurrent_predictions if settings.ray_address else 1,
     )
 
 
@@ -229,4 +230,6 @@ def _ray(settings: TrainerSettings) -> RaySettings:
         temp_dir=settings.ray_temp_dir or str(default_folder(settings.database_url)),
         token=settings.ray_token.get_secret_value(),
         idle_s=settings.ray_idle_s,
+        trainings=settings.concurrent_trainings,
+        predictions=settings.concurrent_predictions,
     )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -14,7 +14,7 @@ import structlog
 from biosegment.errors import BiosegmentError, Conflict, Internal, Unavailable
 from biosegment.failpoint import failpoint
 from biosegment.ids import new_id
-from biosegment.jobs.job import Job, JobError, JobResult, JobState, Progress
+from biosegment.jobs.job import Job, JobError, JobResult, JobState, Progress, Resources
 from biosegment.jobs.signal import wait
 from biosegment.jobs.sql import SqlJobs
 
@@ -109,6 +109,12 @@ class JobContext:
     async def log(self, *texts: str) -> None:
         """Append lines to the job's log; no secrets. Conflict ATTEMPT_OUTDATED."""
         await self._jobs.append_log(self.job.job_id, self.attempt, texts)
+
+    async def reserve(self, resources: Resources) -> None:
+        """Reserve what was not known yet when the job was created; Conflict ATTEMPT_OUTDATED."""
+        if resources != self.job.resources:
+            await self._jobs.reserve(self.job.job_id, self.attempt, resources)
+            self.job = replace(self.job, resources=resources)
 
     def raise_if_cancelled(self) -> None:
         """Raise JobCancelled when the job should stop."""

@@ -13,7 +13,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from biosegment.database import Database
 from biosegment.errors import AlreadyExists
 from biosegment.ids import new_id
-from biosegment.jobs.job import Job, JobError, JobResult, JobState, LogLine, NewJob, Progress, outdated
+from biosegment.jobs.job import (
+    Job,
+    JobError,
+    JobResult,
+    JobState,
+    LogLine,
+    NewJob,
+    Progress,
+    Resources,
+    outdated,
+)
 from biosegment.jobs.line import Line
 from biosegment.jobs.queue import Lane, Pace
 from biosegment.jobs.row import JOBS, LOGS, begin, job_of, load, now_us, requeue, running, time_of, update
@@ -318,6 +328,13 @@ class SqlJobs:
                 progress=asdict(Progress()),
             )
         return await self._changed(job_id)
+
+    async def reserve(self, job_id: str, attempt: int, resources: Resources) -> None:
+        """Store what a running job reserves; Conflict ATTEMPT_OUTDATED."""
+        async with self._database.write() as connection:
+            if not await update(connection, running(job_id, attempt), resources=asdict(resources)):
+                raise outdated(job_id, attempt)
+        self.signal.ring()
 
     async def append_log(self, job_id: str, attempt: int, texts: Sequence[str]) -> None:
         """Append lines (each cut at 4000 characters, 20 000 in all); Conflict ATTEMPT_OUTDATED."""

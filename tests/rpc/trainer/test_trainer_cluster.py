@@ -80,11 +80,15 @@ async def test_a_training_outlives_its_worker_its_node_its_trainer_and_the_whole
     # With a wrong token nothing fails: the job waits, and says for what.
     job = await ada.create_job(train=job_pb2.TrainSpec(max_steps=700, seed=3, options=STEPS))
     await said(ada, job, "does not take this trainer's token")
-    assert (await ada.job(job.name)).attempt == 1
+    now = await ada.job(job.name)
+    assert now.attempt == 1
+    # Nobody knows yet what it will reserve.
+    assert not now.HasField("resources")
     token.write_text(cluster[0].token)
     await trainer.stop()
     await trainer.start(**environment(cluster[0], token))
     await trains(ada, job, 2, objects)
+    assert (await ada.job(job.name)).resources.cpus == 1
     for process in [psutil.Process(trainer.process.pid), *cluster[0].processes()]:
         with contextlib.suppress(psutil.NoSuchProcess):
             assert cluster[0].token not in " ".join(process.cmdline())

@@ -23,6 +23,7 @@ from biosegment.jobs import (
     JobService,
     JobState,
     Progress,
+    Resources,
     RunnerLimits,
     SqlJobs,
 )
@@ -89,6 +90,24 @@ async def test_a_job_runs_and_watchers_see_it_to_its_end(jobs, service):
     assert last.spec == b"s+"
     assert [line.text for line in await service.log(ANN, job.job_id, 0, 0)] == ["begins"]
     assert [seen async for seen in service.watch(ANN, job.job_id, last.revision)] == []
+
+
+async def test_an_attempt_reserves_what_was_not_known_before_also_for_the_next_one(jobs, service):
+    seen = []
+
+    async def train(context):
+        seen.append(context.job.resources)
+        await context.reserve(Resources(2, 1))
+        seen.append(context.job.resources)
+        if context.attempt == 1:
+            raise JobCrashed("once")
+        return JobResult()
+
+    job = await service.create(ANN, "p", "train", b"s", "r")
+    async with running(jobs, {"train": train}):
+        last = await ended(service, job)
+    assert seen == [Resources(), *[Resources(2, 1)] * 3]
+    assert last.resources == Resources(2, 1)
 
 
 async def test_a_queued_job_is_watched_while_it_moves_up_and_a_log_while_it_grows(jobs, service):

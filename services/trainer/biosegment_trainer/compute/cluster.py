@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
 from biosegment.errors import Internal
 from biosegment.jobs import JobCrashed, Resources
 
 _T = TypeVar("_T")
-TRAINING_SHARE: Final = 0.6
-PREDICTION_SHARE: Final = 0.4
-"""Of a GPU, as Ray sees it: one holds a training and one worker of a prediction, never two trainings."""
+TRAINING_SHARE: Final = 0.55
+STARTER_SHARE: Final = 0.01
+_PREDICTIONS_SHARE: Final = 0.4
+"""Of a GPU, as Ray sees it: one holds a training, alone or as one of several processes, and one worker of each
+prediction, never two trainings. The little that is left over is for the tasks that start several processes."""
 
 
 class Cluster(Protocol):
@@ -20,9 +23,11 @@ class Cluster(Protocol):
 
     Attributes:
         lost: Set when the cluster is gone, with everything that ran on it.
+        predictions: That may run at once.
     """
 
     lost: asyncio.Event
+    predictions: int
 
     def call(self, function: Callable[[Any], _T]) -> Awaitable[_T]:
         """Call `function(ray)` in the one thread that speaks to Ray; it should return within seconds.
@@ -37,8 +42,63 @@ class Cluster(Protocol):
         ...
 
     async def workers(self, resources: Resources) -> int:
-        """How many workers of that size can run at once beside a training, which they must not block; at least 1."""
+        """How many workers a prediction can have beside a training, which they must not block; at least 1."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How jobs share nodes.
+
+    Attributes:
+        predictions: That may run at once, each with workers of its own.
+        trainings: That may run at once on this machine; 0: one for each GPU, one where there is none.
+        is_local: Each lane has CPUs of its own, all those of this machine; a cluster's are counted once.
+    """
+
+    predictions: int = 1
+    trainings: int = 0
+    is_local: bool = True
+
+    def head_cpus(self, machine: Resources) -> int:
+        """CPUs that a Ray on this machine is told to have: how many jobs run is the queue's decision, not Ray's."""
+        in_turn = -(-self.trainings // max(1, machine.gpus))
+        return machine.cpus * (max(1, in_turn) + self.predictions)
+
+    def workers(self, worker: Resources, nodes: Sequence[Resources]) -> int:
+        """As `Cluster.workers`."""
+        if self.is_local or worker.gpus:
+            return max(1, sum(self._beside_trainings(worker, node) for node in nodes))
+        # Where a node's CPUs are counted once, a training needs those of one worker.
+        slots = sum(_times(worker, node) for node in nodes)
+        return max(1, (slots - 1) // self.predictions)
+
+    def _beside_trainings(self, worker: Resources, node: Resources) -> int:
+        # They have CPUs and shares of GPUs of their own, but no memory.
+        most = _times(replace(worker, memory_bytes=0), node)
+        if not worker.memory_bytes:
+            return most
+        trainings = (self.trainings if self.is_local else 0) or max(1, node.gpus)
+        left = node.memory_bytes // worker.memory_bytes - trainings
+        return min(most, max(0, left) // self.predictions)
+
+
+def _times(small: Resources, node: Resources) -> int:
+    bounds = [
+        have // want
+        for want, have in zip(
+            (max(1, small.cpus), small.gpus, small.memory_bytes),
+            (node.cpus, node.gpus, node.memory_bytes),
+            strict=True,
+        )
+        if want
+    ]
+    return min(bounds)
+
+
+def prediction_share(predictions: int) -> float:
+    """Of a GPU for a worker of each of so many predictions at once; Ray counts ten-thousandths."""
+    return int(_PREDICTIONS_SHARE * 10_000) // predictions / 10_000
 
 
 def ray_options(resources: Resources, gpu_share: float = TRAINING_SHARE) -> dict[str, Any]:

@@ -16,13 +16,13 @@ import structlog
 
 from biosegment.errors import Unavailable
 from biosegment.jobs import Resources
+from biosegment_trainer.compute.cluster import Room
 from biosegment_trainer.compute.machine import machine
 from biosegment_trainer.compute.ray_folder import prepare, remove
 from biosegment_trainer.compute.ray_head import HeadOptions, RayHead, prepare_environment
 
 _SILENT_FOR_S: Final = 3.0
 _PROBE_WITHIN_S: Final = 2.0
-_LANES: Final = 2
 _ASK_HEAD: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 _ASK_CLIENT: Final = "/ray.rpc.RayletDriver/ClusterInfo"
 _log = structlog.get_logger("biosegment_trainer.ray")
@@ -30,13 +30,18 @@ _log = structlog.get_logger("biosegment_trainer.ray")
 
 @dataclass(frozen=True, slots=True)
 class RaySettings:
-    """How to reach or start Ray; fields as in `TrainerSettings`, `temp_dir` is set for a local Ray."""
+    """How to reach or start Ray; fields as in `TrainerSettings`, `temp_dir` is set for a local Ray.
+
+    `trainings` and `predictions` are those at the same time.
+    """
 
     address: str = ""
     cpus: int = 0
     temp_dir: str = ""
     token: str = field(default="", repr=False)
     idle_s: float = 0.0
+    trainings: int = 0
+    predictions: int = 1
 
 
 class RayConnection:
@@ -44,11 +49,13 @@ class RayConnection:
 
     Attributes:
         machine: What this machine has.
+        room: How jobs share it, or the cluster.
         generation: Grows when a connection is left; what was made over an older one is gone.
     """
 
     def __init__(self, settings: RaySettings) -> None:
         self.machine = machine(settings.cpus)
+        self.room = Room(settings.predictions, settings.trainings, is_local=not settings.address)
         self.generation = 0
         self._settings = settings
         self._head: RayHead | None = None
@@ -172,9 +179,7 @@ class RayConnection:
     def _start(self) -> str:
         folder = Path(self._settings.temp_dir)
         prepare(folder)
-        # Each lane of jobs may use the whole machine; how many run at once is the queue's decision, not Ray's.
-        options = HeadOptions(
-            self.machine.cpus * _LANES, self.machine.gpus, self.machine.memory_bytes, str(folder)
-        )
+        here = self.machine
+        options = HeadOptions(self.room.head_cpus(here), here.gpus, here.memory_bytes, str(folder))
         self._head = RayHead(options)
         return self._head.address

@@ -16,6 +16,7 @@ import structlog
 from biosegment.errors import DeadlineExceeded, Internal
 from biosegment.jobs import JobCrashed, Resources
 from biosegment_trainer.compute.cluster import (
+    STARTER_SHARE,
     TRAINING_SHARE,
     failure,
     ray_options,
@@ -54,7 +55,7 @@ class RayExecutor:
         options = ray_options(resources, TRAINING_SHARE) | {"max_retries": 0}
         if task.workers > 1:
             # It only starts the processes that need something, where there is a GPU.
-            options = {"num_cpus": 0, "num_gpus": 0.01 if resources.gpus else 0, "max_retries": 0}
+            options = {"num_cpus": 0, "num_gpus": STARTER_SHARE if resources.gpus else 0, "max_retries": 0}
         async with self.cluster() as cluster:
             reference = await cluster.call(lambda ray: ray.remote(run).options(**options).remote(task))
             return await self._outcome(cluster, reference, cancelled, timeout_s)
@@ -163,11 +164,13 @@ class HeldCluster:
     Attributes:
         ray: The module, connected. Call what may block through `call`.
         lost: Set when the cluster is gone.
+        predictions: As `Cluster.predictions`.
     """
 
     def __init__(self, executor: RayExecutor, connection: RayConnection, ray: Any) -> None:
         self.ray = ray
         self.lost = asyncio.Event()
+        self.predictions = connection.room.predictions
         self._executor = executor
         self._connection = connection
         self._generation = connection.generation
@@ -193,11 +196,7 @@ class HeldCluster:
 
     async def workers(self, resources: Resources) -> int:
         """As `Cluster.workers`."""
-        nodes = await self.nodes()
-        fitting = [_times(resources, node) for node in nodes]
-        shared = self._connection.is_local or resources.gpus
-        # Where a node's CPUs are counted once, a training needs those of one worker.
-        return max(1, sum(fitting) - (0 if shared else 1))
+        return self._connection.room.workers(resources, await self.nodes())
 
     def gone(self) -> JobCrashed:
         """What a job that used it ends with."""
@@ -212,16 +211,3 @@ class HeldCluster:
         self.lost.set()
         # At once: a client that still looks for its cluster ends its own process after a minute.
         await self._executor._call(lambda: self._connection.give_up(self._generation))
-
-
-def _times(small: Resources, node: Resources) -> int:
-    bounds = [
-        have // want
-        for want, have in zip(
-            (max(1, small.cpus), small.gpus, small.memory_bytes),
-            (node.cpus, node.gpus, node.memory_bytes),
-            strict=True,
-        )
-        if want
-    ]
-    return min(bounds)

@@ -13,7 +13,7 @@ import structlog
 
 from biosegment.errors import Internal
 from biosegment.jobs import JobCancelled, JobCrashed, Resources
-from biosegment_trainer.compute.cluster import PREDICTION_SHARE, Cluster, failure, ray_options
+from biosegment_trainer.compute.cluster import Cluster, failure, prediction_share, ray_options
 from biosegment_trainer.compute.task import Outcome
 from biosegment_trainer.prediction.actor import BlockActor
 from biosegment_trainer.prediction.block import BlockId
@@ -139,7 +139,7 @@ class BlockPool:
         work = waiting + sum(bool(worker.block) for worker in self._workers)
         wanted = min(room, self.limit or room, -(-work // self._at_once))
         for _ in range(wanted - len(self._actors())):
-            options = ray_options(self.resources, PREDICTION_SHARE) | {
+            options = ray_options(self.resources, prediction_share(self.cluster.predictions)) | {
                 "max_restarts": 0,
                 "max_task_retries": 0,
                 "max_concurrency": self._at_once,

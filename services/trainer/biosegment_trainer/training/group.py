@@ -8,15 +8,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from biosegment.errors import FailedPrecondition
+from biosegment_trainer.compute.cluster import TRAINING_SHARE
 from biosegment_trainer.compute.report import Reporter
 from biosegment_trainer.compute.task import Outcome, Task
 from biosegment_trainer.compute.worker import work
-
-_GPU_SHARE: Final = 0.9
-"""Of each GPU, as Ray sees it: the task that starts the group holds a little of one, which places both on one node."""
 
 
 class Mailbox:
@@ -63,7 +61,8 @@ def work_together(task: Task) -> Outcome:
         reporter.log(f"starting {task.workers} processes")
     resources = {"CPU": float(task.threads), f"node:{node['NodeManagerAddress']}": 0.001}
     if task.gpus:
-        resources["GPU"] = _GPU_SHARE
+        # The task that starts the group holds a little of one, which places both on one node.
+        resources["GPU"] = TRAINING_SHARE
     mailbox: Any = ray.remote(Mailbox).options(num_cpus=0).remote()
     with tempfile.TemporaryDirectory(prefix="group-") as folder:
         trainer = TorchTrainer(

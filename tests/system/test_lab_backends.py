@@ -266,6 +266,8 @@ def test_postgresql_restarts_under_load_and_nothing_acknowledged_is_lost(story: 
 def test_the_s3_server_stops_and_comes_back(story: Story) -> None:
     client, bench, s3 = story.client, story.bench, story.lab.backends.s3
     shard = f"{story.lab.http}/zarr/t/{story.lab.token}/{bench.volume}/0/c/0/0/0"
+    training = client.jobs.train(bench.project, max_steps=60, options=QUICK)
+    until(lambda: client.jobs.get(training.name).done > 0, 90, "steps were made")
     with Annotators(story, 2, seed=20) as annotators:
         annotators.until_more(3)
         s3.stop()
@@ -283,6 +285,8 @@ def test_the_s3_server_stops_and_comes_back(story: Story) -> None:
     assert {error.reason for error in annotators.refusals} == {"OBJECT_STORE_UNAVAILABLE"}
     assert failed.value.reason == "OBJECT_STORE_UNAVAILABLE"
     story.errors += [body, failed.value.message]
+    # A training that had begun waits for the store, and goes on.
+    assert client.jobs.wait(training.name).state is JobState.SUCCEEDED
     assert all(s3.endpoint_url.removeprefix("http://") in error.message for error in annotators.refusals)
     client.jobs.retry(job.name)
     imported = client.jobs.wait(job.name)

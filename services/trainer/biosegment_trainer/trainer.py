@@ -12,6 +12,7 @@ from biosegment.api.job.v1alpha1 import job_pb2_grpc
 from biosegment.api.trainer.v1alpha1 import segmentation_pb2_grpc, trainer_pb2_grpc, worker_pb2_grpc
 from biosegment.auth import Authorizer, PrincipalSigner, PrincipalVerifier
 from biosegment.database import Database, migrate
+from biosegment.errors import Unavailable
 from biosegment.jobs import (
     JobCancelled,
     JobContext,
@@ -57,6 +58,7 @@ from biosegment_trainer.training.job import TrainingJob
 from biosegment_trainer.training.pretraining import PretrainingJob
 
 _MANY: Final = 128
+_STORE_PAUSE_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,13 @@ def _runner(
             except JobCancelled:
                 await leftovers.remove(context.job)
                 raise
+            except Unavailable as error:
+                if error.reason != "OBJECT_STORE_UNAVAILABLE":
+                    raise
+                # Hours of work must not be lost for a restart of the store: another attempt goes on from what is there.
+                await context.log(f"waiting for the object storage: {error.message}")
+                await asyncio.sleep(_STORE_PAUSE_S)
+                raise Unavailable("SERVICE_UNAVAILABLE", error.message) from error
 
         return run
 

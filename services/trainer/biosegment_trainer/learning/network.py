@@ -331,7 +331,8 @@ def inherited_weights(parent: NetworkModel, classes: Sequence[LabelClass], fresh
         if axes is not None and source is None:
             old = tensor
         elif axes and source is not None:
-            bias = _NEW_CLASS_BIAS if family.is_final_bias(name) else None
+            # Without a known class there is no answer that should stand, and the start would only be slower.
+            bias = _NEW_CLASS_BIAS if family.is_final_bias(name) and max(source) > 0 else None
             old = with_output_channels(old, tensor, axes, source, bias)
         if old.shape != tensor.shape:
             raise InvalidArgument("BAD_WEIGHTS", f"{name} is {tuple(old.shape)}, not {tuple(tensor.shape)}")

@@ -61,6 +61,13 @@ def test_a_child_with_the_same_classes_answers_as_its_parent(make_model):
     assert torch.equal(answer(child_of(parent, (A, B))), answer(parent))
 
 
+def test_a_new_class_starts_unlikely_beside_known_ones_and_unprejudiced_alone(make_model):
+    parent = make_model(classes=(A, B))
+    beside, alone = answer(child_of(parent, (A, C))), answer(child_of(parent, (C,)))
+    assert beside[:, 2].mean() < -1
+    assert alone[:, 1].mean() > -1
+
+
 def test_a_class_that_is_written_in_capitals_is_the_same_class(make_model):
     parent = make_model(classes=(LabelClass(2, "mitochondria"),))
     child = child_of(parent, (LabelClass(5, "Mitochondria"),))

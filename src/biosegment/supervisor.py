@@ -184,8 +184,11 @@ class Supervisor:
 
     def _service_environment(self, service: str, addresses: Addresses) -> dict[str, str]:
         data, prefix = self.data_dir, f"BIOSEGMENT_{service.upper()}__"
+        # Of our own variables those alone that are meant for this service: where things are is said below.
         inherited = {
-            k: v for k, v in os.environ.items() if not k.startswith("BIOSEGMENT_") or k == FAILPOINT_FILE
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith("BIOSEGMENT_") or k == FAILPOINT_FILE or k.startswith(prefix)
         }
         values = {
             "LISTEN": addresses.grpc[service],

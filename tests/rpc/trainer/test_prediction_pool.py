@@ -90,6 +90,7 @@ async def try_all_measures(ada, datastore, wide, model, folder):
         assert finite.sum() == 3 * 4 * channels
 
 
+@pytest.mark.system
 @pytest.mark.timeout(400)
 async def test_a_budget_scores_some_blocks_keeps_the_others_and_a_newer_model_goes_first(
     datastore, wide, trainer, tmp_path

@@ -62,8 +62,8 @@ async def test_jobs_that_cannot_work_are_refused_when_they_are_created(datastore
     with pytest.raises(InvalidArgument) as unknown:
         await ada.create_job(score=score)
     assert unknown.value.reason == "UNKNOWN_MEASURE"
-    with pytest.raises(Unimplemented):
-        await ada.create_job(pretrain=job_pb2.PretrainSpec(volumes=[em.name]))
+    with pytest.raises(InvalidArgument):
+        await ada.create_job(pretrain=job_pb2.PretrainSpec())
     with pytest.raises(Unimplemented):
         await ada.segmentation.Segment(
             segmentation_pb2.SegmentRequest(project=em.name.rpartition("/volumes/")[0])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import tifffile
 
-pytestmark = pytest.mark.system
+# The demo itself may take ten minutes, see below: it trains, on machines that do other things besides.
+pytestmark = [pytest.mark.system, pytest.mark.timeout(660)]
 
 
 def test_the_demo_runs_into_a_folder_that_is_named_without_its_parents(tmp_path: Path) -> None:

@@ -122,9 +122,14 @@ async def test_a_signal_ends_the_process_in_order(
         finally:
             cancelled.set()
 
+    unhandled = signal.getsignal(number)
     running = asyncio.create_task(run_until_signal(server, 1.0, endless()))
     async with grpc.aio.insecure_channel(address) as channel:
         await channel.channel_ready()
+    # Without its handler the signal would end the tests.
+    async with asyncio.timeout(10):
+        while signal.getsignal(number) is unhandled:
+            await asyncio.sleep(0.01)
     os.kill(os.getpid(), number)
     await asyncio.wait_for(running, 10)
     assert cancelled.is_set()

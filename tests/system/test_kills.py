@@ -203,6 +203,13 @@ def _predict(scene: Scene) -> None:
     _compare_prediction(scene, done)
 
 
+def _predict_with_another_worker(scene: Scene) -> None:
+    """A worker of a prediction costs a block, and no attempt."""
+    done = scene.witness.finish(scene.predict())
+    assert (done.state, done.attempt) == (JobState.SUCCEEDED, 1), done.error
+    _compare_prediction(scene, done)
+
+
 def _compare_prediction(scene: Scene, done: Job) -> None:
     layers = [one for one in scene.client.volumes.layers(scene.bench.volume) if one.job == done.name]
     assert [one.name for one in layers] == list(done.layers)
@@ -262,7 +269,7 @@ POINTS: dict[str, Callable[[Scene], None]] = {
     "trainer.checkpoint.before_write": _train,
     "trainer.checkpoint.after_write": _train,
     "trainer.worker.bundle_written": _train,
-    "trainer.predict.block_written": _predict,
+    "trainer.predict.block_written": _predict_with_another_worker,
     "gateway.call.before_forward": _commit,
     "gateway.call.before_answer": _commit,
     "gateway.audit.before_write": _commit,

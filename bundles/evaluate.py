@@ -1,6 +1,6 @@
 """Measures a shipped model: `python -m bundles.evaluate NAME`.
 
-The complete EPFL test volume and sections 10 to 19 of VNC; what the settings were chosen by is printed too.
+The complete EPFL test volume and sections 10 to 19 of VNC, unless `--on` says otherwise.
 """
 
 from __future__ import annotations

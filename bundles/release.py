@@ -68,7 +68,7 @@ RELEASES = {
         title="Mitochondria in volume electron microscopy",
         terms=EPFL_TERMS,
         measured={
-            "validation": "validation slab, by which the settings were chosen",
+            "validation": "validation slab of EPFL's training volume, not trained on",
             "epfl": "EPFL test, the complete volume of 165 slices",
             "vnc_all": "VNC, all 20 sections: another animal and microscope, never seen (zero-shot)",
         },

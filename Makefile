@@ -64,7 +64,7 @@ generate: $(VENV)/.dev ## make the generated code anew: API stubs, synchronous c
 	$(BIN)/python scripts/generate_sync_client.py
 
 test: check ## static checks and the tests that need no other servers, under 15 minutes
-	$(PYTEST) -m 'not system' -n 2 --dist loadfile --durations=10
+	$(PYTEST) -m 'not system' -n 2 --dist loadfile --max-worker-restart 0 --durations=10
 
 test-system: $(VENV)/.dev ## slow tests and those with real S3, PostgreSQL and killed processes, under 45 minutes
 	bash scripts/apt-packages.sh

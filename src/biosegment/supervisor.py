@@ -31,6 +31,7 @@ from biosegment.auth import SERVICES, generate_key
 from biosegment.client.connection import connection_file
 from biosegment.errors import FailedPrecondition, Unavailable
 from biosegment.failpoint import VARIABLE as FAILPOINT_FILE
+from biosegment.rpc.runtime import keep_grpc
 
 DEFAULT_GRPC_PORT: Final = 7310
 DEFAULT_HTTP_PORT: Final = 7311
@@ -249,6 +250,7 @@ class Supervisor:
 
     async def _until_serving(self, service: str, address: str, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
+        keep_grpc()
         async with grpc.aio.insecure_channel(
             address,
             options=[("grpc.min_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200)],

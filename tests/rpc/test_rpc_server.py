@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
+import sys
+from pathlib import Path
 
 import grpc
 import pytest
@@ -109,31 +110,25 @@ async def test_a_unary_call_may_not_take_longer_than_the_limit_but_a_stream_may(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_the_process_in_order(
-    verifier: PrincipalVerifier, number: signal.Signals
-) -> None:
-    server = RpcServer("127.0.0.1:0", verifier)
-    address = await server.start()
-    cancelled = asyncio.Event()
-
-    async def endless() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-
-    unhandled = signal.getsignal(number)
-    running = asyncio.create_task(run_until_signal(server, 1.0, endless()))
-    async with grpc.aio.insecure_channel(address) as channel:
-        await channel.channel_ready()
-    # Without its handler the signal would end the tests.
-    async with asyncio.timeout(10):
-        while signal.getsignal(number) is unhandled:
-            await asyncio.sleep(0.01)
-    os.kill(os.getpid(), number)
-    await asyncio.wait_for(running, 10)
-    assert cancelled.is_set()
-    await asyncio.wait_for(server.wait(), 1)
+async def test_a_signal_ends_the_process_in_order(keys: Path, number: signal.Signals) -> None:
+    # A process of its own: a signal that were not handled would end the tests.
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.rpc.serving_child", str(keys), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        address = (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
+        assert split_address(address)[0] == "127.0.0.1"
+        async with grpc.aio.insecure_channel(address) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 10)
+            process.send_signal(number)
+            rest = await asyncio.wait_for(process.stdout.read(), 30)
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert b"cancelled" in rest
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def test_background_work_that_fails_ends_the_process_with_its_error(

@@ -27,6 +27,7 @@ from biosegment.auth import PRINCIPAL_LIFETIME_S, Kind, Principal, PrincipalSign
 from biosegment.errors import BiosegmentError
 from biosegment.rpc.call import AUTHORIZATION, MAX_MESSAGE_BYTES, REQUEST_ID, bearer, request_id_variable
 from biosegment.rpc.errors import from_rpc_error
+from biosegment.rpc.runtime import keep_grpc
 
 Credentials = Callable[[], str]
 """Returns the bearer token of the next call."""
@@ -110,6 +111,7 @@ def connect(
         credentials: Asked for a token for each call that brings no `authorization` metadata of its own.
         policy: Limits and retries.
     """
+    keep_grpc()
     caller = _Caller(address, credentials, policy or CallPolicy())
     return grpc.aio.insecure_channel(
         address,

@@ -29,6 +29,7 @@ from biosegment.auth import PrincipalVerifier
 from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.rpc.call import MAX_MESSAGE_BYTES
 from biosegment.rpc.interceptor import Authenticate, ServerInterceptor, authenticate_with
+from biosegment.rpc.runtime import keep_grpc
 
 LIVENESS: Final = "liveness"
 """Health check name that says that the process lives; '' and services' names: it wants calls."""
@@ -125,6 +126,7 @@ class RpcServer:
         Raises:
             FailedPrecondition: PORT_IN_USE, or CANNOT_LISTEN for any other reason.
         """
+        keep_grpc()
         server = grpc.aio.server(
             interceptors=[ServerInterceptor(self._authenticate, self._limits.max_unary_s)],
             options=_options(self._limits),

@@ -14,7 +14,7 @@ from biosegment_trainer.registry.model import ModelClass, NewModel
 from biosegment_trainer.sql import SqlModels
 from biosegment_trainer.tables import METADATA
 from biosegment_trainer.training.job import seen_annotations
-from biosegment_trainer.training.option import FAMILIES, KINDS, OPTIONS, check_options
+from biosegment_trainer.training.option import FAMILIES, KINDS, OPTIONS, Range, check_options
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, inspect
@@ -28,19 +28,26 @@ from biosegment.volume import BlockGrid, Index, Region
 
 def test_every_option_is_a_field_of_the_training_configuration_with_its_type():
     owners = {"": TrainingConfig(), "mask": MaskConfig()}
-    for name, kind in OPTIONS.items():
+    for name, wanted in OPTIONS.items():
         part, _, field = name.rpartition(".")
         # Wishes about the network are planned, not copied.
         if part != "network" and name not in ("working_resolution_nm", "workers"):
             owner = owners.get(part) or getattr(owners[""], part)
             assert field in {item.name for item in dataclasses.fields(owner)}, name
-            assert type(getattr(owner, field)) is kind, name
+            assert isinstance(wanted, Range), name
+            assert type(getattr(owner, field)) is wanted.kind, name
+            # What is let through here is not refused by a worker later.
+            for value in (wanted.least, wanted.most):
+                changes = {field: wanted.kind(value)}
+                if field == "batch_size":
+                    changes["shards"] = 1
+                dataclasses.replace(owner, **changes)
     assert set(KINDS) == set(plan.KINDS)
     assert set(FAMILIES) == set(family.FAMILIES)
 
 
 def test_options_are_checked_by_name_and_type():
-    assert check_options({"batch_size": 4.0, "learning_rate": 1}) == {"batch_size": 4, "learning_rate": 1.0}
+    assert check_options({"batch_size": 4.0, "weight_decay": 1}) == {"batch_size": 4, "weight_decay": 1.0}
     for wrong in (
         {"steps": 3},
         {"batch_size": 4.5},
@@ -52,6 +59,11 @@ def test_options_are_checked_by_name_and_type():
         {"working_resolution_nm": 0},
         {"workers": 0},
         {"mask.cell": 4},
+        {"learning_rate": 0},
+        {"learning_rate": 1.5},
+        {"learning_rate": float("nan")},
+        {"validation.minimum": 1},
+        {"augmentation.blur": -0.1},
     ):
         with pytest.raises(InvalidArgument):
             check_options(wrong)

@@ -7,54 +7,72 @@ Most names are fields of `learning.training.TrainingConfig`; those of its parts 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from biosegment.errors import InvalidArgument
 
 Option = int | float | str
 
-OPTIONS: Final[dict[str, type]] = {
-    "working_resolution_nm": float,
-    "workers": int,
-    "batch_size": int,
-    "patch_size": int,
-    "patch_depth": int,
-    "learning_rate": float,
-    "warmup": float,
-    "weight_decay": float,
-    "ema_decay": float,
-    "foreground_share": float,
-    "checkpoint_steps": int,
-    "consistency": float,
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a number may be, both ends included; a whole one when both are whole."""
+
+    least: float
+    most: float
+
+    @property
+    def kind(self) -> type:
+        """`int` or `float`."""
+        return int if isinstance(self.least, int) and isinstance(self.most, int) else float
+
+
+_SHARE: Final = Range(0.0, 1.0)
+_BELOW_ONE: Final = Range(0.0, 0.999999)
+
+OPTIONS: Final[dict[str, Range | type[str]]] = {
+    "working_resolution_nm": Range(0.1, 1e5),
+    "workers": Range(1, 64),
+    "batch_size": Range(1, 1024),
+    "patch_size": Range(1, 2048),
+    "patch_depth": Range(1, 512),
+    "learning_rate": Range(1e-9, 0.999),
+    "warmup": Range(1e-6, 0.999),
+    "weight_decay": Range(0.0, 100.0),
+    "ema_decay": _BELOW_ONE,
+    "foreground_share": _SHARE,
+    "checkpoint_steps": Range(1, 1_000_000),
+    "consistency": Range(0.0, 100.0),
     "network.kind": str,
     "network.family": str,
-    "network.slices": int,
+    "network.slices": Range(0, 63),
     "network.channels": str,
-    "network.num_res_units": int,
+    "network.num_res_units": Range(0, 16),
     "network.norm": str,
-    "network.dropout": float,
-    "augmentation.affine": float,
-    "augmentation.scale": float,
-    "augmentation.contrast": float,
-    "augmentation.brightness": float,
-    "augmentation.gamma": float,
-    "augmentation.blur": float,
-    "augmentation.noise": float,
-    "augmentation.elastic": float,
-    "augmentation.seam": float,
-    "augmentation.missing": float,
-    "augmentation.shifted": float,
-    "validation.fraction": float,
-    "validation.slab": int,
-    "validation.gap": int,
-    "validation.minimum": int,
-    "validation.every": int,
-    "validation.patience": int,
-    "validation.tolerance": float,
-    "validation.max_voxels": int,
-    "mask.share": float,
-    "mask.cell": int,
-    "mask.blocks": int,
+    "network.dropout": _BELOW_ONE,
+    "augmentation.affine": _SHARE,
+    "augmentation.scale": _BELOW_ONE,
+    "augmentation.contrast": _BELOW_ONE,
+    "augmentation.brightness": Range(0.0, 10.0),
+    "augmentation.gamma": _BELOW_ONE,
+    "augmentation.blur": _SHARE,
+    "augmentation.noise": Range(0.0, 10.0),
+    "augmentation.elastic": _SHARE,
+    "augmentation.seam": _SHARE,
+    "augmentation.missing": _SHARE,
+    "augmentation.shifted": _SHARE,
+    "validation.fraction": _BELOW_ONE,
+    "validation.slab": Range(1, 4096),
+    "validation.gap": Range(0, 4096),
+    "validation.minimum": Range(2, 1_000_000),
+    "validation.every": Range(0, 1_000_000),
+    "validation.patience": Range(0, 1_000_000),
+    "validation.tolerance": _BELOW_ONE,
+    "validation.max_voxels": Range(1, 1 << 30),
+    "mask.share": Range(1e-6, 0.999999),
+    "mask.cell": Range(1, 512),
+    "mask.blocks": Range(1, 4096),
 }
 """Steps, seconds and the seed have fields of their own in `TrainSpec`. `network.channels` are whole numbers with
 commas between, finest level first; `workers` are processes that share the work where there are no GPUs to count.
@@ -63,11 +81,10 @@ commas between, finest level first; `workers` are processes that share the work 
 KINDS: Final = ("2d", "2.5d", "3d", "auto")
 FAMILIES: Final = ("DynUNet", "SegResNet", "SwinUNETR", "UNet")
 _CHOICES: Final = {"network.kind": KINDS, "network.family": FAMILIES}
-_MOST_WORKERS: Final = 64
 
 
 def check_options(given: Mapping[str, object], pretraining: bool = False) -> dict[str, Option]:
-    """Return the options with the types of `OPTIONS`.
+    """Return the options as `OPTIONS` wants them.
 
     Args:
         given: Plain values; JSON knows no integers, so 8.0 passes for 8.
@@ -112,22 +129,20 @@ def _require_sense(options: Mapping[str, Option]) -> None:
             )
     if "network.channels" in options:
         channels_of(str(options["network.channels"]))
-    if not 0.1 <= float(options.get("working_resolution_nm", 10.0)) <= 1e5:
-        raise InvalidArgument(
-            "BAD_OPTION",
-            f"working_resolution_nm {options['working_resolution_nm']} must be within 0.1..100000",
-        )
-    if not 1 <= int(options.get("workers", 1)) <= _MOST_WORKERS:
-        raise InvalidArgument("BAD_OPTION", f"workers {options['workers']} must be within 1..{_MOST_WORKERS}")
 
 
 def _checked(name: str, value: object) -> Option:
-    kind = OPTIONS[name]
-    if kind is str and isinstance(value, str):
-        return value
-    if kind is not str and isinstance(value, int | float) and not isinstance(value, bool):
-        if kind is float:
-            return float(value)
-        if float(value).is_integer():
-            return int(value)
-    raise InvalidArgument("BAD_OPTION", f"training option {name} = {value!r} is not of type {kind.__name__}")
+    wanted = OPTIONS[name]
+    if not isinstance(wanted, Range):
+        if isinstance(value, str):
+            return value
+        raise InvalidArgument("BAD_OPTION", f"training option {name} = {value!r} is no text")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise InvalidArgument("BAD_OPTION", f"training option {name} = {value!r} is no number")
+    if wanted.kind is int and not float(value).is_integer():
+        raise InvalidArgument("BAD_OPTION", f"training option {name} = {value!r} is no whole number")
+    if not wanted.least <= value <= wanted.most:
+        raise InvalidArgument(
+            "BAD_OPTION", f"training option {name} = {value!r} must be within {wanted.least}..{wanted.most}"
+        )
+    return wanted.kind(value)

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from biosegment.api.volume.v1alpha1 import geometry_pb2 as biosegment_dot_api_dot_volume_dot_v1alpha1_dot_geometry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2biosegment/api/trainer/v1alpha1/segmentation.proto\x12\x1f\x62iosegment.api.trainer.v1alpha1\x1a-biosegment/api/volume/v1alpha1/geometry.proto\"R\n\x05\x43lick\x12\x37\n\x08position\x18\x01 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12\x10\n\x08positive\x18\x02 \x01(\x08\"\xc7\x01\n\x05Image\x12\x34\n\x05shape\x18\x01 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12;\n\tdata_type\x18\x02 \x01(\x0e\x32(.biosegment.api.volume.v1alpha1.DataType\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12=\n\nvoxel_size\x18\x04 \x01(\x0b\x32).biosegment.api.volume.v1alpha1.VoxelSize\"s\n\x0bVolumeImage\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x36\n\x06region\x18\x02 \x01(\x0b\x32&.biosegment.api.volume.v1alpha1.Region\x12\x12\n\x05level\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x08\n\x06_level\"\xab\x03\n\x0eSegmentRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x37\n\x05image\x18\x02 \x01(\x0b\x32&.biosegment.api.trainer.v1alpha1.ImageH\x00\x12\x44\n\x0cvolume_image\x18\x03 \x01(\x0b\x32,.biosegment.api.trainer.v1alpha1.VolumeImageH\x00\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x0b\x63lass_value\x18\x05 \x01(\r\x12\x36\n\x06\x63licks\x18\x06 \x03(\x0b\x32&.biosegment.api.trainer.v1alpha1.Click\x12\x11\n\tscribbles\x18\x07 \x01(\x0c\x12\x15\n\rprevious_mask\x18\x08 \x01(\x0c\x12\x35\n\x05plane\x18\t \x01(\x0e\x32&.biosegment.api.trainer.v1alpha1.Plane\x12\x12\n\nbase_layer\x18\n \x01(\t\x12\x15\n\rbase_sequence\x18\x0b \x01(\x03\x12\x18\n\x10with_probability\x18\x0c \x01(\x08\x42\x07\n\x05input\"\xca\x01\n\x0fSegmentResponse\x12\x0c\n\x04mask\x18\x01 \x01(\x0c\x12\x13\n\x0bprobability\x18\x02 \x01(\x0c\x12\x37\n\x07\x63hanged\x18\x03 \x01(\x0b\x32&.biosegment.api.volume.v1alpha1.Region\x12\r\n\x05level\x18\x04 \x01(\x05\x12=\n\nvoxel_size\x18\x05 \x01(\x0b\x32).biosegment.api.volume.v1alpha1.VoxelSize\x12\r\n\x05model\x18\x06 \x01(\t*H\n\x05Plane\x12\x15\n\x11PLANE_UNSPECIFIED\x10\x00\x12\x0c\n\x08PLANE_XY\x10\x01\x12\x0c\n\x08PLANE_XZ\x10\x02\x12\x0c\n\x08PLANE_YZ\x10\x03\x32\x83\x01\n\x13SegmentationService\x12l\n\x07Segment\x12/.biosegment.api.trainer.v1alpha1.SegmentRequest\x1a\x30.biosegment.api.trainer.v1alpha1.SegmentResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2biosegment/api/trainer/v1alpha1/segmentation.proto\x12\x1f\x62iosegment.api.trainer.v1alpha1\x1a-biosegment/api/volume/v1alpha1/geometry.proto\"R\n\x05\x43lick\x12\x37\n\x08position\x18\x01 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12\x10\n\x08positive\x18\x02 \x01(\x08\"\xc7\x01\n\x05Image\x12\x34\n\x05shape\x18\x01 \x01(\x0b\x32%.biosegment.api.volume.v1alpha1.Index\x12;\n\tdata_type\x18\x02 \x01(\x0e\x32(.biosegment.api.volume.v1alpha1.DataType\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12=\n\nvoxel_size\x18\x04 \x01(\x0b\x32).biosegment.api.volume.v1alpha1.VoxelSize\"s\n\x0bVolumeImage\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x36\n\x06region\x18\x02 \x01(\x0b\x32&.biosegment.api.volume.v1alpha1.Region\x12\x12\n\x05level\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x08\n\x06_level\"\xfc\x03\n\x0eSegmentRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x37\n\x05image\x18\x02 \x01(\x0b\x32&.biosegment.api.trainer.v1alpha1.ImageH\x00\x12\x44\n\x0cvolume_image\x18\x03 \x01(\x0b\x32,.biosegment.api.trainer.v1alpha1.VolumeImageH\x00\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x0b\x63lass_value\x18\x05 \x01(\r\x12\x36\n\x06\x63licks\x18\x06 \x03(\x0b\x32&.biosegment.api.trainer.v1alpha1.Click\x12\x11\n\tscribbles\x18\x07 \x01(\x0c\x12\x15\n\rprevious_mask\x18\x08 \x01(\x0c\x12\x35\n\x05plane\x18\t \x01(\x0e\x32&.biosegment.api.trainer.v1alpha1.Plane\x12\x12\n\nbase_layer\x18\n \x01(\t\x12\x1a\n\rbase_sequence\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x10with_probability\x18\x0c \x01(\x08\x12\x0f\n\x07session\x18\r \x01(\t\x12\r\n\x05\x64raft\x18\x0e \x01(\x08\x12\x18\n\x10network_features\x18\x0f \x01(\x08\x42\x07\n\x05inputB\x10\n\x0e_base_sequence\"\xca\x01\n\x0fSegmentResponse\x12\x0c\n\x04mask\x18\x01 \x01(\x0c\x12\x13\n\x0bprobability\x18\x02 \x01(\x0c\x12\x37\n\x07\x63hanged\x18\x03 \x01(\x0b\x32&.biosegment.api.volume.v1alpha1.Region\x12\r\n\x05level\x18\x04 \x01(\x05\x12=\n\nvoxel_size\x18\x05 \x01(\x0b\x32).biosegment.api.volume.v1alpha1.VoxelSize\x12\r\n\x05model\x18\x06 \x01(\t*H\n\x05Plane\x12\x15\n\x11PLANE_UNSPECIFIED\x10\x00\x12\x0c\n\x08PLANE_XY\x10\x01\x12\x0c\n\x08PLANE_XZ\x10\x02\x12\x0c\n\x08PLANE_YZ\x10\x03\x32\x83\x01\n\x13SegmentationService\x12l\n\x07Segment\x12/.biosegment.api.trainer.v1alpha1.SegmentRequest\x1a\x30.biosegment.api.trainer.v1alpha1.SegmentResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'biosegment.api.trainer.v1alpha1.segmentation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PLANE']._serialized_start=1172
-  _globals['_PLANE']._serialized_end=1244
+  _globals['_PLANE']._serialized_start=1253
+  _globals['_PLANE']._serialized_end=1325
   _globals['_CLICK']._serialized_start=134
   _globals['_CLICK']._serialized_end=216
   _globals['_IMAGE']._serialized_start=219
@@ -41,9 +41,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VOLUMEIMAGE']._serialized_start=420
   _globals['_VOLUMEIMAGE']._serialized_end=535
   _globals['_SEGMENTREQUEST']._serialized_start=538
-  _globals['_SEGMENTREQUEST']._serialized_end=965
-  _globals['_SEGMENTRESPONSE']._serialized_start=968
-  _globals['_SEGMENTRESPONSE']._serialized_end=1170
-  _globals['_SEGMENTATIONSERVICE']._serialized_start=1247
-  _globals['_SEGMENTATIONSERVICE']._serialized_end=1378
+  _globals['_SEGMENTREQUEST']._serialized_end=1046
+  _globals['_SEGMENTRESPONSE']._serialized_start=1049
+  _globals['_SEGMENTRESPONSE']._serialized_end=1251
+  _globals['_SEGMENTATIONSERVICE']._serialized_start=1328
+  _globals['_SEGMENTATIONSERVICE']._serialized_end=1459
 # @@protoc_insertion_point(module_scope)

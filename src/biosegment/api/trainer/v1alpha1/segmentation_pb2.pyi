@@ -50,7 +50,7 @@ class VolumeImage(_message.Message):
     def __init__(self, volume: _Optional[str] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., level: _Optional[int] = ...) -> None: ...
 
 class SegmentRequest(_message.Message):
-    __slots__ = ("project", "image", "volume_image", "model", "class_value", "clicks", "scribbles", "previous_mask", "plane", "base_layer", "base_sequence", "with_probability")
+    __slots__ = ("project", "image", "volume_image", "model", "class_value", "clicks", "scribbles", "previous_mask", "plane", "base_layer", "base_sequence", "with_probability", "session", "draft", "network_features")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     VOLUME_IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,9 @@ class SegmentRequest(_message.Message):
     BASE_LAYER_FIELD_NUMBER: _ClassVar[int]
     BASE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     WITH_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FEATURES_FIELD_NUMBER: _ClassVar[int]
     project: str
     image: Image
     volume_image: VolumeImage
@@ -75,7 +78,10 @@ class SegmentRequest(_message.Message):
     base_layer: str
     base_sequence: int
     with_probability: bool
-    def __init__(self, project: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., volume_image: _Optional[_Union[VolumeImage, _Mapping]] = ..., model: _Optional[str] = ..., class_value: _Optional[int] = ..., clicks: _Optional[_Iterable[_Union[Click, _Mapping]]] = ..., scribbles: _Optional[bytes] = ..., previous_mask: _Optional[bytes] = ..., plane: _Optional[_Union[Plane, str]] = ..., base_layer: _Optional[str] = ..., base_sequence: _Optional[int] = ..., with_probability: bool = ...) -> None: ...
+    session: str
+    draft: bool
+    network_features: bool
+    def __init__(self, project: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., volume_image: _Optional[_Union[VolumeImage, _Mapping]] = ..., model: _Optional[str] = ..., class_value: _Optional[int] = ..., clicks: _Optional[_Iterable[_Union[Click, _Mapping]]] = ..., scribbles: _Optional[bytes] = ..., previous_mask: _Optional[bytes] = ..., plane: _Optional[_Union[Plane, str]] = ..., base_layer: _Optional[str] = ..., base_sequence: _Optional[int] = ..., with_probability: bool = ..., session: _Optional[str] = ..., draft: bool = ..., network_features: bool = ...) -> None: ...
 
 class SegmentResponse(_message.Message):
     __slots__ = ("mask", "probability", "changed", "level", "voxel_size", "model")

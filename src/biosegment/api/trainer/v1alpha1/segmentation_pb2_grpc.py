@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SegmentationServiceStub(object):
-    """Interactive segmentation. Not in this release.
+    """Interactive segmentation: an annotator clicks or draws strokes, and the mask follows.
     """
 
     def __init__(self, channel):
@@ -43,13 +43,18 @@ class SegmentationServiceStub(object):
 
 
 class SegmentationServiceServicer(object):
-    """Interactive segmentation. Not in this release.
+    """Interactive segmentation: an annotator clicks or draws strokes, and the mask follows.
     """
 
     def Segment(self, request, context):
-        """Segments a region from clicks and scribbles. One stroke or click is one request; the answer replaces the previous
-        mask within `region` and nothing outside. Errors: INVALID_ARGUMENT (PROMPT_OUTSIDE, UNKNOWN_CLASS),
-        RESOURCE_EXHAUSTED REGION_TOO_LARGE, ABORTED BASE_OUTDATED.
+        """Segments a region from clicks and strokes. One stroke or click is one request and one step to undo; nothing is
+        stored. The answer replaces the previous mask; outside of `changed` it is the previous mask bit for bit. Strokes
+        come first, through a pixel classifier that needs no model; then clicks refine what there is, through the model.
+        Errors: INVALID_ARGUMENT (PROMPT_OUTSIDE and UNKNOWN_CLASS with their values in the metadata, NO_PROMPT, BAD_MASK,
+        BAD_SCRIBBLES, BAD_IMAGE, BAD_REGION, REGION_OUT_OF_BOUNDS, UNKNOWN_LEVEL, OTHER_PROJECT ...), NOT_FOUND,
+        FAILED_PRECONDITION (NOT_A_CLICK_MODEL, NO_CLICK_MODEL), RESOURCE_EXHAUSTED (REGION_TOO_LARGE, TOO_MANY_CLICKS, BUSY:
+        others are being served, ANSWER_TOO_LARGE), ABORTED (BASE_OUTDATED: somebody annotated there since, whose annotation
+        the metadata names; SUPERSEDED: a newer request of the session came), DEADLINE_EXCEEDED TOO_SLOW.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +77,7 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SegmentationService(object):
-    """Interactive segmentation. Not in this release.
+    """Interactive segmentation: an annotator clicks or draws strokes, and the mask follows.
     """
 
     @staticmethod

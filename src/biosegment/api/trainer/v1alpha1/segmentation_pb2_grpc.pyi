@@ -27,31 +27,41 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SegmentationServiceStub:
-    """Interactive segmentation. Not in this release."""
+    """Interactive segmentation: an annotator clicks or draws strokes, and the mask follows."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SegmentationServiceAsyncStub: ...
     Segment: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.SegmentRequest, _segmentation_pb2.SegmentResponse]
-    """Segments a region from clicks and scribbles. One stroke or click is one request; the answer replaces the previous
-    mask within `region` and nothing outside. Errors: INVALID_ARGUMENT (PROMPT_OUTSIDE, UNKNOWN_CLASS),
-    RESOURCE_EXHAUSTED REGION_TOO_LARGE, ABORTED BASE_OUTDATED.
+    """Segments a region from clicks and strokes. One stroke or click is one request and one step to undo; nothing is
+    stored. The answer replaces the previous mask; outside of `changed` it is the previous mask bit for bit. Strokes
+    come first, through a pixel classifier that needs no model; then clicks refine what there is, through the model.
+    Errors: INVALID_ARGUMENT (PROMPT_OUTSIDE and UNKNOWN_CLASS with their values in the metadata, NO_PROMPT, BAD_MASK,
+    BAD_SCRIBBLES, BAD_IMAGE, BAD_REGION, REGION_OUT_OF_BOUNDS, UNKNOWN_LEVEL, OTHER_PROJECT ...), NOT_FOUND,
+    FAILED_PRECONDITION (NOT_A_CLICK_MODEL, NO_CLICK_MODEL), RESOURCE_EXHAUSTED (REGION_TOO_LARGE, TOO_MANY_CLICKS, BUSY:
+    others are being served, ANSWER_TOO_LARGE), ABORTED (BASE_OUTDATED: somebody annotated there since, whose annotation
+    the metadata names; SUPERSEDED: a newer request of the session came), DEADLINE_EXCEEDED TOO_SLOW.
     """
 
 @_typing.type_check_only
 class SegmentationServiceAsyncStub(SegmentationServiceStub):
-    """Interactive segmentation. Not in this release."""
+    """Interactive segmentation: an annotator clicks or draws strokes, and the mask follows."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Segment: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.SegmentRequest, _segmentation_pb2.SegmentResponse]  # type: ignore[assignment]
-    """Segments a region from clicks and scribbles. One stroke or click is one request; the answer replaces the previous
-    mask within `region` and nothing outside. Errors: INVALID_ARGUMENT (PROMPT_OUTSIDE, UNKNOWN_CLASS),
-    RESOURCE_EXHAUSTED REGION_TOO_LARGE, ABORTED BASE_OUTDATED.
+    """Segments a region from clicks and strokes. One stroke or click is one request and one step to undo; nothing is
+    stored. The answer replaces the previous mask; outside of `changed` it is the previous mask bit for bit. Strokes
+    come first, through a pixel classifier that needs no model; then clicks refine what there is, through the model.
+    Errors: INVALID_ARGUMENT (PROMPT_OUTSIDE and UNKNOWN_CLASS with their values in the metadata, NO_PROMPT, BAD_MASK,
+    BAD_SCRIBBLES, BAD_IMAGE, BAD_REGION, REGION_OUT_OF_BOUNDS, UNKNOWN_LEVEL, OTHER_PROJECT ...), NOT_FOUND,
+    FAILED_PRECONDITION (NOT_A_CLICK_MODEL, NO_CLICK_MODEL), RESOURCE_EXHAUSTED (REGION_TOO_LARGE, TOO_MANY_CLICKS, BUSY:
+    others are being served, ANSWER_TOO_LARGE), ABORTED (BASE_OUTDATED: somebody annotated there since, whose annotation
+    the metadata names; SUPERSEDED: a newer request of the session came), DEADLINE_EXCEEDED TOO_SLOW.
     """
 
 class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Interactive segmentation. Not in this release."""
+    """Interactive segmentation: an annotator clicks or draws strokes, and the mask follows."""
 
     @_abc_1.abstractmethod
     def Segment(
@@ -59,9 +69,14 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segmentation_pb2.SegmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_segmentation_pb2.SegmentResponse, _abc.Awaitable[_segmentation_pb2.SegmentResponse]]:
-        """Segments a region from clicks and scribbles. One stroke or click is one request; the answer replaces the previous
-        mask within `region` and nothing outside. Errors: INVALID_ARGUMENT (PROMPT_OUTSIDE, UNKNOWN_CLASS),
-        RESOURCE_EXHAUSTED REGION_TOO_LARGE, ABORTED BASE_OUTDATED.
+        """Segments a region from clicks and strokes. One stroke or click is one request and one step to undo; nothing is
+        stored. The answer replaces the previous mask; outside of `changed` it is the previous mask bit for bit. Strokes
+        come first, through a pixel classifier that needs no model; then clicks refine what there is, through the model.
+        Errors: INVALID_ARGUMENT (PROMPT_OUTSIDE and UNKNOWN_CLASS with their values in the metadata, NO_PROMPT, BAD_MASK,
+        BAD_SCRIBBLES, BAD_IMAGE, BAD_REGION, REGION_OUT_OF_BOUNDS, UNKNOWN_LEVEL, OTHER_PROJECT ...), NOT_FOUND,
+        FAILED_PRECONDITION (NOT_A_CLICK_MODEL, NO_CLICK_MODEL), RESOURCE_EXHAUSTED (REGION_TOO_LARGE, TOO_MANY_CLICKS, BUSY:
+        others are being served, ANSWER_TOO_LARGE), ABORTED (BASE_OUTDATED: somebody annotated there since, whose annotation
+        the metadata names; SUPERSEDED: a newer request of the session came), DEADLINE_EXCEEDED TOO_SLOW.
         """
 
 def add_SegmentationServiceServicer_to_server(servicer: SegmentationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

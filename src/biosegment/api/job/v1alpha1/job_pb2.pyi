@@ -349,16 +349,30 @@ class PretrainSpec(_message.Message):
     def __init__(self, volumes: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., display_name: _Optional[str] = ..., max_seconds_s: _Optional[float] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
 
 class InstancesSpec(_message.Message):
-    __slots__ = ("layer", "class_value", "method", "min_size_voxels")
+    __slots__ = ("layer", "class_value", "method", "min_size_voxels", "connectivity", "threshold", "seed_distance_nm", "boundary_layer", "boundary_class_value", "display_name", "resources")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     CLASS_VALUE_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     MIN_SIZE_VOXELS_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIVITY_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    SEED_DISTANCE_NM_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARY_LAYER_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARY_CLASS_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
     layer: str
     class_value: int
     method: str
     min_size_voxels: int
-    def __init__(self, layer: _Optional[str] = ..., class_value: _Optional[int] = ..., method: _Optional[str] = ..., min_size_voxels: _Optional[int] = ...) -> None: ...
+    connectivity: int
+    threshold: float
+    seed_distance_nm: float
+    boundary_layer: str
+    boundary_class_value: int
+    display_name: str
+    resources: Resources
+    def __init__(self, layer: _Optional[str] = ..., class_value: _Optional[int] = ..., method: _Optional[str] = ..., min_size_voxels: _Optional[int] = ..., connectivity: _Optional[int] = ..., threshold: _Optional[float] = ..., seed_distance_nm: _Optional[float] = ..., boundary_layer: _Optional[str] = ..., boundary_class_value: _Optional[int] = ..., display_name: _Optional[str] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
 
 class MeasureObjectsSpec(_message.Message):
     __slots__ = ("layer", "meshes")

@@ -185,6 +185,7 @@ def layer_request_from_proto(message: volume_pb2.Layer) -> LayerRequest:
         chunk=_index(message, "chunk_shape"),
         shard=_index(message, "shard_shape"),
         channels=message.channels or 1,
+        source_layer=message.source_layer,
     )
 
 
@@ -214,6 +215,7 @@ def layer_to_proto(layer: Layer, store_url: str) -> volume_pb2.Layer:
         chunk_shape=index_to_proto(layer.chunk),
         shard_shape=index_to_proto(layer.shard),
         channels=layer.channels,
+        source_layer=layer.source_layer,
     )
 
 

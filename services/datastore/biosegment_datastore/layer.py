@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from biosegment.errors import Conflict, FailedPrecondition, InvalidArgument, Unimplemented
+from biosegment.errors import Conflict, FailedPrecondition, InvalidArgument
 from biosegment.volume import FIRST_CLASS, Index, Region
 from biosegment_datastore.project import check_text
 
@@ -55,6 +55,7 @@ class LayerRequest:
     chunk: Index | None
     shard: Index | None
     channels: int = 1
+    source_layer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Layer:
         storage_key: Prefix of all of its attempts.
         creator: The principal that made it; sees it before it is committed.
         channels: Values per voxel, beside each other along x of the array.
+        source_layer: Name of the layer that the objects of an instances layer were found in; '' when there is none.
     """
 
     project_id: str
@@ -93,6 +95,7 @@ class Layer:
     commit_time_us: int = 0
     projected_sequence: int = 0
     channels: int = 1
+    source_layer: str = ""
 
     @property
     def name(self) -> str:
@@ -140,16 +143,10 @@ def check_request(request: LayerRequest, volume_shape: Index, class_values: froz
 
     Raises:
         InvalidArgument: BAD_LAYER, UNKNOWN_CLASS, REGION_OUT_OF_BOUNDS.
-        Unimplemented: LAYER_KIND_NOT_SUPPORTED for instances.
     """
     if request.kind is LayerKind.ANNOTATIONS:
         raise InvalidArgument(
             "BAD_LAYER", "the annotations layer is made by the datastore from the annotations"
-        )
-    if request.kind is LayerKind.INSTANCES:
-        raise Unimplemented(
-            "LAYER_KIND_NOT_SUPPORTED",
-            "layers of instances come from imports of labels only: import_labels with `instances`",
         )
     check_text("display_name", request.display_name, 0, 200)
     allowed = DATA_TYPES[request.kind]
@@ -181,6 +178,10 @@ def check_request(request: LayerRequest, volume_shape: Index, class_values: froz
     if request.channels > 1 and request.kind is not LayerKind.SCORE_MAP:
         raise InvalidArgument(
             "BAD_LAYER", f"only a score map has several channels, not a {request.kind} layer"
+        )
+    if request.source_layer and request.kind is not LayerKind.INSTANCES:
+        raise InvalidArgument(
+            "BAD_LAYER", f"only an instances layer has a source_layer, not a {request.kind} layer"
         )
     for field in ("measure", "model", "job"):
         check_text(field, getattr(request, field), 0, 200)

@@ -10,7 +10,7 @@ import numpy as np
 from biosegment.auth import Authorizer, Kind, Permission, Principal
 from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.failpoint import failpoint
-from biosegment.ids import check_id, new_id
+from biosegment.ids import check_id, new_id, parse_name
 from biosegment.storage.arrays import Array, Arrays, Voxels
 from biosegment.storage.layout import ArrayLayout
 from biosegment.volume import Index, Region
@@ -99,6 +99,8 @@ class LayerService:
         volume = await self._volumes.get(project_id, volume_id)
         project = await self._projects.get(project_id)
         data_type = check_request(wanted, volume.shape, project.class_values)
+        if wanted.source_layer:
+            await self._require_source(volume.name, wanted.source_layer)
         shape = Index(
             *(-(-size // factor) for size, factor in zip(volume.shape, wanted.downsampling, strict=True))
         )
@@ -126,6 +128,7 @@ class LayerService:
             creator=str(principal),
             create_time_us=now_us(),
             channels=wanted.channels,
+            source_layer=wanted.source_layer,
         )
         # From here on a crash leaves garbage that is known as such.
         await self._layers.reserve(layer.storage_key)
@@ -261,6 +264,15 @@ class LayerService:
         if layer.state is not LayerState.COMMITTED and not is_writer:
             raise layer_not_found(layer.name)
         return layer
+
+    async def _require_source(self, volume: str, name: str) -> None:
+        project_id, volume_id, layer_id = parse_name(name, "projects/*/volumes/*/layers/*")
+        is_here = name.startswith(f"{volume}/")
+        source = await self._layers.find(project_id, volume_id, layer_id) if is_here else None
+        if source is None or source.kind not in (LayerKind.LABELS, LayerKind.PROBABILITIES):
+            raise InvalidArgument(
+                "BAD_LAYER", f"source_layer {name} is no labels or probabilities layer of {volume}"
+            )
 
     async def _make_array(self, layer: Layer, key: str = "") -> None:
         layout = ArrayLayout(tuple(layer.shard), tuple(layer.chunk))

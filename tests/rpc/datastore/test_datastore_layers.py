@@ -20,7 +20,6 @@ from biosegment.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
-    Unimplemented,
 )
 from biosegment.rpc.geometry import index_to_proto, region_to_proto
 from biosegment.storage.arrays import Arrays
@@ -191,7 +190,16 @@ I = geometry_pb2.Index  # noqa: E741
     [
         ({"kind": volume_pb2.Layer.KIND_UNSPECIFIED}, InvalidArgument, "BAD_LAYER"),
         ({"kind": volume_pb2.Layer.KIND_ANNOTATIONS}, InvalidArgument, "BAD_LAYER"),
-        ({"kind": volume_pb2.Layer.KIND_INSTANCES}, Unimplemented, "LAYER_KIND_NOT_SUPPORTED"),
+        ({"kind": volume_pb2.Layer.KIND_INSTANCES, "source_layer": "here"}, InvalidArgument, "BAD_NAME"),
+        (
+            {
+                "kind": volume_pb2.Layer.KIND_INSTANCES,
+                "source_layer": "projects/em/volumes/brain/layers/annotations",
+            },
+            InvalidArgument,
+            "BAD_LAYER",
+        ),
+        ({"source_layer": "projects/em/volumes/brain/layers/annotations"}, InvalidArgument, "BAD_LAYER"),
         ({"kind": volume_pb2.Layer.KIND_PROBABILITIES}, InvalidArgument, "BAD_LAYER"),
         ({"kind": volume_pb2.Layer.KIND_PROBABILITIES, "class_value": 9}, InvalidArgument, "UNKNOWN_CLASS"),
         ({"kind": volume_pb2.Layer.KIND_SCORE_MAP}, InvalidArgument, "BAD_LAYER"),

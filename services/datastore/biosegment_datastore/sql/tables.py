@@ -119,6 +119,8 @@ LAYERS: Final = sa.Table(
     _time("create_time_us"),
     _time("commit_time_us"),
     sa.Column("channels", sa.Integer, nullable=False, server_default="1"),
+    # Name of the layer that the objects of an instances layer were found in; '' for none.
+    sa.Column("source_layer", sa.String(400), nullable=False, server_default=""),
     _of_volume(),
 )
 

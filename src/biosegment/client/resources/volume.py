@@ -67,7 +67,8 @@ class Volume:
 class Layer:
     """An array aligned with a volume; `downsampling` is voxels of level 0 per voxel of the layer, zyx.
 
-    A layer with several `channels` is read as (z, y, x * channels).
+    A layer with several `channels` is read as (z, y, x * channels). `source_layer` is what the objects of an instances
+    layer were found in, '' when they come from elsewhere.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Layer:
     uri: str
     create_time: datetime | None
     channels: int
+    source_layer: str
 
     @classmethod
     def from_proto(cls, message: volume_pb2.Layer) -> Layer:
@@ -102,6 +104,7 @@ class Layer:
             message.uri,
             time_of(message.create_time),
             message.channels or 1,
+            message.source_layer,
         )
 
 

@@ -1,7 +1,10 @@
+import datetime
+
 from biosegment.api.datastore.v1alpha1 import project_pb2 as _project_pb2
 from biosegment.api.datastore.v1alpha1 import volume_pb2 as _volume_pb2
 from biosegment.api.volume.v1alpha1 import geometry_pb2 as _geometry_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -299,14 +302,18 @@ class DeleteLayerResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class ReadRegionRequest(_message.Message):
-    __slots__ = ("name", "level", "region")
+    __slots__ = ("name", "level", "region", "with_edits", "as_of")
     NAME_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
+    WITH_EDITS_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
     name: str
     level: int
     region: _geometry_pb2.Region
-    def __init__(self, name: _Optional[str] = ..., level: _Optional[int] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ...) -> None: ...
+    with_edits: bool
+    as_of: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., level: _Optional[int] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., with_edits: bool = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ReadRegionResponse(_message.Message):
     __slots__ = ("chunk",)

@@ -221,7 +221,7 @@ class ImportLabelsSpec(_message.Message):
     def __init__(self, volume: _Optional[str] = ..., uri: _Optional[str] = ..., upload: _Optional[str] = ..., offset: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., values: _Optional[_Mapping[int, int]] = ..., zero_meaning: _Optional[_Union[ImportLabelsSpec.ZeroMeaning, str]] = ..., class_scope: _Optional[_Iterable[int]] = ..., as_annotations: bool = ..., other_values: _Optional[int] = ..., instances: bool = ..., extent: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., layer_id: _Optional[str] = ..., display_name: _Optional[str] = ..., axes: _Optional[str] = ..., channel: _Optional[int] = ..., time_point: _Optional[int] = ..., dataset: _Optional[str] = ...) -> None: ...
 
 class ExportSpec(_message.Message):
-    __slots__ = ("source", "format", "region", "segmentation", "prediction", "as_of")
+    __slots__ = ("source", "format", "region", "segmentation", "prediction", "as_of", "without_edits")
     class Format(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         FORMAT_UNSPECIFIED: _ClassVar[ExportSpec.Format]
@@ -252,13 +252,15 @@ class ExportSpec(_message.Message):
     SEGMENTATION_FIELD_NUMBER: _ClassVar[int]
     PREDICTION_FIELD_NUMBER: _ClassVar[int]
     AS_OF_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_EDITS_FIELD_NUMBER: _ClassVar[int]
     source: str
     format: ExportSpec.Format
     region: _geometry_pb2.Region
     segmentation: bool
     prediction: str
     as_of: _timestamp_pb2.Timestamp
-    def __init__(self, source: _Optional[str] = ..., format: _Optional[_Union[ExportSpec.Format, str]] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., segmentation: bool = ..., prediction: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    without_edits: bool
+    def __init__(self, source: _Optional[str] = ..., format: _Optional[_Union[ExportSpec.Format, str]] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., segmentation: bool = ..., prediction: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., without_edits: bool = ...) -> None: ...
 
 class TrainSpec(_message.Message):
     __slots__ = ("parent", "from_scratch", "annotations", "display_name", "seed", "max_steps", "max_seconds_s", "options", "interactive", "resources")

@@ -1,0 +1,1 @@
+"""Numbers and meshes of objects: what a layer of instances says about each of them."""

@@ -12,8 +12,8 @@ from biosegment.auth import Authorizer, Permission, Principal
 from biosegment.errors import InvalidArgument, NotFound
 from biosegment.ids import new_id
 from biosegment.storage.objects import Objects
+from biosegment.storage.parts import PART_BYTES, Parts, part_key
 from biosegment_datastore.clock import now_us
-from biosegment_datastore.parts import PART_BYTES, Parts, part_key
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql.project import SqlProjects
 from biosegment_datastore.sql.transfer import SqlTransfers, offset_mismatch

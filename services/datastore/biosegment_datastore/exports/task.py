@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +13,11 @@ from biosegment.errors import ResourceExhausted
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.arrays import Array, Arrays
 from biosegment.storage.objects import BlockingObjects, open_blocking_objects
+from biosegment.storage.parts import PART_BYTES, PartWriter
 from biosegment.volume import Index, Region, VoxelSize
 from biosegment_datastore.exports.source import Overlay, SegmentationSource, StoredSource
 from biosegment_datastore.formats.writers.catalogue import BY_KEY
 from biosegment_datastore.formats.writers.target import ExportClass, ExportFrame, ExportSource
-from biosegment_datastore.parts import PART_BYTES, part_key
 from biosegment_datastore.reference import ReferencedLevel
 from biosegment_datastore.reference_array import ReferenceArrays
 from biosegment_datastore.scratch import scratch_folder
@@ -99,10 +98,8 @@ def _tells_of_full_disk(error: BaseException | None) -> bool:
 
 
 def _store(path: Path, objects: BlockingObjects, prefix: str) -> dict[str, Any]:
-    digest, offset = hashlib.sha256(), 0
+    stored = PartWriter(objects, prefix)
     with path.open("rb") as file:
         while part := file.read(PART_BYTES):
-            objects.put(part_key(prefix, offset), part)
-            digest.update(part)
-            offset += len(part)
-    return {"size_bytes": offset, "sha256": digest.hexdigest()}
+            stored.write(part)
+    return {"sha256": stored.finish(), "size_bytes": stored.size_bytes}

@@ -13,8 +13,8 @@ from biosegment.auth import Principal
 from biosegment.errors import FailedPrecondition, NotFound, ResourceExhausted
 from biosegment.jobs import JobContext, Progress
 from biosegment.storage.objects import Objects
+from biosegment.storage.parts import Parts
 from biosegment_datastore.imports.path import allowed_path
-from biosegment_datastore.parts import Parts
 from biosegment_datastore.scratch import scratch_folder
 from biosegment_datastore.sql.transfer import SqlTransfers
 from biosegment_datastore.transfer import Upload

@@ -377,6 +377,40 @@ class DeleteUploadResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class CreateArtifactRequest(_message.Message):
+    __slots__ = ("parent", "artifact_id", "attempt")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    artifact_id: str
+    attempt: int
+    def __init__(self, parent: _Optional[str] = ..., artifact_id: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class CreateArtifactResponse(_message.Message):
+    __slots__ = ("name", "uri")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    URI_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    uri: str
+    def __init__(self, name: _Optional[str] = ..., uri: _Optional[str] = ...) -> None: ...
+
+class CommitArtifactsRequest(_message.Message):
+    __slots__ = ("parent", "artifacts", "attempt")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    artifacts: _containers.RepeatedCompositeFieldContainer[_volume_pb2.Artifact]
+    attempt: int
+    def __init__(self, parent: _Optional[str] = ..., artifacts: _Optional[_Iterable[_Union[_volume_pb2.Artifact, _Mapping]]] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class CommitArtifactsResponse(_message.Message):
+    __slots__ = ("artifacts",)
+    ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
+    artifacts: _containers.RepeatedCompositeFieldContainer[_volume_pb2.Artifact]
+    def __init__(self, artifacts: _Optional[_Iterable[_Union[_volume_pb2.Artifact, _Mapping]]] = ...) -> None: ...
+
 class GetArtifactRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]

@@ -165,6 +165,16 @@ class DatastoreServiceStub(object):
                 request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.DeleteUploadRequest.SerializeToString,
                 response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.DeleteUploadResponse.FromString,
                 _registered_method=True)
+        self.CreateArtifact = channel.unary_unary(
+                '/biosegment.api.datastore.v1alpha1.DatastoreService/CreateArtifact',
+                request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CreateArtifactRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CreateArtifactResponse.FromString,
+                _registered_method=True)
+        self.CommitArtifacts = channel.unary_unary(
+                '/biosegment.api.datastore.v1alpha1.DatastoreService/CommitArtifacts',
+                request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CommitArtifactsRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CommitArtifactsResponse.FromString,
+                _registered_method=True)
         self.GetArtifact = channel.unary_unary(
                 '/biosegment.api.datastore.v1alpha1.DatastoreService/GetArtifact',
                 request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.GetArtifactRequest.SerializeToString,
@@ -372,6 +382,23 @@ class DatastoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateArtifact(self, request, context):
+        """Reserves the place of a file that a service makes, for an attempt at it: the service writes it there by itself, and
+        readers see it after CommitArtifacts. Earlier attempts at the same artifact are given up, and an attempt that is not
+        committed within a week. Services only. Errors: ABORTED ATTEMPT_OUTDATED, ALREADY_EXISTS ARTIFACT_EXISTS (committed).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommitArtifacts(self, request, context):
+        """Shows artifacts that are written to readers, all of them or none; of those that are committed already nothing
+        changes. Services only. Errors: ABORTED ATTEMPT_OUTDATED, FAILED_PRECONDITION ARTIFACT_INCOMPLETE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetArtifact(self, request, context):
         """Returns an artifact.
         """
@@ -526,6 +553,16 @@ def add_DatastoreServiceServicer_to_server(servicer, server):
                     servicer.DeleteUpload,
                     request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.DeleteUploadRequest.FromString,
                     response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.DeleteUploadResponse.SerializeToString,
+            ),
+            'CreateArtifact': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateArtifact,
+                    request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CreateArtifactRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CreateArtifactResponse.SerializeToString,
+            ),
+            'CommitArtifacts': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommitArtifacts,
+                    request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CommitArtifactsRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CommitArtifactsResponse.SerializeToString,
             ),
             'GetArtifact': grpc.unary_unary_rpc_method_handler(
                     servicer.GetArtifact,
@@ -1246,6 +1283,60 @@ class DatastoreService(object):
             '/biosegment.api.datastore.v1alpha1.DatastoreService/DeleteUpload',
             biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.DeleteUploadRequest.SerializeToString,
             biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.DeleteUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.datastore.v1alpha1.DatastoreService/CreateArtifact',
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CreateArtifactRequest.SerializeToString,
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CreateArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitArtifacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.datastore.v1alpha1.DatastoreService/CommitArtifacts',
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CommitArtifactsRequest.SerializeToString,
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_datastore__pb2.CommitArtifactsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -92,6 +92,15 @@ class DatastoreServiceStub:
     """
     DeleteUpload: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.DeleteUploadRequest, _datastore_pb2.DeleteUploadResponse]
     """Drops an upload."""
+    CreateArtifact: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.CreateArtifactRequest, _datastore_pb2.CreateArtifactResponse]
+    """Reserves the place of a file that a service makes, for an attempt at it: the service writes it there by itself, and
+    readers see it after CommitArtifacts. Earlier attempts at the same artifact are given up, and an attempt that is not
+    committed within a week. Services only. Errors: ABORTED ATTEMPT_OUTDATED, ALREADY_EXISTS ARTIFACT_EXISTS (committed).
+    """
+    CommitArtifacts: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.CommitArtifactsRequest, _datastore_pb2.CommitArtifactsResponse]
+    """Shows artifacts that are written to readers, all of them or none; of those that are committed already nothing
+    changes. Services only. Errors: ABORTED ATTEMPT_OUTDATED, FAILED_PRECONDITION ARTIFACT_INCOMPLETE.
+    """
     GetArtifact: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.GetArtifactRequest, _datastore_pb2.GetArtifactResponse]
     """Returns an artifact."""
     ReadArtifact: _grpc.UnaryStreamMultiCallable[_datastore_pb2.ReadArtifactRequest, _datastore_pb2.ReadArtifactResponse]
@@ -165,6 +174,15 @@ class DatastoreServiceAsyncStub(DatastoreServiceStub):
     """
     DeleteUpload: _aio.UnaryUnaryMultiCallable[_datastore_pb2.DeleteUploadRequest, _datastore_pb2.DeleteUploadResponse]  # type: ignore[assignment]
     """Drops an upload."""
+    CreateArtifact: _aio.UnaryUnaryMultiCallable[_datastore_pb2.CreateArtifactRequest, _datastore_pb2.CreateArtifactResponse]  # type: ignore[assignment]
+    """Reserves the place of a file that a service makes, for an attempt at it: the service writes it there by itself, and
+    readers see it after CommitArtifacts. Earlier attempts at the same artifact are given up, and an attempt that is not
+    committed within a week. Services only. Errors: ABORTED ATTEMPT_OUTDATED, ALREADY_EXISTS ARTIFACT_EXISTS (committed).
+    """
+    CommitArtifacts: _aio.UnaryUnaryMultiCallable[_datastore_pb2.CommitArtifactsRequest, _datastore_pb2.CommitArtifactsResponse]  # type: ignore[assignment]
+    """Shows artifacts that are written to readers, all of them or none; of those that are committed already nothing
+    changes. Services only. Errors: ABORTED ATTEMPT_OUTDATED, FAILED_PRECONDITION ARTIFACT_INCOMPLETE.
+    """
     GetArtifact: _aio.UnaryUnaryMultiCallable[_datastore_pb2.GetArtifactRequest, _datastore_pb2.GetArtifactResponse]  # type: ignore[assignment]
     """Returns an artifact."""
     ReadArtifact: _aio.UnaryStreamMultiCallable[_datastore_pb2.ReadArtifactRequest, _datastore_pb2.ReadArtifactResponse]  # type: ignore[assignment]
@@ -391,6 +409,27 @@ class DatastoreServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_datastore_pb2.DeleteUploadResponse, _abc.Awaitable[_datastore_pb2.DeleteUploadResponse]]:
         """Drops an upload."""
+
+    @_abc_1.abstractmethod
+    def CreateArtifact(
+        self,
+        request: _datastore_pb2.CreateArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datastore_pb2.CreateArtifactResponse, _abc.Awaitable[_datastore_pb2.CreateArtifactResponse]]:
+        """Reserves the place of a file that a service makes, for an attempt at it: the service writes it there by itself, and
+        readers see it after CommitArtifacts. Earlier attempts at the same artifact are given up, and an attempt that is not
+        committed within a week. Services only. Errors: ABORTED ATTEMPT_OUTDATED, ALREADY_EXISTS ARTIFACT_EXISTS (committed).
+        """
+
+    @_abc_1.abstractmethod
+    def CommitArtifacts(
+        self,
+        request: _datastore_pb2.CommitArtifactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datastore_pb2.CommitArtifactsResponse, _abc.Awaitable[_datastore_pb2.CommitArtifactsResponse]]:
+        """Shows artifacts that are written to readers, all of them or none; of those that are committed already nothing
+        changes. Services only. Errors: ABORTED ATTEMPT_OUTDATED, FAILED_PRECONDITION ARTIFACT_INCOMPLETE.
+        """
 
     @_abc_1.abstractmethod
     def GetArtifact(

@@ -108,18 +108,20 @@ class JobError(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class JobResult(_message.Message):
-    __slots__ = ("volume", "model", "layers", "artifact", "annotations")
+    __slots__ = ("volume", "model", "layers", "artifact", "annotations", "artifacts")
     VOLUME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
     volume: str
     model: str
     layers: _containers.RepeatedScalarFieldContainer[str]
     artifact: str
     annotations: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, volume: _Optional[str] = ..., model: _Optional[str] = ..., layers: _Optional[_Iterable[str]] = ..., artifact: _Optional[str] = ..., annotations: _Optional[_Iterable[str]] = ...) -> None: ...
+    artifacts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, volume: _Optional[str] = ..., model: _Optional[str] = ..., layers: _Optional[_Iterable[str]] = ..., artifact: _Optional[str] = ..., annotations: _Optional[_Iterable[str]] = ..., artifacts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("import_volume", "import_labels", "export", "train", "predict", "score", "pretrain", "instances", "measure_objects")
@@ -377,12 +379,30 @@ class InstancesSpec(_message.Message):
     def __init__(self, layer: _Optional[str] = ..., class_value: _Optional[int] = ..., method: _Optional[str] = ..., min_size_voxels: _Optional[int] = ..., connectivity: _Optional[int] = ..., threshold: _Optional[float] = ..., seed_distance_nm: _Optional[float] = ..., boundary_layer: _Optional[str] = ..., boundary_class_value: _Optional[int] = ..., display_name: _Optional[str] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
 
 class MeasureObjectsSpec(_message.Message):
-    __slots__ = ("layer", "meshes")
+    __slots__ = ("layer", "meshes", "mesh_formats", "mesh_cell_nm", "resources")
+    class MeshFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MESH_FORMAT_UNSPECIFIED: _ClassVar[MeasureObjectsSpec.MeshFormat]
+        MESH_FORMAT_STL: _ClassVar[MeasureObjectsSpec.MeshFormat]
+        MESH_FORMAT_PLY: _ClassVar[MeasureObjectsSpec.MeshFormat]
+        MESH_FORMAT_GLB: _ClassVar[MeasureObjectsSpec.MeshFormat]
+        MESH_FORMAT_PRECOMPUTED: _ClassVar[MeasureObjectsSpec.MeshFormat]
+    MESH_FORMAT_UNSPECIFIED: MeasureObjectsSpec.MeshFormat
+    MESH_FORMAT_STL: MeasureObjectsSpec.MeshFormat
+    MESH_FORMAT_PLY: MeasureObjectsSpec.MeshFormat
+    MESH_FORMAT_GLB: MeasureObjectsSpec.MeshFormat
+    MESH_FORMAT_PRECOMPUTED: MeasureObjectsSpec.MeshFormat
     LAYER_FIELD_NUMBER: _ClassVar[int]
     MESHES_FIELD_NUMBER: _ClassVar[int]
+    MESH_FORMATS_FIELD_NUMBER: _ClassVar[int]
+    MESH_CELL_NM_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
     layer: str
     meshes: bool
-    def __init__(self, layer: _Optional[str] = ..., meshes: bool = ...) -> None: ...
+    mesh_formats: _containers.RepeatedScalarFieldContainer[MeasureObjectsSpec.MeshFormat]
+    mesh_cell_nm: float
+    resources: Resources
+    def __init__(self, layer: _Optional[str] = ..., meshes: bool = ..., mesh_formats: _Optional[_Iterable[_Union[MeasureObjectsSpec.MeshFormat, str]]] = ..., mesh_cell_nm: _Optional[float] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
 
 class CreateJobRequest(_message.Message):
     __slots__ = ("project", "spec", "request_id")

@@ -8,10 +8,11 @@ import uuid
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 
 from biosegment.api.datastore.v1alpha1 import (
     annotation_pb2,
@@ -31,6 +32,7 @@ from biosegment.rpc.geometry import (
     region_to_proto,
     voxel_size_from_proto,
 )
+from biosegment.rpc.region import RegionAssembler
 from biosegment.volume import BACKGROUND, NOT_ANNOTATED, Index, Region, VoxelSize
 from biosegment_trainer.registry.model import ModelClass
 
@@ -60,13 +62,16 @@ class ProjectView:
 
 @dataclass(frozen=True, slots=True)
 class VolumeView:
-    """A volume; `key` is that of its finest array in the object store, '' when it is a reference."""
+    """A volume; `key` is that of its finest array in the object store, '' when it is a reference. `levels` of its
+    pyramid, finest first: shape, and voxels of level 0 per voxel.
+    """
 
     name: str
     shape: Index
     voxel_size: VoxelSize
     key: str
     voxel_bytes: int
+    levels: tuple[tuple[Index, Index], ...] = ()
 
     @property
     def bounds(self) -> Region:
@@ -90,6 +95,14 @@ class AnnotationView:
     @property
     def volume_name(self) -> str:
         return self.name.rpartition("/annotations/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordView:
+    """Something that was done to an annotation."""
+
+    sequence: int
+    annotation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +174,14 @@ class DatastoreClient:
             voxel_size_from_proto(volume.voxel_size),
             "" if volume.reference else self._key(finest),
             data_type_from_proto(volume.data_type).itemsize,
+            tuple(
+                (index_from_proto(each.shape), index_from_proto(each.downsampling)) for each in volume.levels
+            ),
         )
 
-    async def read_region(self, name: str, region: Region) -> AsyncIterator[bytes]:
-        """The serialised ReadRegionResponses that carry a region of a volume's level 0."""
-        request = datastore_pb2.ReadRegionRequest(name=name, region=region_to_proto(region))
+    async def read_region(self, name: str, region: Region, level: int = 0) -> AsyncIterator[bytes]:
+        """The serialised ReadRegionResponses that carry a region of a level of a volume."""
+        request = datastore_pb2.ReadRegionRequest(name=name, region=region_to_proto(region), level=level)
         call = self._read_region(request)
         try:
             async for message in call:
@@ -173,11 +189,37 @@ class DatastoreClient:
         finally:
             call.cancel()
 
+    async def voxels(self, name: str, region: Region, level: int = 0) -> NDArray[Any]:
+        """The voxels (z, y, x) of a region of a level of a volume."""
+        assembler = RegionAssembler(f"{region} of level {level} of {name}", region.shape)
+        async with contextlib.aclosing(cast(Any, self.read_region(name, region, level))) as pieces:
+            async for piece in pieces:
+                assembler.take(piece)
+        return assembler.finish()
+
     async def statistics(self, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of every slice."""
         request = datastore_pb2.GetSliceStatisticsRequest(name=name)
         found = (await self._datastore.GetSliceStatistics(request)).statistics
         return tuple(found.mean), tuple(found.std)
+
+    async def newest_record(self, volume: str, region: Region, after_sequence: int) -> RecordView | None:
+        """A record after `after_sequence` of an annotation that shares a voxel with a region: the newest, or one of
+        the first thousand; None for none.
+        """
+        request = annotation_pb2.ListAnnotationRecordsRequest(
+            parent=volume.rpartition("/volumes/")[0],
+            volume=volume,
+            region=region_to_proto(region),
+            after_sequence=after_sequence,
+            page_size=1000,
+        )
+        records = (await self._annotations.ListAnnotationRecords(request)).records
+        if not records:
+            return None
+        newest = records[-1]
+        name = newest.annotation.name or newest.reverted or newest.review.annotation
+        return RecordView(newest.sequence, name)
 
     async def annotation_names(self, project_id: str, limit: int | None = None) -> Sequence[str]:
         """Annotations of a project that hold and that a network can train on, oldest first."""

@@ -7,15 +7,12 @@ from contextlib import aclosing
 from typing import Any, Final, cast
 
 from biosegment.api.trainer.v1alpha1 import (
-    segmentation_pb2,
-    segmentation_pb2_grpc,
     trainer_pb2,
     trainer_pb2_grpc,
     worker_pb2,
     worker_pb2_grpc,
 )
-from biosegment.auth import Authorizer, Permission
-from biosegment.errors import InvalidArgument, Unimplemented
+from biosegment.errors import InvalidArgument
 from biosegment.ids import parse_name
 from biosegment.jobs import Progress
 from biosegment.jobs.convert import job_id_of
@@ -36,7 +33,6 @@ from biosegment_trainer.service import (
 )
 
 TRAINER_SERVICE: Final = "biosegment.api.trainer.v1alpha1.TrainerService"
-SEGMENTATION_SERVICE: Final = "biosegment.api.trainer.v1alpha1.SegmentationService"
 _FORMATS: Final = {
     trainer_pb2.ExportModelRequest.FORMAT_UNSPECIFIED: BUNDLE,
     trainer_pb2.ExportModelRequest.FORMAT_MONAI_BUNDLE: BUNDLE,
@@ -132,23 +128,6 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         current_principal()
         measures = [trainer_pb2.Measure(measure=name, description=text) for name, text in MEASURES.items()]
         return trainer_pb2.ListMeasuresResponse(measures=measures)
-
-
-class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
-    """Interactive segmentation: in the contract, not in this release."""
-
-    def __init__(self, authorizer: Authorizer) -> None:
-        self._authorizer = authorizer
-
-    async def Segment(
-        self, request: segmentation_pb2.SegmentRequest, context: Any
-    ) -> segmentation_pb2.SegmentResponse:
-        (project_id,) = parse_name(request.project, "projects/*")
-        await self._authorizer.authorize(current_principal(), Permission.ANNOTATE, project_id)
-        raise Unimplemented(
-            "NOT_IN_THIS_RELEASE",
-            "interactive segmentation is not in this release; use a predict job instead",
-        )
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):

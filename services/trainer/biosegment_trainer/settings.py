@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -56,6 +57,29 @@ class TrainerSettings(ServiceSettings):
     default_parent: str = "mitochondria_vem_general"
     """Shipped model that the first training of a project starts from; '' starts with random weights. Mind its terms:
     what is trained from it inherits them."""
+    click_model: str = "mitochondria_vem_clicks"
+    """Shipped model that refines by clicks where a request names none; '' for none."""
+    scribble_model: str = "mitochondria_vem_segmentation"
+    """Shipped model whose first layers strokes may use."""
+    scribble_network_features: bool = False
+    """Strokes use these layers without being asked."""
+    segment_max_voxels: int = Field(default=1 << 24, gt=0, le=1 << 26)
+    """Largest region of one interactive segmentation."""
+    segment_device: Literal["auto", "cpu", "ray"] = "auto"
+    """Where interactive segmentation runs: `cpu`, a process of this service; `ray`, an actor with a GPU of the cluster;
+    `auto`: the actor where any node has a GPU, else the process."""
+    segment_threads: int = Field(default=0, ge=0)
+    """Its CPU threads; 0 for those of this machine, four at most."""
+    segment_memory_bytes: int = Field(default=8 << 30, ge=0)
+    """Address space of its process; 0 for no limit."""
+    segment_waiting: int = Field(default=8, ge=1)
+    """Requests that may wait while one is served."""
+    segment_timeout_s: float = Field(default=45.0, gt=0)
+    """Longest time of one request."""
+    segment_idle_s: float = Field(default=900.0, ge=0)
+    """Its process, or actor, is ended when nobody has asked for so long; 0 never."""
+    segment_warm: bool = False
+    """Start it with the service, so that the first click does not wait for it."""
     max_bundle_bytes: int = Field(default=1 << 30, gt=0)
     """Largest zip file that ImportModel takes, and largest sum of the files in it."""
 

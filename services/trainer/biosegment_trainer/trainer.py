@@ -39,16 +39,20 @@ from biosegment_trainer.compute.ray_connection import RaySettings
 from biosegment_trainer.compute.ray_executor import RayExecutor
 from biosegment_trainer.compute.ray_folder import default_folder
 from biosegment_trainer.datastore_client import DatastoreClient
+from biosegment_trainer.interaction.desk import open_segmenter
+from biosegment_trainer.interaction.line import LineLimits, SegmentLine
+from biosegment_trainer.interaction.model import ClickModels
+from biosegment_trainer.interaction.service import InteractionService
+from biosegment_trainer.interaction.servicer import SEGMENTATION_SERVICE, SegmentationServicer
+from biosegment_trainer.interaction.task import SegmenterConfig
 from biosegment_trainer.leftover import Leftovers
 from biosegment_trainer.prediction.job import PredictionJob
 from biosegment_trainer.prediction.requirement import PredictionRequirements
 from biosegment_trainer.registry.shipped import ShippedModels, shipped_folder
 from biosegment_trainer.service import ModelService, WorkerReads, WorkerReports
 from biosegment_trainer.servicer import (
-    SEGMENTATION_SERVICE,
     TRAINER_SERVICE,
     WORKER_SERVICE,
-    SegmentationServicer,
     TrainerServicer,
     WorkerServicer,
 )
@@ -70,10 +74,12 @@ class Trainer:
     runner: JobRunner
     leftovers: Leftovers
     shipped: ShippedModels
+    line: SegmentLine
 
     async def work(self) -> None:
-        """Run jobs until cancelled."""
+        """Run jobs, and answer clicks, until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.line.run())
             group.create_task(self.leftovers.run())
             group.create_task(self.shipped.run())
             group.create_task(self.runner.run())
@@ -110,17 +116,29 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
         capacity = _capacity(settings, executor, lanes[0])
         requirements = PredictionRequirements(models, objects)
         admission = Admission(models, datastore, capacity, requirements)
-        server = _server(settings, verifier, models, jobs, authorizer, datastore, objects, admission)
-        address = await server.start()
-        dispatch.address = settings.worker_callback_address or address
-        leftovers = Leftovers(objects, jobs, models, datastore.drop_layer, settings.keep_failed_s)
         shipped = ShippedModels(
             models, objects, shipped_folder(settings.shipped_bundles_dir), settings.default_parent
         )
+        line = _line(settings, store, executor)
+        click_models = ClickModels(models, shipped, settings.click_model, settings.scribble_model)
+        interaction = InteractionService(
+            authorizer,
+            datastore,
+            click_models,
+            line,
+            settings.segment_max_voxels,
+            settings.scribble_network_features,
+        )
+        server = _server(
+            settings, verifier, models, jobs, authorizer, datastore, objects, admission, interaction
+        )
+        address = await server.start()
+        dispatch.address = settings.worker_callback_address or address
+        leftovers = Leftovers(objects, jobs, models, datastore.drop_layer, settings.keep_failed_s)
         runner = _runner(
             settings, models, jobs, datastore, objects, dispatch, admission, capacity, leftovers, shipped
         )
-        yield Trainer(server, address, runner, leftovers, shipped)
+        yield Trainer(server, address, runner, leftovers, shipped, line)
         await server.stop(0)
     finally:
         await executor.close()
@@ -138,6 +156,7 @@ def _server(
     datastore: DatastoreClient,
     objects: Objects,
     admission: Admission,
+    interaction: InteractionService,
 ) -> RpcServer:
     server = RpcServer(settings.listen, verifier, allow_insecure_listen=settings.allow_insecure_listen)
     service = ModelService(models, authorizer, datastore, objects, settings.max_bundle_bytes)
@@ -150,7 +169,7 @@ def _server(
     )
     server.add(
         segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server,
-        SegmentationServicer(authorizer),
+        SegmentationServicer(interaction),
         SEGMENTATION_SERVICE,
     )
     server.add(
@@ -209,6 +228,19 @@ def _runner(
         exclusive=settings.database_url.startswith("sqlite"),
         work_elsewhere=True,
     )
+
+
+def _line(settings: TrainerSettings, store: ObjectStoreSettings, executor: RayExecutor) -> SegmentLine:
+    segmenter = open_segmenter(
+        settings.segment_device,
+        SegmenterConfig(store, settings.segment_threads or min(4, settings.threads)),
+        settings.segment_memory_bytes,
+        executor,
+    )
+    limits = LineLimits(
+        settings.segment_waiting, settings.segment_timeout_s, settings.segment_idle_s, settings.segment_warm
+    )
+    return SegmentLine(segmenter, limits)
 
 
 def _lanes(settings: TrainerSettings) -> list[Lane]:

@@ -13,9 +13,11 @@ from biosegment.jobs import JobCrashed, Resources
 _T = TypeVar("_T")
 TRAINING_SHARE: Final = 0.55
 STARTER_SHARE: Final = 0.01
+INTERACTION_SHARE: Final = 0.02
 _PREDICTIONS_SHARE: Final = 0.4
 """Of a GPU, as Ray sees it: one holds a training, alone or as one of several processes, and one worker of each
-prediction, never two trainings. The little that is left over is for the tasks that start several processes."""
+prediction, never two trainings. The little that is left over is for the tasks that start several processes, and for
+the actor that answers clicks."""
 
 
 class Cluster(Protocol):

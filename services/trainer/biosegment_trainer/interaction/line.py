@@ -1,0 +1,185 @@
+"""Who is served next: one request at a time, few that wait, and of one annotator's session only the newest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from biosegment.errors import BiosegmentError, Conflict, DeadlineExceeded, ResourceExhausted, Unavailable
+from biosegment_trainer.interaction.ports import Segmenter
+from biosegment_trainer.interaction.task import SegmentAnswer, SegmentTask
+
+_TRIES: Final = 2
+_log = structlog.get_logger("biosegment_trainer.interaction")
+
+
+@dataclass(frozen=True, slots=True)
+class LineLimits:
+    """Bounds of a line.
+
+    Attributes:
+        waiting: Requests that may wait while one is served.
+        timeout_s: Of one request, since its turn came.
+        idle_s: The segmenter is ended when nobody has asked for so long; 0 never.
+        warm: Start it before anybody asks.
+    """
+
+    waiting: int
+    timeout_s: float
+    idle_s: float
+    warm: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    task: SegmentTask
+    session: tuple[str, str]
+    answer: asyncio.Future[SegmentAnswer]
+
+
+class SegmentLine:
+    """Serves requests in the order in which they came.
+
+    Args:
+        segmenter: Made when the first request's turn has come.
+        limits: Bounds.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, limits: LineLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._segmenter = segmenter
+        self._limits = limits
+        self._clock = clock
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._serving: _Waiting | None = None
+
+    def require_room(self, session: tuple[str, str]) -> None:
+        """Raise ResourceExhausted BUSY when a request would not find a place; before its voxels are read."""
+        if len(self._waiting) < self._limits.waiting or self._older(session) is not None:
+            return
+        raise ResourceExhausted(
+            "BUSY",
+            f"{len(self._waiting)} requests wait for their segmentation already, as many as may; try again in a moment",
+            waiting=str(len(self._waiting)),
+        )
+
+    async def segment(self, task: SegmentTask, session: tuple[str, str]) -> SegmentAnswer:
+        """Wait for one's turn and for the answer.
+
+        Args:
+            task: The request.
+            session: User and session; an older request of the same session that still waits is given up. A session
+                '' has no older ones.
+
+        Raises:
+            ResourceExhausted: BUSY.
+            Conflict: SUPERSEDED by a newer request of the session.
+            DeadlineExceeded: TOO_SLOW.
+            BiosegmentError: As `Segmenter.segment`.
+        """
+        self.require_room(session)
+        mine = _Waiting(task, session, asyncio.get_running_loop().create_future())
+        older = self._older(session)
+        if older is not None:
+            self._waiting.remove(older)
+            older.answer.set_exception(
+                Conflict("SUPERSEDED", "a newer request of this session came; its answer counts")
+            )
+        self._waiting.append(mine)
+        self._wake.set()
+        try:
+            return await mine.answer
+        except asyncio.CancelledError:
+            mine.answer.cancel()
+            raise
+        finally:
+            if mine in self._waiting:
+                self._waiting.remove(mine)
+
+    def _older(self, session: tuple[str, str]) -> _Waiting | None:
+        found = (each for each in self._waiting if session[1] and each.session == session)
+        return next(found, None)
+
+    async def run(self) -> None:
+        """Serve until cancelled; the segmenter is ended with it."""
+        try:
+            if self._limits.warm:
+                await self._warm()
+            while True:
+                await self._next_or_idle()
+                while self._waiting:
+                    self._serving = self._waiting.popleft()
+                    if not self._serving.answer.done():
+                        await self._serve(self._serving)
+                    self._serving = None
+        finally:
+            for each in (*self._waiting, *([self._serving] if self._serving else ())):
+                each.answer.cancel()
+            await self._segmenter.close()
+
+    async def _warm(self) -> None:
+        try:
+            await self._segmenter.warm()
+        except BiosegmentError as error:
+            # The first request tries again.
+            _log.warning("segmenter_not_warm", reason=error.reason, message=error.message)
+
+    async def _next_or_idle(self) -> None:
+        self._wake.clear()
+        if self._waiting:
+            return
+        try:
+            async with asyncio.timeout(self._limits.idle_s or None):
+                await self._wake.wait()
+        except TimeoutError:
+            await self._segmenter.close()
+            await self._wake.wait()
+
+    async def _serve(self, request: _Waiting) -> None:
+        began_s = self._clock()
+        work = asyncio.ensure_future(self._attempts(request.task))
+        given_up = request.answer
+        try:
+            await asyncio.wait(
+                {work, given_up}, timeout=self._limits.timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not work.done() and given_up.done():
+                # The answer comes soon, and a new process would take seconds.
+                await asyncio.wait({work}, timeout=self._limits.timeout_s - (self._clock() - began_s))
+            if not work.done():
+                raise DeadlineExceeded(
+                    "TOO_SLOW",
+                    f"the segmentation took longer than the {self._limits.timeout_s:g} s that one may take; ask for a "
+                    "smaller region",
+                )
+            answer = work.result()
+            if not request.answer.done():
+                request.answer.set_result(answer)
+        except Exception as error:
+            if not isinstance(error, BiosegmentError):
+                _log.error("segmentation_failed", exc_info=error)
+            if not request.answer.done():
+                request.answer.set_exception(error)
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+
+    async def _attempts(self, task: SegmentTask) -> SegmentAnswer:
+        """A request changes nothing, so that one whose process died is simply asked again."""
+        for left in reversed(range(_TRIES)):
+            try:
+                return await self._segmenter.segment(task)
+            except Unavailable as error:
+                _log.warning("segmenter_lost", reason=error.reason, message=error.message, again=bool(left))
+                if not left:
+                    raise
+        raise AssertionError

@@ -1,0 +1,30 @@
+"""What interactive segmentation needs of its surroundings."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from biosegment_trainer.interaction.task import SegmentAnswer, SegmentTask
+
+
+class Segmenter(Protocol):
+    """A warm process that segments, one request at a time."""
+
+    async def segment(self, task: SegmentTask) -> SegmentAnswer:
+        """Compute an answer, having started the process when it is not there.
+
+        When this is cancelled the process is not left behind busy with it.
+
+        Raises:
+            Unavailable: SEGMENTER_DIED, SEGMENTER_UNAVAILABLE; another try may work.
+            BiosegmentError: What the computation met with.
+        """
+        ...
+
+    async def warm(self) -> None:
+        """Start the process."""
+        ...
+
+    async def close(self) -> None:
+        """End the process; it may be started again."""
+        ...

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from biosegment.auth import Authorizer, Kind, Permission, Principal, require_admin
-from biosegment.errors import InvalidArgument, NotFound, PermissionDenied, ResourceExhausted
+from biosegment.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+)
 from biosegment.ids import new_id, parse_name
 from biosegment.jobs import Progress, SqlJobs
 from biosegment.storage.objects import Objects
@@ -117,6 +123,10 @@ class ModelService:
         """
         model = await self._authorized(principal, Permission.PROJECT_READ, model_id)
         model.require_weights()
+        if model.is_click_model and file_format != BUNDLE:
+            raise FailedPrecondition(
+                "CANNOT_EXPORT", f"{model.name} corrects masks with clicks; it is exported as {BUNDLE} alone"
+            )
         with tempfile.TemporaryDirectory(prefix="export-") as place:
             target = Path(place) / "file"
             if file_format == BUNDLE:

@@ -30,6 +30,7 @@ from biosegment_trainer.learning.bundle_text import licence_text, terms_text
 from biosegment_trainer.learning.channel import with_input_channels, with_output_channels
 from biosegment_trainer.learning.family import FAMILIES
 from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel, Weights
+from biosegment_trainer.registry.model import CLICKS
 from biosegment_trainer.registry.reference import Literals, TrustedEvaluation, read_configuration
 
 _BACKGROUND: Final = frozenset({"background", "bg", "back ground", "unlabeled", "unlabelled", "none", "0"})
@@ -81,11 +82,17 @@ def read_foreign(folder: Path, *, trusted: bool, fallback_resolution_nm: float) 
 
     Raises:
         NotFound: BUNDLE_FILE_MISSING.
-        InvalidArgument: BAD_BUNDLE, BUNDLE_NOT_TRUSTED, NETWORK_NOT_ALLOWED, BAD_WEIGHTS.
+        InvalidArgument: BAD_BUNDLE, BUNDLE_NOT_TRUSTED, NETWORK_NOT_ALLOWED, BAD_WEIGHTS, CLICK_MODEL.
         FailedPrecondition: EXTRA_MISSING.
     """
     _, metadata = read_configuration(folder, "configs/metadata")
     if is_own(metadata):
+        if metadata["biosegment"].get("role") == CLICKS:
+            raise InvalidArgument(
+                "CLICK_MODEL",
+                f"{folder.name} holds a model that corrects masks with clicks, which comes with an installation; put "
+                "it into the folder of shipped bundles",
+            )
         return ForeignBundle(_own(folder), ())
     path, configuration = read_configuration(folder, "configs/inference", "configs/evaluate", "configs/train")
     evaluate = TrustedEvaluation(configuration, path) if trusted else None

@@ -11,6 +11,8 @@ from biosegment.errors import FailedPrecondition, NotFound
 
 SHARED_PROJECT: Final = ""
 """Stands for no project: models that are shipped with the platform."""
+CLICKS: Final = "clicks"
+"""Role of a model that corrects masks where somebody clicks, in its bundle (`biosegment.role`) and in `config`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,32 @@ class Model:
         """Its version, 0 for a shared model: every model that a project trained is newer."""
         return 0 if self.is_shared else self.version
 
+    @property
+    def is_click_model(self) -> bool:
+        """Whether it corrects masks with clicks: it sees a mask and clicks beside the image, and cannot predict."""
+        return self.new.config.get("role") == CLICKS
+
     def require_use_by(self, project_id: str) -> None:
-        """Raise NotFound MODEL_NOT_FOUND unless jobs of a project may use it, and as `require_weights`."""
+        """Raise as `require_seen_by`, and FailedPrecondition CLICK_MODEL for one that takes clicks."""
+        self.require_seen_by(project_id)
+        if self.is_click_model:
+            raise FailedPrecondition(
+                "CLICK_MODEL",
+                f"{self.name} corrects masks with clicks: it can neither predict nor be a parent; choose a model that "
+                "segments, or none for the default",
+            )
+
+    def require_clicks_by(self, project_id: str) -> None:
+        """Raise as `require_seen_by`, and FailedPrecondition NOT_A_CLICK_MODEL for one that does not take clicks."""
+        self.require_seen_by(project_id)
+        if not self.is_click_model:
+            raise FailedPrecondition(
+                "NOT_A_CLICK_MODEL",
+                f"{self.name} predicts and does not correct with clicks; leave the model out to use the shipped one",
+            )
+
+    def require_seen_by(self, project_id: str) -> None:
+        """Raise NotFound MODEL_NOT_FOUND unless a project may use it, and as `require_weights`."""
         if self.new.project_id not in (project_id, SHARED_PROJECT):
             # As if there were none: names of other projects' models are nobody's business.
             raise NotFound("MODEL_NOT_FOUND", f"project {project_id!r} has no model {self.name}")

@@ -14,7 +14,7 @@ import structlog
 from biosegment.errors import BiosegmentError, NotFound
 from biosegment.storage.objects import Objects
 from biosegment_trainer.registry.bundle_files import WEIGHTS, upload_bundle
-from biosegment_trainer.registry.model import SHARED_PROJECT, Model, ModelClass, NewModel, bundle_key
+from biosegment_trainer.registry.model import CLICKS, SHARED_PROJECT, Model, ModelClass, NewModel, bundle_key
 from biosegment_trainer.sql import SqlModels
 
 AUTO: Final = "auto"
@@ -141,7 +141,12 @@ def _new_model(
     names = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     values = own["class_values"]
     lineage = own.get("lineage", {})
-    dims = "2.5" if definition["in_channels"] > 1 else definition["spatial_dims"]
+    config = dict(lineage.get("configuration", {}))
+    is_click_model = own.get("role") == CLICKS
+    # A click model sees a mask and clicks in its other channels, not slices.
+    dims = "2.5" if definition["in_channels"] > 1 and not is_click_model else definition["spatial_dims"]
+    if is_click_model:
+        config["role"] = CLICKS
     metrics = {k: float(v) for k, v in lineage.get("metrics", {}).items() if isinstance(v, int | float)}
     return NewModel(
         model_id=model_id,
@@ -156,7 +161,7 @@ def _new_model(
         ),
         working_resolution_nm=float(own["working_resolution_nm"]),
         weights_sha256=digest,
-        config=dict(lineage.get("configuration", {})),
+        config=config,
         metrics=metrics,
         data_license=str(own.get("data_license", "")),
         remarks=("shipped with the platform",),

@@ -10,11 +10,12 @@ from biosegment_trainer.sql import SqlModels
 async def usable_model(
     models: SqlModels, datastore: DatastoreClient, project_id: str, model_id: str
 ) -> Model:
-    """A model with weights, of the project or shared by all; a shared one speaks of the project's classes.
+    """A model that segments, with weights, of the project or shared by all; a shared one speaks of the project's
+    classes.
 
     Raises:
         NotFound: MODEL_NOT_FOUND, also for other projects' models.
-        FailedPrecondition: MODEL_DELETED.
+        FailedPrecondition: MODEL_DELETED, CLICK_MODEL.
     """
     model = await models.get(model_id)
     model.require_use_by(project_id)

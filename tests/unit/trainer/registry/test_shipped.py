@@ -8,13 +8,15 @@ import shutil
 import biosegment_trainer
 import pytest
 from biosegment_trainer.learning.bundle import ModelBundle, write_bundle
+from biosegment_trainer.learning.clicks.model import ROLE
 from biosegment_trainer.learning.network import LabelClass
-from biosegment_trainer.registry.model import ModelClass
+from biosegment_trainer.registry.foreign import read_foreign
+from biosegment_trainer.registry.model import CLICKS, ModelClass
 from biosegment_trainer.registry.shipped import AUTO, ShippedModels, shipped_folder
 from biosegment_trainer.sql import SqlModels
 
 from biosegment.database import Database, migrate
-from biosegment.errors import FailedPrecondition, NotFound
+from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.objects import open_objects
 from tests.unit.trainer.learning.conftest import untrained
@@ -104,6 +106,48 @@ def test_the_folder_is_that_of_the_installation_unless_another_is_named(tmp_path
     assert found.parent in list(type(found)(biosegment_trainer.__file__).parents)
     for metadata in found.glob("*/configs/metadata.json"):
         assert "non-commercial" in json.loads(metadata.read_text())["biosegment"]["data_license"]
+
+
+def as_click_model(folder):
+    """Makes a bundle into one of a model that corrects masks with clicks."""
+    for name, change in (
+        ("metadata", lambda content: content["biosegment"].update(role=ROLE)),
+        ("inference", lambda content: content["network_def"].update(in_channels=4)),
+    ):
+        path = folder / f"configs/{name}.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+
+async def test_a_click_model_is_for_clicks_alone(place, tmp_path):
+    models, objects = place
+    bundle(tmp_path / "b/one")
+    bundle(tmp_path / "b/clicks", seed=1)
+    as_click_model(tmp_path / "b/clicks")
+    await ShippedModels(models, objects, tmp_path / "b", "one").registered()
+    found = {m.is_click_model: m for m in await models.list("", None, 10)}
+    assert len(found) == 2
+    assert found[True].new.network == "unet2d"
+    found[True].require_clicks_by("any")
+    with pytest.raises(FailedPrecondition, match="can neither predict nor be a parent") as error:
+        found[True].require_use_by("any")
+    assert error.value.reason == "CLICK_MODEL"
+    found[False].require_use_by("any")
+    with pytest.raises(FailedPrecondition, match="does not correct with clicks") as error:
+        found[False].require_clicks_by("any")
+    assert error.value.reason == "NOT_A_CLICK_MODEL"
+    with pytest.raises(FailedPrecondition, match="deleted"):
+        dataclasses.replace(found[True], deleted=True).require_clicks_by("any")
+
+
+def test_a_click_model_is_not_imported_as_one_that_segments(tmp_path):
+    bundle(tmp_path)
+    as_click_model(tmp_path)
+    assert CLICKS == ROLE
+    with pytest.raises(InvalidArgument, match="folder of shipped bundles") as error:
+        read_foreign(tmp_path, trusted=False, fallback_resolution_nm=10.0)
+    assert error.value.reason == "CLICK_MODEL"
 
 
 async def test_what_this_repository_ships_is_registered(place):

@@ -159,6 +159,8 @@ ROWS: Final[list[Row]] = [
         ("GetUpload", R.VOLUMES, {"name": "{upload}"}, _OK_OR_GONE),
         ("WriteUpload", R.VOLUMES, {"name": "{upload}"}, _OK_OR_GONE),
         ("DeleteUpload", R.VOLUMES, {"name": "{spare_upload}"}, _OK_OR_GONE),
+        ("CreateArtifact", R.LAYERS, {**_IN_PROJECT, "artifactId": "new-{unique}", "attempt": 1}),
+        ("CommitArtifacts", R.LAYERS, {**_IN_PROJECT, "attempt": 1}, _WRONG),
         ("GetArtifact", R.READ, {"name": "{artifact}"}),
         ("ReadArtifact", R.READ, {"name": "{artifact}"}),
         ("CollectGarbage", R.ADMIN, {"dryRun": True}),

@@ -13,6 +13,7 @@ from biosegment.api.datastore.v1alpha1 import project_pb2, volume_pb2
 from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.auth import Role
 from biosegment.errors import InvalidArgument
+from biosegment.ids import parse_name
 from biosegment.rpc.geometry import (
     data_type_from_proto,
     data_type_to_proto,
@@ -26,7 +27,7 @@ from biosegment.rpc.geometry import (
 from biosegment.volume import Index, VoxelSize
 from biosegment_datastore.layer import Layer, LayerKind, LayerRequest, LayerState
 from biosegment_datastore.project import LabelClass, Member, Project
-from biosegment_datastore.transfer import Artifact, Upload
+from biosegment_datastore.transfer import Artifact, ArtifactFile, Upload
 from biosegment_datastore.volume import DisplayWindow, Level, Volume
 
 _F = TypeVar("_F", bound=enum.StrEnum)
@@ -226,6 +227,19 @@ def upload_to_proto(upload: Upload) -> volume_pb2.Upload:
         size_bytes=upload.size_bytes,
         received_bytes=upload.received_bytes,
         expire_time=timestamp(upload.expire_time_us),
+    )
+
+
+def artifact_file_from_proto(message: volume_pb2.Artifact) -> ArtifactFile:
+    """InvalidArgument BAD_NAME when it has no name of an artifact."""
+    project_id, artifact_id = parse_name(message.name, "projects/*/artifacts/*")
+    return ArtifactFile(
+        project_id=project_id,
+        artifact_id=artifact_id,
+        file_name=message.file_name,
+        size_bytes=message.size_bytes,
+        sha256=message.sha256,
+        media_type=message.media_type,
     )
 
 

@@ -9,10 +9,12 @@ import google_crc32c
 
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.datastore.v1alpha1 import datastore_pb2_grpc, volume_pb2
+from biosegment.errors import InvalidArgument
 from biosegment.ids import parse_name
 from biosegment.rpc import current_principal
 from biosegment.rpc.geometry import region_from_proto
 from biosegment_datastore.convert import (
+    artifact_file_from_proto,
     artifact_to_proto,
     layer_kind_from_proto,
     layer_request_from_proto,
@@ -207,8 +209,19 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         region = region_from_proto(request.region) if request.HasField("region") else None
         principal = current_principal()
         if request.name.count("/") > 3:
-            read = await self._layers.read(principal, *_layer_ids(request.name), request.level, region)
+            read = await self._layers.read(
+                principal,
+                *_layer_ids(request.name),
+                request.level,
+                region,
+                request.with_edits,
+                request.as_of.ToMicroseconds() if request.HasField("as_of") else None,
+            )
         else:
+            if request.with_edits:
+                raise InvalidArgument(
+                    "NOT_INSTANCES", f"{request.name} is a volume; only layers of instances have edits"
+                )
             project_id, volume_id = parse_name(request.name, _VOLUME)
             read = await self._volumes.read(principal, project_id, volume_id, request.level, region)
         async for response in send_region(read):
@@ -242,6 +255,27 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         project_id, upload_id = parse_name(request.name, _UPLOAD)
         await self._transfers.delete_upload(current_principal(), project_id, upload_id)
         return pb.DeleteUploadResponse()
+
+    async def CreateArtifact(
+        self, request: pb.CreateArtifactRequest, context: Any
+    ) -> pb.CreateArtifactResponse:
+        (project_id,) = parse_name(request.parent, _PROJECT)
+        key = await self._transfers.create_artifact(
+            current_principal(), project_id, request.artifact_id, request.attempt
+        )
+        return pb.CreateArtifactResponse(
+            name=f"{request.parent}/artifacts/{request.artifact_id}", uri=f"{self._store_url}/{key}"
+        )
+
+    async def CommitArtifacts(
+        self, request: pb.CommitArtifactsRequest, context: Any
+    ) -> pb.CommitArtifactsResponse:
+        (project_id,) = parse_name(request.parent, _PROJECT)
+        files = [artifact_file_from_proto(artifact) for artifact in request.artifacts]
+        stored = await self._transfers.commit_artifacts(
+            current_principal(), project_id, files, request.attempt
+        )
+        return pb.CommitArtifactsResponse(artifacts=[artifact_to_proto(each) for each in stored])
 
     async def GetArtifact(self, request: pb.GetArtifactRequest, context: Any) -> pb.GetArtifactResponse:
         project_id, artifact_id = parse_name(request.name, _ARTIFACT)

@@ -91,6 +91,23 @@ class Artifact:
         return f"projects/{self.project_id}/artifacts/{self.id}"
 
 
+@dataclass(frozen=True, slots=True)
+class ArtifactFile:
+    """What a service says about a file that it has written."""
+
+    project_id: str
+    artifact_id: str
+    file_name: str
+    size_bytes: int
+    sha256: str
+    media_type: str
+
+
+def artifact_home(storage_key: str, artifact_id: str) -> str:
+    """Where the attempts at an artifact lie: each below its number."""
+    return f"{storage_key}/artifacts/{artifact_id}"
+
+
 def check_file_name(value: str) -> str:
     """Return the name of a file without a folder; InvalidArgument BAD_FILE_NAME otherwise."""
     if not 1 <= len(value) <= 200 or value.startswith(".") or any(c in "/\\" or ord(c) < 32 for c in value):

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import google_crc32c
 
 from biosegment.auth import Authorizer, Permission, Principal
-from biosegment.errors import InvalidArgument, NotFound
-from biosegment.ids import new_id
+from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
+from biosegment.failpoint import failpoint
+from biosegment.ids import check_id, new_id
 from biosegment.storage.objects import Objects
 from biosegment.storage.parts import PART_BYTES, Parts, part_key
 from biosegment_datastore.clock import now_us
+from biosegment_datastore.project import check_text
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql.project import SqlProjects
 from biosegment_datastore.sql.transfer import SqlTransfers, offset_mismatch
-from biosegment_datastore.transfer import Artifact, Upload, UploadLimits, check_file_name
+from biosegment_datastore.transfer import (
+    Artifact,
+    ArtifactFile,
+    Upload,
+    UploadLimits,
+    artifact_home,
+    check_file_name,
+)
 
 _PIECE_BYTES = 1 << 20
+_FILES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,53 @@ class TransferService:
         await self._own(principal, project_id, upload_id)
         await self._transfers.delete_upload(project_id, upload_id)
 
+    async def create_artifact(
+        self, principal: Principal, project_id: str, artifact_id: str, attempt: int
+    ) -> str:
+        """The prefix that an attempt at an artifact writes to. Errors as in the contract."""
+        await self._authorizer.authorize(principal, Permission.LAYER_WRITE, project_id)
+        check_id(artifact_id, "artifact")
+        _check_attempt(attempt)
+        return await self._transfers.reserve_artifact(project_id, artifact_id, attempt)
+
+    async def commit_artifacts(
+        self, principal: Principal, project_id: str, files: Sequence[ArtifactFile], attempt: int
+    ) -> Sequence[Artifact]:
+        """Show what an attempt wrote to readers, all of it or nothing. Errors as in the contract."""
+        await self._authorizer.authorize(principal, Permission.LAYER_WRITE, project_id)
+        _check_attempt(attempt)
+        _check_files(project_id, files)
+        project = await self._projects.get(project_id)
+        artifacts = [
+            Artifact(
+                project_id=project_id,
+                id=file.artifact_id,
+                file_name=check_file_name(file.file_name),
+                size_bytes=file.size_bytes,
+                sha256=file.sha256,
+                media_type=file.media_type,
+                key=f"{artifact_home(project.storage_key, file.artifact_id)}/{attempt}",
+                create_time_us=now_us(),
+            )
+            for file in files
+        ]
+        for artifact in artifacts:
+            await self._require_complete(artifact)
+        failpoint("datastore.artifacts.before_rows")
+        return await self._transfers.commit_artifacts(project_id, artifacts)
+
+    async def _require_complete(self, artifact: Artifact) -> None:
+        """FailedPrecondition ARTIFACT_INCOMPLETE unless all bytes are there, or an earlier call committed them."""
+        if await Parts(self._objects, artifact.key, artifact.size_bytes).is_complete():
+            return
+        try:
+            await self._transfers.artifact(artifact.project_id, artifact.id)
+        except NotFound:
+            raise FailedPrecondition(
+                "ARTIFACT_INCOMPLETE",
+                f"what was written of {artifact.name} does not have {artifact.size_bytes} bytes; begin another attempt",
+            ) from None
+
     async def artifact(self, principal: Principal, project_id: str, artifact_id: str) -> Artifact:
         """One artifact."""
         await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
@@ -146,6 +204,29 @@ class TransferService:
             await self._objects.put(part_key(upload.key, upload.received_bytes), buffer)
             received = upload.received_bytes + len(buffer)
             return await self._transfers.received(upload, received, now_us() + self._lifetime_us)
+
+
+def _check_attempt(attempt: int) -> None:
+    if attempt < 1:
+        raise InvalidArgument("BAD_ATTEMPT", f"attempt {attempt} is not 1 or more")
+
+
+def _check_files(project_id: str, files: Sequence[ArtifactFile]) -> None:
+    if not 1 <= len(files) <= _FILES or len({file.artifact_id for file in files}) < len(files):
+        raise InvalidArgument("BAD_ARTIFACT", f"name 1 to {_FILES} artifacts, each once, not {len(files)}")
+    for file in files:
+        if file.project_id != project_id:
+            raise InvalidArgument(
+                "OTHER_PROJECT",
+                f"artifact {file.artifact_id!r} is of {file.project_id!r}, not {project_id!r}",
+            )
+        check_text("media_type", file.media_type, 1, 100)
+        if file.size_bytes < 1 or not re.fullmatch("[0-9a-f]{64}", file.sha256):
+            raise InvalidArgument(
+                "BAD_ARTIFACT",
+                f"artifact {file.artifact_id!r} needs its size in bytes, not {file.size_bytes}, "
+                f"and its SHA-256 in hexadecimal, not {file.sha256[:80]!r}",
+            )
 
 
 def _check_piece(piece: Piece, upload: Upload, buffered: int) -> None:

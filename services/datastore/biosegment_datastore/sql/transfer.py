@@ -9,15 +9,17 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from biosegment.database import Database
-from biosegment.errors import Conflict, NotFound
+from biosegment.errors import AlreadyExists, Conflict, NotFound
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql.request import NEVER_US, doom, lock_project, remember, replayed, spare, take
 from biosegment_datastore.sql.tables import ARTIFACTS, GARBAGE, HOLDS, METADATA, PROJECTS, UPLOADS
-from biosegment_datastore.transfer import Artifact, Upload, UploadLimits
+from biosegment_datastore.transfer import Artifact, Upload, UploadLimits, artifact_home
 
 _PLACES: Final = ("key", "storage_key", "prefix")
 """Columns, of whatever table, that refer to the object storage."""
+_ATTEMPT_US: Final = 7 * 24 * 3600 * 1_000_000
+"""A service's attempt at an artifact is given up when it has not been committed for so long."""
 
 
 class SqlTransfers:
@@ -94,18 +96,60 @@ class SqlTransfers:
             await connection.execute(sa.insert(ARTIFACTS).values(**_row_of(artifact)))
             await take(connection, artifact.key)
 
+    async def reserve_artifact(self, project_id: str, artifact_id: str, attempt: int) -> str:
+        """Reserve the prefix that an attempt at an artifact writes to, and return it; earlier attempts' are due now.
+
+        Raises:
+            AlreadyExists: ARTIFACT_EXISTS when it is committed.
+            Conflict: ATTEMPT_OUTDATED when a later attempt has begun.
+            NotFound: PROJECT_NOT_FOUND.
+        """
+        async with self._database.write() as connection:
+            project = await lock_project(connection, project_id)
+            if await _find_artifact(connection, project_id, artifact_id) is not None:
+                name = f"projects/{project_id}/artifacts/{artifact_id}"
+                raise AlreadyExists("ARTIFACT_EXISTS", f"there is {name} already", resource=name)
+            home = artifact_home(project.storage_key, artifact_id)
+            of_it = GARBAGE.c.prefix.startswith(f"{home}/", autoescape=True)
+            places = (await connection.execute(sa.select(GARBAGE.c.prefix).where(of_it))).scalars()
+            newest = max((int(place.rpartition("/")[2]) for place in places), default=0)
+            if newest > attempt:
+                raise Conflict(
+                    "ATTEMPT_OUTDATED",
+                    f"attempt {newest} at artifact {artifact_id!r} has begun; write nothing more for attempt {attempt}",
+                    attempt=str(newest),
+                )
+            await connection.execute(sa.update(GARBAGE).where(of_it).values(due_us=now_us()))
+            await doom(connection, f"{home}/{attempt}", now_us() + _ATTEMPT_US)
+        return f"{home}/{attempt}"
+
+    async def commit_artifacts(self, project_id: str, artifacts: Sequence[Artifact]) -> Sequence[Artifact]:
+        """Store artifacts whose bytes are complete, all or none, and return them as stored.
+
+        Raises:
+            Conflict: ATTEMPT_OUTDATED when a prefix is reserved no longer.
+            NotFound: PROJECT_NOT_FOUND.
+        """
+        stored = []
+        async with self._database.write() as connection:
+            await lock_project(connection, project_id)
+            for artifact in artifacts:
+                known = await _find_artifact(connection, project_id, artifact.id)
+                if known is None:
+                    await connection.execute(sa.insert(ARTIFACTS).values(**_row_of(artifact)))
+                    await take(connection, artifact.key)
+                stored.append(known or artifact)
+        return stored
+
     async def artifact(self, project_id: str, artifact_id: str) -> Artifact:
         """NotFound ARTIFACT_NOT_FOUND."""
-        query = sa.select(ARTIFACTS).where(
-            ARTIFACTS.c.project_id == project_id, ARTIFACTS.c.id == artifact_id
-        )
         async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
+            found = await _find_artifact(connection, project_id, artifact_id)
+        if found is None:
             raise NotFound(
                 "ARTIFACT_NOT_FOUND", f"there is no artifact projects/{project_id}/artifacts/{artifact_id}"
             )
-        return Artifact(**row._mapping)
+        return found
 
 
 class SqlGarbage:
@@ -205,6 +249,12 @@ def _of_job(job_id: str) -> sa.ColumnElement[bool]:
 
 def _held() -> sa.Exists:
     return sa.exists().where(HOLDS.c.expire_time_us > now_us())
+
+
+async def _find_artifact(connection: AsyncConnection, project_id: str, artifact_id: str) -> Artifact | None:
+    query = sa.select(ARTIFACTS).where(ARTIFACTS.c.project_id == project_id, ARTIFACTS.c.id == artifact_id)
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else Artifact(**row._mapping)
 
 
 async def _load_upload(connection: AsyncConnection, project_id: str, upload_id: str) -> Upload:

@@ -385,7 +385,7 @@ class DatastoreServiceServicer(object):
     def CreateArtifact(self, request, context):
         """Reserves the place of a file that a service makes, for an attempt at it: the service writes it there by itself, and
         readers see it after CommitArtifacts. Earlier attempts at the same artifact are given up, and an attempt that is not
-        committed within a week. Services only. Errors: ABORTED ATTEMPT_OUTDATED, ALREADY_EXISTS ARTIFACT_EXISTS (committed).
+        committed within a week. Errors: ABORTED ATTEMPT_OUTDATED, ALREADY_EXISTS ARTIFACT_EXISTS (committed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -393,7 +393,7 @@ class DatastoreServiceServicer(object):
 
     def CommitArtifacts(self, request, context):
         """Shows artifacts that are written to readers, all of them or none; of those that are committed already nothing
-        changes. Services only. Errors: ABORTED ATTEMPT_OUTDATED, FAILED_PRECONDITION ARTIFACT_INCOMPLETE.
+        changes. Errors: ABORTED ATTEMPT_OUTDATED, FAILED_PRECONDITION ARTIFACT_INCOMPLETE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

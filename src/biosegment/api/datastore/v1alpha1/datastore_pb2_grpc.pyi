@@ -95,11 +95,11 @@ class DatastoreServiceStub:
     CreateArtifact: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.CreateArtifactRequest, _datastore_pb2.CreateArtifactResponse]
     """Reserves the place of a file that a service makes, for an attempt at it: the service writes it there by itself, and
     readers see it after CommitArtifacts. Earlier attempts at the same artifact are given up, and an attempt that is not
-    committed within a week. Services only. Errors: ABORTED ATTEMPT_OUTDATED, ALREADY_EXISTS ARTIFACT_EXISTS (committed).
+    committed within a week. Errors: ABORTED ATTEMPT_OUTDATED, ALREADY_EXISTS ARTIFACT_EXISTS (committed).
     """
     CommitArtifacts: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.CommitArtifactsRequest, _datastore_pb2.CommitArtifactsResponse]
     """Shows artifacts that are written to readers, all of them or none; of those that are committed already nothing
-    changes. Services only. Errors: ABORTED ATTEMPT_OUTDATED, FAILED_PRECONDITION ARTIFACT_INCOMPLETE.
+    changes. Errors: ABORTED ATTEMPT_OUTDATED, FAILED_PRECONDITION ARTIFACT_INCOMPLETE.
     """
     GetArtifact: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.GetArtifactRequest, _datastore_pb2.GetArtifactResponse]
     """Returns an artifact."""
@@ -177,11 +177,11 @@ class DatastoreServiceAsyncStub(DatastoreServiceStub):
     CreateArtifact: _aio.UnaryUnaryMultiCallable[_datastore_pb2.CreateArtifactRequest, _datastore_pb2.CreateArtifactResponse]  # type: ignore[assignment]
     """Reserves the place of a file that a service makes, for an attempt at it: the service writes it there by itself, and
     readers see it after CommitArtifacts. Earlier attempts at the same artifact are given up, and an attempt that is not
-    committed within a week. Services only. Errors: ABORTED ATTEMPT_OUTDATED, ALREADY_EXISTS ARTIFACT_EXISTS (committed).
+    committed within a week. Errors: ABORTED ATTEMPT_OUTDATED, ALREADY_EXISTS ARTIFACT_EXISTS (committed).
     """
     CommitArtifacts: _aio.UnaryUnaryMultiCallable[_datastore_pb2.CommitArtifactsRequest, _datastore_pb2.CommitArtifactsResponse]  # type: ignore[assignment]
     """Shows artifacts that are written to readers, all of them or none; of those that are committed already nothing
-    changes. Services only. Errors: ABORTED ATTEMPT_OUTDATED, FAILED_PRECONDITION ARTIFACT_INCOMPLETE.
+    changes. Errors: ABORTED ATTEMPT_OUTDATED, FAILED_PRECONDITION ARTIFACT_INCOMPLETE.
     """
     GetArtifact: _aio.UnaryUnaryMultiCallable[_datastore_pb2.GetArtifactRequest, _datastore_pb2.GetArtifactResponse]  # type: ignore[assignment]
     """Returns an artifact."""
@@ -418,7 +418,7 @@ class DatastoreServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_datastore_pb2.CreateArtifactResponse, _abc.Awaitable[_datastore_pb2.CreateArtifactResponse]]:
         """Reserves the place of a file that a service makes, for an attempt at it: the service writes it there by itself, and
         readers see it after CommitArtifacts. Earlier attempts at the same artifact are given up, and an attempt that is not
-        committed within a week. Services only. Errors: ABORTED ATTEMPT_OUTDATED, ALREADY_EXISTS ARTIFACT_EXISTS (committed).
+        committed within a week. Errors: ABORTED ATTEMPT_OUTDATED, ALREADY_EXISTS ARTIFACT_EXISTS (committed).
         """
 
     @_abc_1.abstractmethod
@@ -428,7 +428,7 @@ class DatastoreServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_datastore_pb2.CommitArtifactsResponse, _abc.Awaitable[_datastore_pb2.CommitArtifactsResponse]]:
         """Shows artifacts that are written to readers, all of them or none; of those that are committed already nothing
-        changes. Services only. Errors: ABORTED ATTEMPT_OUTDATED, FAILED_PRECONDITION ARTIFACT_INCOMPLETE.
+        changes. Errors: ABORTED ATTEMPT_OUTDATED, FAILED_PRECONDITION ARTIFACT_INCOMPLETE.
         """
 
     @_abc_1.abstractmethod

@@ -41,7 +41,7 @@ from biosegment_trainer.compute.ray_folder import default_folder
 from biosegment_trainer.datastore_client import DatastoreClient
 from biosegment_trainer.interaction.desk import open_segmenter
 from biosegment_trainer.interaction.line import LineLimits, SegmentLine
-from biosegment_trainer.interaction.model import ClickModels
+from biosegment_trainer.interaction.model import InteractionModels
 from biosegment_trainer.interaction.service import InteractionService
 from biosegment_trainer.interaction.servicer import SEGMENTATION_SERVICE, SegmentationServicer
 from biosegment_trainer.interaction.task import SegmenterConfig
@@ -120,11 +120,11 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
             models, objects, shipped_folder(settings.shipped_bundles_dir), settings.default_parent
         )
         line = _line(settings, store, executor)
-        click_models = ClickModels(models, shipped, settings.click_model, settings.scribble_model)
+        interaction_models = InteractionModels(models, shipped, settings.click_model, settings.scribble_model)
         interaction = InteractionService(
             authorizer,
             datastore,
-            click_models,
+            interaction_models,
             line,
             settings.segment_max_voxels,
             settings.scribble_network_features,

@@ -19,7 +19,7 @@ from biosegment.volume import Index, Region, VoxelSize
 from biosegment_trainer.datastore_client import DatastoreClient
 from biosegment_trainer.interaction import request as checks
 from biosegment_trainer.interaction.line import SegmentLine
-from biosegment_trainer.interaction.model import ClickModels
+from biosegment_trainer.interaction.model import InteractionModels
 from biosegment_trainer.interaction.request import SegmentRequest, SentImage, VolumePart
 from biosegment_trainer.interaction.task import ModelPlace, SegmentAnswer, SegmentTask
 from biosegment_trainer.interaction.working_grid import Level, WorkingGrid, choose_level, make_grid
@@ -73,7 +73,7 @@ class InteractionService:
         self,
         authorizer: Authorizer,
         datastore: DatastoreClient,
-        models: ClickModels,
+        models: InteractionModels,
         line: SegmentLine,
         max_voxels: int,
         network_features: bool,
@@ -201,7 +201,7 @@ class InteractionService:
         model = await self._models.for_clicks(request.project_id, request.model) if request.clicks else None
         shallow = None
         if request.scribbles and (request.network_features or self._network_features):
-            shallow = await self._models.shallow(request.project_id)
+            shallow = await self._models.for_strokes()
         return model, shallow
 
     async def _read(

@@ -12,6 +12,7 @@ from biosegment.client.models import Models
 from biosegment.client.platform import Platform
 from biosegment.client.projects import Projects
 from biosegment.client.samples import Samples
+from biosegment.client.segmentation import Segmentation
 from biosegment.client.volumes import Volumes
 from biosegment.rpc.channel import CallPolicy, connect
 
@@ -31,6 +32,7 @@ class AsyncClient:
         annotations: What was annotated.
         models: Model versions.
         jobs: Import, training, prediction, scoring, export.
+        segmentation: Masks from clicks and strokes.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -43,6 +45,7 @@ class AsyncClient:
         self.annotations = Annotations(self._channel)
         self.models = Models(self._channel)
         self.jobs = Jobs(self._channel)
+        self.segmentation = Segmentation(self._channel)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -39,6 +39,8 @@ from biosegment.client.resources import (
     ProjectProgress,
     Resources,
     Sample,
+    SegmentationSession,
+    Segmented,
     ServiceStatus,
     Strategy,
     Token,
@@ -46,6 +48,7 @@ from biosegment.client.resources import (
     Volume,
 )
 from biosegment.client.samples import Samples as _AsyncSamples
+from biosegment.client.segmentation import Segmentation as _AsyncSegmentation
 from biosegment.client.volumes import Volumes as _AsyncVolumes
 from biosegment.volume import Region, VoxelSize
 
@@ -974,6 +977,220 @@ class Jobs:
         return self._loop.run(self._group.log(name, after_line=after_line))
 
 
+class Segmentation:
+    """Interactive segmentation: masks from clicks and strokes; nothing is stored until it is committed."""
+
+    def __init__(self, loop: BackgroundLoop, group: _AsyncSegmentation) -> None:
+        self._loop = loop
+        self._group = group
+
+    def begin(
+        self,
+        volume: str,
+        region: Region,
+        *,
+        class_value: int,
+        plane: str = "xy",
+        layer: str = "",
+        mask: NDArray[np.uint8] | None = None,
+        model: str = "",
+    ) -> SegmentationSession:
+        """Begin to segment a region; what anybody annotated there until now counts as seen.
+
+        Args:
+            volume: `projects/{p}/volumes/{v}`.
+            region: Voxels of level 0, zyx, half-open.
+            class_value: Of the class to segment.
+            plane: `xy`, `xz`, `yz`: slices; or `3d`, where an object is followed through the slices.
+            layer: Layer of the volume to begin with: labels, annotations, or the probabilities of the class.
+            mask: uint8 0/1 (z, y, x) to begin with instead; empty when neither is given.
+            model: `models/{m}` that takes clicks; the shipped one when empty.
+        """
+        return self._loop.run(
+            self._group.begin(
+                volume, region, class_value=class_value, plane=plane, layer=layer, mask=mask, model=model
+            )
+        )
+
+    def click(
+        self, session: SegmentationSession, position: tuple[int, int, int], *, positive: bool = True
+    ) -> Segmented:
+        """Click on a voxel: one request, one step to undo.
+
+        Args:
+            session: That the click belongs to; its mask is the new one afterwards.
+            position: z, y, x in voxels of level 0 of the volume, within the region.
+            positive: Whether the voxel belongs to the class.
+
+        Raises:
+            Conflict: BASE_OUTDATED; somebody annotated there since: begin again, with `mask=session.mask` to keep it.
+            InvalidArgument: PROMPT_OUTSIDE.
+        """
+        return self._loop.run(self._group.click(session, position, positive=positive))
+
+    def scribble(
+        self,
+        session: SegmentationSession,
+        strokes: NDArray[np.uint8],
+        *,
+        draft: bool = False,
+        network_features: bool = False,
+    ) -> Segmented:
+        """Draw strokes: one request, one step to undo. The slices with strokes are segmented anew, with no model.
+
+        Args:
+            session: That the strokes belong to; they are added to its earlier ones.
+            strokes: uint8 (z, y, x) of the region's shape: 0 nothing, 1 background, 2 and up classes.
+            draft: Segment the other slices too.
+            network_features: Use what the first layers of the shipped model see.
+
+        Raises:
+            Conflict: BASE_OUTDATED.
+            InvalidArgument: NEED_TWO_CLASSES when only one thing was drawn so far.
+        """
+        return self._loop.run(
+            self._group.scribble(session, strokes, draft=draft, network_features=network_features)
+        )
+
+    def commit(
+        self,
+        session: SegmentationSession,
+        *,
+        complete: bool = False,
+        work_time_s: float = 0.0,
+        comment: str = "",
+    ) -> Annotation:
+        """Store the mask as an annotation, on which models train; the session can go on after it.
+
+        Args:
+            session: Whose mask is stored.
+            complete: The whole region was looked at: what is not in the mask is background. Otherwise only what was
+                taken out of the first mask is, and nothing is said of the rest.
+            work_time_s: Seconds that it took.
+            comment: For people.
+
+        Raises:
+            Conflict: BASE_OUTDATED.
+            FailedPrecondition: NOTHING_TO_COMMIT.
+        """
+        return self._loop.run(
+            self._group.commit(session, complete=complete, work_time_s=work_time_s, comment=comment)
+        )
+
+    def segment(
+        self,
+        volume: str,
+        region: Region,
+        *,
+        class_value: int,
+        clicks: Sequence[tuple[tuple[int, int, int], bool]] = (),
+        scribbles: NDArray[np.uint8] | None = None,
+        previous: NDArray[np.uint8] | None = None,
+        plane: str = "xy",
+        level: int | None = None,
+        model: str = "",
+        base_layer: str = "",
+        base_sequence: int | None = None,
+        session: str = "",
+        draft: bool = False,
+        network_features: bool = False,
+        with_probability: bool = False,
+    ) -> Segmented:
+        """Segment a region of a volume with one request; `begin` keeps count of masks and bases by itself.
+
+        Args:
+            volume: `projects/{p}/volumes/{v}`.
+            region: Voxels of level 0, zyx, half-open.
+            class_value: Of the class to segment.
+            clicks: Voxels (z, y, x) of level 0 and whether they belong to the class. All are worked off: with the mask
+                that earlier ones led to, send the newest alone.
+            scribbles: uint8 (z, y, x) over the region: 0 nothing, 1 background, 2 and up classes.
+            previous: Mask that is corrected, uint8 0/1 (z, y, x) over the region.
+            plane: `xy`, `xz`, `yz` or `3d`.
+            level: Of the pyramid, to work at its voxel size; None for the project's working resolution.
+            model: `models/{m}` that takes clicks; the shipped one when empty.
+            base_layer: Layer that the first mask was taken from.
+            base_sequence: Number of the last annotation record that was seen; a newer one there refuses the request.
+            session: Of one person at one place: its newest request alone is served.
+            draft: Scribbles segment the slices without strokes too.
+            network_features: Scribbles use what the first layers of the shipped model see.
+            with_probability: Return the probability too.
+
+        Raises:
+            InvalidArgument: PROMPT_OUTSIDE, UNKNOWN_CLASS, NO_PROMPT, BAD_MASK ...
+            ResourceExhausted: REGION_TOO_LARGE, BUSY.
+            Conflict: BASE_OUTDATED, SUPERSEDED.
+        """
+        return self._loop.run(
+            self._group.segment(
+                volume,
+                region,
+                class_value=class_value,
+                clicks=clicks,
+                scribbles=scribbles,
+                previous=previous,
+                plane=plane,
+                level=level,
+                model=model,
+                base_layer=base_layer,
+                base_sequence=base_sequence,
+                session=session,
+                draft=draft,
+                network_features=network_features,
+                with_probability=with_probability,
+            )
+        )
+
+    def segment_image(
+        self,
+        project: str,
+        image: NDArray[Any],
+        voxel_size: VoxelSize,
+        *,
+        class_value: int,
+        clicks: Sequence[tuple[tuple[int, int, int], bool]] = (),
+        scribbles: NDArray[np.uint8] | None = None,
+        previous: NDArray[np.uint8] | None = None,
+        plane: str = "xy",
+        model: str = "",
+        draft: bool = False,
+        network_features: bool = False,
+        with_probability: bool = False,
+    ) -> Segmented:
+        """Segment an image that is not on the platform; it is sent along and kept nowhere.
+
+        Args:
+            project: `projects/{p}`, whose classes and rights count.
+            image: Grey values (z, y, x); at most 4 MiB when compressed. It is normalised by its own slices.
+            voxel_size: In nm.
+            class_value: As for `segment`, and so are the others; positions are voxels of the image.
+            clicks: As for `segment`.
+            scribbles: As for `segment`.
+            previous: As for `segment`.
+            plane: As for `segment`.
+            model: As for `segment`.
+            draft: As for `segment`.
+            network_features: As for `segment`.
+            with_probability: As for `segment`.
+        """
+        return self._loop.run(
+            self._group.segment_image(
+                project,
+                image,
+                voxel_size,
+                class_value=class_value,
+                clicks=clicks,
+                scribbles=scribbles,
+                previous=previous,
+                plane=plane,
+                model=model,
+                draft=draft,
+                network_features=network_features,
+                with_probability=with_probability,
+            )
+        )
+
+
 class Client:
     """A connection to the platform; close it, or use it as a context manager.
 
@@ -986,6 +1203,7 @@ class Client:
         annotations: Annotations: immutable records; undo and review add to them.
         models: The registry of models.
         jobs: Jobs of all services.
+        segmentation: Interactive segmentation: masks from clicks and strokes; nothing is stored until it is committed.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -1000,6 +1218,7 @@ class Client:
         self.annotations = Annotations(self._loop, client.annotations)
         self.models = Models(self._loop, client.models)
         self.jobs = Jobs(self._loop, client.jobs)
+        self.segmentation = Segmentation(self._loop, client.segmentation)
 
     def close(self) -> None:
         """Close the connection; closing it again does nothing."""

@@ -8,6 +8,7 @@ from biosegment.client.resources.model import Model
 from biosegment.client.resources.platform import Garbage, ServiceStatus, Token, User
 from biosegment.client.resources.project import LabelClass, Member, Project
 from biosegment.client.resources.sample import Claim, Pool, ProjectProgress, Sample, Strategy
+from biosegment.client.resources.segmentation import SegmentationSession, Segmented
 from biosegment.client.resources.volume import Artifact, Layer, Level, Volume
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "ProjectProgress",
     "Resources",
     "Sample",
+    "SegmentationSession",
+    "Segmented",
     "ServiceStatus",
     "Strategy",
     "Token",

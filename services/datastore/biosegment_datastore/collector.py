@@ -16,6 +16,7 @@ from biosegment_datastore.garbage import made_us
 from biosegment_datastore.page import PageRequest
 from biosegment_datastore.scratch import remove_leftovers
 from biosegment_datastore.sql.annotation import SqlAnnotations
+from biosegment_datastore.sql.instance import SqlInstances
 from biosegment_datastore.sql.project import SqlProjects
 from biosegment_datastore.sql.transfer import SqlGarbage, SqlTransfers
 
@@ -23,12 +24,13 @@ _log = structlog.get_logger("biosegment_datastore.collector")
 
 
 class Collector:
-    """Deletes doomed prefixes, expired uploads and, once at the start, label blocks without a record.
+    """Deletes doomed prefixes, expired uploads and, once at the start, blocks of annotations and edits without a row.
 
     Args:
         garbage: Doomed prefixes.
         transfers: Uploads.
         annotations: Which label blocks are in use.
+        instances: Which blocks of edits are in use.
         projects: Where to look for label blocks.
         jobs: Which unfinished prefixes are still being written.
         objects: What is cleaned.
@@ -42,6 +44,7 @@ class Collector:
         garbage: SqlGarbage,
         transfers: SqlTransfers,
         annotations: SqlAnnotations,
+        instances: SqlInstances,
         projects: SqlProjects,
         jobs: SqlJobs,
         objects: Objects,
@@ -52,6 +55,7 @@ class Collector:
         self._garbage = garbage
         self._transfers = transfers
         self._annotations = annotations
+        self._instances = instances
         self._projects = projects
         self._jobs = jobs
         self._objects = objects
@@ -87,7 +91,7 @@ class Collector:
         return [owner for owner in await self._garbage.owners() if not await self._goes_on(owner)]
 
     async def remove_orphans(self) -> int:
-        """Delete label blocks that no record refers to and that are old enough; returns how many.
+        """Delete blocks that no record and no edit refers to and that are old enough; returns how many.
 
         None while there is a hold: blocks of a volume that was deleted meanwhile are in the backup's snapshot.
         """
@@ -101,9 +105,13 @@ class Collector:
         while True:
             page = await self._projects.list(PageRequest.of(500, token, "orphans"), None)
             for project in page.items:
-                blocks = await self._objects.list(f"{project.storage_key}/annotations/")
+                blocks = [
+                    key
+                    for place in ("annotations", "edits")
+                    for key in await self._objects.list(f"{project.storage_key}/{place}/")
+                ]
                 # Listed before the rows are read: what was committed in between is in use.
-                used = await self._annotations.keys(project.id)
+                used = await self._annotations.keys(project.id) | await self._instances.keys(project.id)
                 # Afterwards: whoever sees that rows of a snapshot are gone sees its hold.
                 if await self._garbage.is_held():
                     return removed

@@ -9,6 +9,7 @@ from typing import Any
 
 from biosegment.api.datastore.v1alpha1.annotation_pb2_grpc import add_AnnotationServiceServicer_to_server
 from biosegment.api.datastore.v1alpha1.datastore_pb2_grpc import add_DatastoreServiceServicer_to_server
+from biosegment.api.datastore.v1alpha1.instance_pb2_grpc import add_InstanceEditServiceServicer_to_server
 from biosegment.api.job.v1alpha1.job_pb2_grpc import add_JobServiceServicer_to_server
 from biosegment.auth import Authorizer, Permission, PrincipalVerifier
 from biosegment.database import Database, migrate
@@ -32,6 +33,10 @@ from biosegment_datastore.garbage_service import GarbageService
 from biosegment_datastore.imports.file import ImportFiles
 from biosegment_datastore.imports.job import ImportJob
 from biosegment_datastore.imports.label_job import LabelJob
+from biosegment_datastore.instance_servicer import INSTANCE_EDIT_SERVICE, InstanceEditServicer
+from biosegment_datastore.instances.history import Histories
+from biosegment_datastore.instances.lister import Lister
+from biosegment_datastore.instances.service import InstanceService
 from biosegment_datastore.layer_service import LayerService
 from biosegment_datastore.project_service import ProjectService
 from biosegment_datastore.reading import OpenArrays
@@ -40,6 +45,7 @@ from biosegment_datastore.settings import SERVICE, DatastoreSettings
 from biosegment_datastore.sql.annotation import SqlAnnotations
 from biosegment_datastore.sql.commit import SqlCommits
 from biosegment_datastore.sql.draft import SqlDrafts
+from biosegment_datastore.sql.instance import SqlInstances
 from biosegment_datastore.sql.label import SqlLabelImports
 from biosegment_datastore.sql.layer import SqlLayers
 from biosegment_datastore.sql.project import SqlProjects
@@ -60,6 +66,7 @@ class Datastore:
     projector: Projector
     collector: Collector
     runner: JobRunner
+    lister: Lister
     database: Database
     objects: Objects
 
@@ -69,6 +76,7 @@ class Datastore:
 
     async def close(self) -> None:
         """Release files and connections, after the server has stopped."""
+        await self.lister.close()
         await self.objects.close()
         await self.database.close()
 
@@ -79,6 +87,7 @@ class _Repositories:
         self.volumes = SqlVolumes(database)
         self.layers = SqlLayers(database)
         self.label_imports = SqlLabelImports(database)
+        self.instances = SqlInstances(database)
         self.annotations = SqlAnnotations(database)
         self.commits = SqlCommits(database)
         self.drafts = SqlDrafts(database)
@@ -115,6 +124,20 @@ async def build(settings: DatastoreSettings) -> Datastore:
         settings.projection_lease_s,
         settings.projection_poll_s,
     )
+    limits = WorkerLimits(settings.import_memory_bytes, settings.import_timeout_s)
+    lister = Lister(rows.instances, objects, settings, limits, settings.list_wait_s)
+    histories = Histories(rows.instances)
+    instances = InstanceService(
+        rows.instances,
+        rows.layers,
+        rows.volumes,
+        rows.projects,
+        authorizer,
+        objects,
+        open_arrays,
+        histories,
+        lister,
+    )
     layers = LayerService(
         rows.layers,
         rows.volumes,
@@ -123,6 +146,7 @@ async def build(settings: DatastoreSettings) -> Datastore:
         arrays,
         open_arrays,
         projector,
+        instances,
         settings.max_region_bytes,
         admission,
     )
@@ -130,6 +154,7 @@ async def build(settings: DatastoreSettings) -> Datastore:
         rows.garbage,
         rows.transfers,
         rows.annotations,
+        rows.instances,
         rows.projects,
         rows.jobs,
         objects,
@@ -169,7 +194,7 @@ async def build(settings: DatastoreSettings) -> Datastore:
     )
     commits = CommitService(rows.commits, authorizer, objects, LeaseVerifier(verifier), projector)
     drafts = DraftService(rows.drafts, rows.projects, rows.volumes, authorizer, objects, settings.max_drafts)
-    kinds, runner = _jobs(settings, rows, objects, projector, authorizer)
+    kinds, runner = _jobs(settings, rows, objects, projector, authorizer, histories, limits)
     server = RpcServer(settings.listen, verifier, allow_insecure_listen=settings.allow_insecure_listen)
     server.add(add_DatastoreServiceServicer_to_server, datastore_servicer, DATASTORE_SERVICE)
     server.add(
@@ -178,9 +203,12 @@ async def build(settings: DatastoreSettings) -> Datastore:
         ANNOTATION_SERVICE,
     )
     server.add(
+        add_InstanceEditServiceServicer_to_server, InstanceEditServicer(instances), INSTANCE_EDIT_SERVICE
+    )
+    server.add(
         add_JobServiceServicer_to_server, JobServicer(JobService(rows.jobs, authorizer, kinds)), JOB_SERVICE
     )
-    return Datastore(server, projector, collector, runner, database, objects)
+    return Datastore(server, projector, collector, runner, lister, database, objects)
 
 
 def _jobs(
@@ -189,8 +217,9 @@ def _jobs(
     objects: Objects,
     projector: Projector,
     authorizer: Authorizer,
+    histories: Histories,
+    limits: WorkerLimits,
 ) -> tuple[dict[str, JobKind], JobRunner]:
-    limits = WorkerLimits(settings.import_memory_bytes, settings.import_timeout_s)
     files = ImportFiles(rows.transfers, objects, settings.roots, settings.scratch_dir)
     imports = ImportJob(
         volumes=rows.volumes, garbage=rows.garbage, files=files, store=settings, limits=limits
@@ -212,6 +241,8 @@ def _jobs(
         volumes=rows.volumes,
         layers=rows.layers,
         annotations=rows.annotations,
+        instances=rows.instances,
+        histories=histories,
         projector=projector,
         transfers=rows.transfers,
         garbage=rows.garbage,

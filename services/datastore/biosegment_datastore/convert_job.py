@@ -14,6 +14,7 @@ from biosegment.volume import Region, VoxelSize
 from biosegment_datastore.formats.selection import check_axes
 from biosegment_datastore.formats.source import ACCEPTED, SourceOptions
 from biosegment_datastore.formats.writers.catalogue import BY_KEY, FileFormat
+from biosegment_datastore.layer import Layer, LayerKind
 from biosegment_datastore.project import check_text
 
 
@@ -59,7 +60,8 @@ class ExportPlan:
     Attributes:
         layer_id: '' for the volume itself or its segmentation.
         prediction_id: Layer under the annotations; '' for the newest, or, when stored, for none.
-        as_of_us: Moment of the segmentation, microseconds since 1970; None for now.
+        as_of_us: Moment of the segmentation or of the objects, microseconds since 1970; None for now.
+        without_edits: Whether objects are exported as the layer has them.
     """
 
     spec: job_pb2.ExportSpec
@@ -71,6 +73,7 @@ class ExportPlan:
     prediction_id: str
     file_format: FileFormat
     as_of_us: int | None
+    without_edits: bool
 
     def with_prediction(self, prediction_id: str) -> ExportPlan:
         """The plan, with the prediction that was chosen."""
@@ -79,6 +82,17 @@ class ExportPlan:
     def require_project(self, project_id: str) -> None:
         """InvalidArgument OTHER_PROJECT when the source belongs to another project than the job."""
         _require_same(self.spec.source, self.project_id, project_id)
+
+    def require_kind(self, layer: Layer) -> None:
+        """InvalidArgument BAD_AS_OF or BAD_SOURCE when what is asked for needs a layer of instances."""
+        if layer.kind is LayerKind.INSTANCES:
+            return
+        if self.as_of_us is not None:
+            raise _bad_as_of()
+        if self.without_edits:
+            raise InvalidArgument(
+                "BAD_SOURCE", f"`without_edits` is for layers of instances; {layer.name} is of {layer.kind}"
+            )
 
     def completed(self, prediction_id: str) -> bytes:
         """The spec to store, with the prediction that was chosen."""
@@ -168,8 +182,12 @@ def export_plan(data: bytes) -> ExportPlan:
         raise InvalidArgument(
             "BAD_SOURCE", "`prediction` belongs to `segmentation`; set that, or name the layer as source"
         )
-    if spec.HasField("as_of") and not spec.segmentation:
-        raise InvalidArgument("BAD_AS_OF", "`as_of` belongs to `segmentation`; set that, or leave it unset")
+    if spec.HasField("as_of") and not spec.segmentation and not layer_id:
+        raise _bad_as_of()
+    if spec.without_edits and not layer_id:
+        raise InvalidArgument(
+            "BAD_SOURCE", "`without_edits` is for layers of instances; name one as `source`"
+        )
     prediction_id = ""
     if spec.prediction:
         *volume, prediction_id = parse_name(spec.prediction, "projects/*/volumes/*/layers/*")
@@ -185,6 +203,14 @@ def export_plan(data: bytes) -> ExportPlan:
         prediction_id=prediction_id,
         file_format=file_format,
         as_of_us=spec.as_of.ToMicroseconds() if spec.HasField("as_of") else None,
+        without_edits=spec.without_edits,
+    )
+
+
+def _bad_as_of() -> InvalidArgument:
+    return InvalidArgument(
+        "BAD_AS_OF",
+        "`as_of` belongs to `segmentation` and to layers of instances; set that, or leave it unset",
     )
 
 

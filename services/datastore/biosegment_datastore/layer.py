@@ -138,6 +138,12 @@ class Layer:
             )
 
 
+def edits_key(storage_key: str) -> str:
+    """Prefix of the blocks of a layer's edits, beside the layer that is written once."""
+    head, _, tail = storage_key.rpartition("/layers/")
+    return f"{head}/edits/{tail}"
+
+
 def check_request(request: LayerRequest, volume_shape: Index, class_values: frozenset[int]) -> str:
     """Check what a maker says about a layer and return its data type.
 

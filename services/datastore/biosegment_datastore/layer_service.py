@@ -18,6 +18,7 @@ from biosegment_datastore.admission import Admission, Part
 from biosegment_datastore.annotations.projector import Projector
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.expiring import Expiring
+from biosegment_datastore.instances.service import InstanceService
 from biosegment_datastore.layer import (
     ANNOTATIONS_LAYER,
     Layer,
@@ -49,6 +50,7 @@ class LayerService:
         arrays: Where arrays are made.
         open_arrays: Where they are read and written.
         projector: Keeps the annotations layers.
+        instances: Applies edits of objects.
         max_region_bytes: Largest region of one read or write.
         admission: Memory for reads.
     """
@@ -62,6 +64,7 @@ class LayerService:
         arrays: Arrays,
         open_arrays: OpenArrays,
         projector: Projector,
+        instances: InstanceService,
         max_region_bytes: int,
         admission: Admission,
     ) -> None:
@@ -72,6 +75,7 @@ class LayerService:
         self._arrays = arrays
         self._open_arrays = open_arrays
         self._projector = projector
+        self._instances = instances
         self._max_region_bytes = max_region_bytes
         self._admission = admission
         self._writing = Admission(max_region_bytes)
@@ -230,8 +234,21 @@ class LayerService:
         layer_id: str,
         level: int,
         region: Region | None,
+        with_edits: bool = False,
+        as_of_us: int | None = None,
     ) -> RegionRead:
-        """Prepare to read a region in voxels of the layer; all of it with None. Errors as in the contract."""
+        """Prepare to read a region in voxels of the layer; all of it with None. Errors as in the contract.
+
+        Args:
+            principal: Who asks.
+            project_id: Of the layer.
+            volume_id: Of the layer.
+            layer_id: Of the layer.
+            level: 0.
+            region: In voxels of the layer.
+            with_edits: Apply the edits of its objects; only for committed layers of instances.
+            as_of_us: Those that held at a moment, microseconds since 1970; None for now.
+        """
         await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
         if level != 0:
             raise InvalidArgument("BAD_LEVEL", f"a layer has level 0 only, not {level}")
@@ -248,6 +265,12 @@ class LayerService:
         region = region or Region.of_shape(layer.array_shape)
         region.require_within(layer.array_shape, layer.name)
         require_size(region, np.dtype(layer.data_type).itemsize, self._max_region_bytes)
+        if as_of_us is not None and not with_edits:
+            raise InvalidArgument("BAD_AS_OF", "`as_of` belongs to `with_edits`; set that, or leave it unset")
+        if with_edits:
+            if layer.state is not LayerState.COMMITTED:
+                raise layer_not_found(layer.name)
+            return RegionRead(await self._instances.edited(layer, as_of_us), region, self._admission)
         immutable = layer.state is LayerState.COMMITTED and layer.kind is not LayerKind.ANNOTATIONS
         return RegionRead(await self._open_arrays.get(layer.key, immutable), region, self._admission)
 

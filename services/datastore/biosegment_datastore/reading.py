@@ -6,13 +6,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from biosegment.errors import NotFound, ResourceExhausted
 from biosegment.storage.arrays import Array, Arrays
+from biosegment.storage.layout import ArrayLayout
 from biosegment.volume import Index, Region
 from biosegment_datastore.admission import Admission, Part
 
@@ -54,11 +55,23 @@ class OpenArrays:
             self._open.pop((key, immutable), None)
 
 
+class Readable(Protocol):
+    """Voxels, as they are stored or as they are put together when they are read."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def layout(self) -> ArrayLayout: ...
+
+    async def read_async(self, region: Region) -> npt.NDArray[Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class RegionRead:
     """A region of an open array that somebody may read, and whom to ask for memory."""
 
-    array: Array
+    array: Readable
     region: Region
     admission: Admission
 

@@ -45,8 +45,10 @@ class DatastoreSettings(ServiceSettings):
     """How often deleted things are removed from the object storage."""
     max_drafts: int = 100
     """Drafts that one person may have in one project."""
+    list_wait_s: float = 45.0
+    """How long the first edit of a layer of instances waits while its objects are listed; then it is to be repeated."""
     orphan_grace_s: float = 3600.0
-    """Label blocks without a record are deleted when they are older."""
+    """Label blocks and blocks of edits without a record are deleted when they are older."""
 
     @field_validator("import_roots")
     @classmethod

@@ -70,6 +70,10 @@ def _run(task: dict[str, Any], answers: TextIO) -> dict[str, Any]:
         from biosegment_datastore.imports.label_task import run_label_import
 
         return run_label_import(task, progress)
+    if task["kind"] == "catalogue":
+        from biosegment_datastore.instances.task import run_catalogue
+
+        return run_catalogue(task, progress)
     from biosegment_datastore.exports.task import run_export
 
     return run_export(task, progress)

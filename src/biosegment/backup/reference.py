@@ -53,8 +53,8 @@ def references(
         return None
     if table == "layers":
         return _layer
-    if table == "annotations":
-        return _annotation
+    if table in ("annotations", "instance_edits"):
+        return _block
     keys = [name for name in columns if name == "key" or name.endswith("_key")]
     if not keys:
         return None
@@ -77,7 +77,7 @@ def layer_key(storage_key: str, attempt: int) -> str:
     return f"{storage_key}/{attempt}"
 
 
-def _annotation(row: Mapping[str, Any]) -> Sequence[Reference]:
+def _block(row: Mapping[str, Any]) -> Sequence[Reference]:
     found = [Reference(row["key"], "object", True, "labels", row["labels_sha256"])] if row["key"] else []
     others = [name for name in row if name != "key" and name.endswith("_key")]
     return found + [Reference(row[name], "any", True) for name in others if _is_ours(row[name])]

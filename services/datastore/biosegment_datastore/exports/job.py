@@ -21,10 +21,13 @@ from biosegment_datastore.clock import now_us
 from biosegment_datastore.convert_job import ExportPlan, export_plan
 from biosegment_datastore.exports.source import Overlay, exported_dtype
 from biosegment_datastore.imports.job import run_until_cancelled
+from biosegment_datastore.instances.edit import holding
+from biosegment_datastore.instances.history import Histories
 from biosegment_datastore.layer import ANNOTATIONS_LAYER, Layer, LayerKind, LayerState
 from biosegment_datastore.project import Project
 from biosegment_datastore.reference import ReferencedLevel
 from biosegment_datastore.sql.annotation import SqlAnnotations
+from biosegment_datastore.sql.instance import SqlInstances
 from biosegment_datastore.sql.layer import SqlLayers, layer_not_found
 from biosegment_datastore.sql.project import SqlProjects
 from biosegment_datastore.sql.transfer import SqlGarbage, SqlTransfers, owner_of
@@ -52,6 +55,8 @@ class _Content:
     """Whether 1 stands for 'none of the classes', and 0 for 'nobody looked'."""
     referenced: ReferencedLevel | None = None
     """The array when it is not ours; `array` is '' then."""
+    edited: Layer | None = None
+    """The layer of instances whose edits are to be applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,8 @@ class ExportJob:
         volumes: What is exported.
         layers: What is exported.
         annotations: What lies upon a segmentation.
+        instances: Which layers have edits of objects.
+        histories: These edits.
         projector: Brings the annotations layer up to date.
         transfers: Where the artifact is entered, when it is complete.
         garbage: Knows the unfinished artifacts.
@@ -76,6 +83,8 @@ class ExportJob:
     volumes: SqlVolumes
     layers: SqlLayers
     annotations: SqlAnnotations
+    instances: SqlInstances
+    histories: Histories
     projector: Projector
     transfers: SqlTransfers
     garbage: SqlGarbage
@@ -92,7 +101,9 @@ class ExportJob:
         if plan.region is not None:
             plan.region.require_within(volume.shape, volume.name)
         if plan.layer_id:
-            await self._committed(volume, plan.layer_id)
+            plan.require_kind(await self._committed(volume, plan.layer_id))
+        if plan.as_of_us is not None and plan.as_of_us > now_us():
+            raise InvalidArgument("BAD_AS_OF", "`as_of` lies in the future; name a moment that has passed")
         prediction = ""
         if plan.segmentation:
             prediction = await self._prediction(volume, plan)
@@ -148,8 +159,13 @@ class ExportJob:
     async def _task(
         self, plan: ExportPlan, volume: Volume, project: Project, content: _Content
     ) -> dict[str, Any]:
-        overlays = []
+        overlays: list[Any] = []
+        objects: list[Any] = []
+        edits: list[Any] = []
+        if content.edited is not None:
+            edits = await self._steps(content.edited, plan)
         if plan.segmentation:
+            objects = await self._objects(plan, volume)
             holding = await self.annotations.holding(
                 volume.project_id, volume.id, content.region, as_of_us=plan.as_of_us
             )
@@ -166,6 +182,8 @@ class ExportJob:
             "referenced": content.referenced.written() if content.referenced is not None else None,
             "roots": [str(root) for root in self.roots],
             "annotations": overlays,
+            "objects": objects,
+            "edits": edits,
             "segmentation": plan.segmentation,
             "start": list(content.region.start),
             "stop": list(content.region.stop),
@@ -176,6 +194,32 @@ class ExportJob:
             "is_labels": content.is_labels,
             "classes": _classes(project, content),
         }
+
+    async def _steps(self, layer: Layer, plan: ExportPlan) -> list[Any]:
+        history = await self.histories.of(layer, plan.as_of_us)
+        return [step.written() for step in holding(history.edits, plan.as_of_us)]
+
+    async def _objects(self, plan: ExportPlan, volume: Volume) -> list[Any]:
+        """Layers of instances that were made from the prediction and whose edits change it: key, class, steps."""
+        if not plan.prediction_id:
+            return []
+        prediction = await self._committed(volume, plan.prediction_id)
+        found = []
+        for layer_id, source in await self.instances.edited(volume.project_id, volume.id):
+            layer = await self.layers.get(volume.project_id, volume.id, layer_id)
+            if layer.class_value and layer.shape == volume.shape and await self._is_of(source, prediction):
+                history = await self.histories.of(layer, plan.as_of_us)
+                if history.composition.says_classes:
+                    found.append([layer.key, layer.class_value, await self._steps(layer, plan)])
+        return found
+
+    async def _is_of(self, source: str, prediction: Layer) -> bool:
+        """Whether objects were found in a prediction, or in the probabilities that the same job made beside it."""
+        if not source or source == prediction.name:
+            return bool(source)
+        place = prediction.project_id, prediction.volume_id
+        other = await self.layers.find(*place, source.rpartition("/")[2])
+        return other is not None and bool(other.job) and other.job == prediction.job
 
     async def _content(self, plan: ExportPlan, volume: Volume) -> _Content:
         region, whole = plan.region or volume.region, Index(1, 1, 1)
@@ -197,6 +241,7 @@ class ExportJob:
                 is_labels=has_classes or layer.kind is LayerKind.INSTANCES,
                 has_classes=has_classes,
                 has_background=has_classes,
+                edited=layer if layer.kind is LayerKind.INSTANCES and not plan.without_edits else None,
             )
         if plan.segmentation:
             key = (await self._committed(volume, plan.prediction_id)).key if plan.prediction_id else ""
@@ -225,8 +270,6 @@ class ExportJob:
                     f"{layer.name} is not a labels layer at level 0; name one, or none for the newest",
                 )
             return layer.id
-        if plan.as_of_us is not None and plan.as_of_us > now_us():
-            raise InvalidArgument("BAD_AS_OF", "`as_of` lies in the future; name a moment that has passed")
         place = volume.project_id, volume.id
         newest = await self.layers.newest_labels(*place, plan.as_of_us)
         if newest is None and not await self.annotations.holding(*place, as_of_us=plan.as_of_us):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biosegment.storage.arrays import Array
-from biosegment.storage.objects import BlockingObjects
+from biosegment.storage.arrays import Array, Arrays
 from biosegment.volume import BACKGROUND, NOT_ANNOTATED, Index, Region
-from biosegment_datastore.annotations.annotation import Ids, Labels, decode_labels_block, overlay
-
-_KEPT_BYTES = 128 << 20
-"""Decoded label blocks that are kept, for annotations that more than one part of the export touches."""
+from biosegment_datastore.annotations.annotation import Labels, overlay
+from biosegment_datastore.instances.composition import Composition
+from biosegment_datastore.instances.edit import Step
+from biosegment_datastore.instances.reading import EditedArray
+from biosegment_datastore.label_blocks import LabelBlocks
 
 
 def exported_dtype(data_type: str) -> np.dtype[Any]:
@@ -26,9 +25,9 @@ def exported_dtype(data_type: str) -> np.dtype[Any]:
 
 @dataclass(frozen=True, slots=True)
 class StoredSource:
-    """A volume or layer as it is."""
+    """A volume or layer as it is, or a layer of instances as its edits made it."""
 
-    array: Array
+    array: Array | EditedArray
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -58,21 +57,44 @@ class Overlay:
         return [list(self.region.start), list(self.region.stop), list(self.scope), self.key, self.sha256]
 
 
+@dataclass(frozen=True, slots=True)
+class EditedObjects:
+    """Objects that were found in a prediction, and their edits that hold."""
+
+    array: Array
+    class_value: int
+    composition: Composition
+
+    @classmethod
+    def read(cls, entry: Sequence[Any], arrays: Arrays) -> EditedObjects:
+        """From the key of the layer, the class of its objects and the steps of the edits, as JSON."""
+        key, class_value, steps = entry
+        return cls(
+            arrays.open(key, immutable=True), class_value, Composition([Step.read(step) for step in steps])
+        )
+
+
 class SegmentationSource:
-    """A prediction, overlaid by the annotations that hold; background is 0.
+    """A prediction, overlaid by the annotations that hold and then by the edits of its objects; background is 0.
 
     Args:
         prediction: Labels at level 0; None for annotations alone.
         overlays: As they lie upon each other: classes in the order of records, then instances.
-        objects: Where their label blocks are.
+        objects: Of layers that were made from the prediction; an edit of a later one lies upon those before.
+        blocks: Where the blocks of annotations and edits are.
     """
 
     def __init__(
-        self, prediction: Array | None, overlays: Sequence[Overlay], objects: BlockingObjects
+        self,
+        prediction: Array | None,
+        overlays: Sequence[Overlay],
+        blocks: LabelBlocks,
+        objects: Sequence[EditedObjects] = (),
     ) -> None:
         self._prediction = prediction
         self._overlays = overlays
-        self._blocks = _Blocks(objects)
+        self._objects = objects
+        self._blocks = blocks
         # There may be a million of them, and every part of the export asks which of them it touches.
         self._starts = np.array([each.region.start for each in overlays], np.int64).reshape(-1, 3)
         self._stops = np.array([each.region.stop for each in overlays], np.int64).reshape(-1, 3)
@@ -88,28 +110,13 @@ class SegmentationSource:
             each = self._overlays[number]
             shared = each.region.intersection(region)
             assert shared is not None
-            part = self._blocks.get(each)[shared.relative_to(each.region).slices]
+            block = self._blocks.get(each.key, each.sha256, each.region)
+            part = block[shared.relative_to(each.region).slices]
             overlay(labels[shared.relative_to(region).slices], part, each.scope)
+        for found in self._objects:
+            said = found.composition.classes(
+                found.array.read(region), region, found.class_value, self._blocks.get
+            )
+            overlay(labels, said, (found.class_value,))
         labels[labels == BACKGROUND] = NOT_ANNOTATED
         return labels
-
-
-class _Blocks:
-    """Label blocks, the last used ones kept."""
-
-    def __init__(self, objects: BlockingObjects) -> None:
-        self._objects = objects
-        self._kept: OrderedDict[str, Labels | Ids] = OrderedDict()
-        self._kept_bytes = 0
-
-    def get(self, each: Overlay) -> Labels | Ids:
-        """Internal ANNOTATION_CORRUPT when it is not what the record says."""
-        block = self._kept.get(each.key)
-        if block is None:
-            block = decode_labels_block(self._objects.get(each.key), each.sha256, each.region, each.key)
-            self._kept[each.key] = block
-            self._kept_bytes += block.nbytes
-            while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
-                self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
-        self._kept.move_to_end(each.key)
-        return block

@@ -15,9 +15,13 @@ from biosegment.storage.arrays import Array, Arrays
 from biosegment.storage.objects import BlockingObjects, open_blocking_objects
 from biosegment.storage.parts import PART_BYTES, PartWriter
 from biosegment.volume import Index, Region, VoxelSize
-from biosegment_datastore.exports.source import Overlay, SegmentationSource, StoredSource
+from biosegment_datastore.exports.source import EditedObjects, Overlay, SegmentationSource, StoredSource
 from biosegment_datastore.formats.writers.catalogue import BY_KEY
 from biosegment_datastore.formats.writers.target import ExportClass, ExportFrame, ExportSource
+from biosegment_datastore.instances.composition import Composition
+from biosegment_datastore.instances.edit import Step
+from biosegment_datastore.instances.reading import EditedArray
+from biosegment_datastore.label_blocks import LabelBlocks
 from biosegment_datastore.reference import ReferencedLevel
 from biosegment_datastore.reference_array import ReferenceArrays
 from biosegment_datastore.scratch import scratch_folder
@@ -32,7 +36,8 @@ def run_export(task: dict[str, Any], progress: Callable[[int, int], None]) -> di
     Args:
         task: `store`, `scratch_dir`, `prefix`, `format` (key of the catalogue), `array` (key or ''), `referenced`
             (level of a volume that is not ours, or None) and the import `roots` that it must be below, `annotations`,
-            `segmentation`, and the frame: `start`, `stop`, `voxel_size_nm`, `origin_nm`, `name`, `description`,
+            `segmentation`, `edits` (steps upon a layer of instances), `objects` (layers of instances of the prediction:
+            key, class, steps), and the frame: `start`, `stop`, `voxel_size_nm`, `origin_nm`, `name`, `description`,
             `is_labels`, `classes` (value, name, colour).
         progress: Called with slices done and slices in all.
 
@@ -44,13 +49,16 @@ def run_export(task: dict[str, Any], progress: Callable[[int, int], None]) -> di
     """
     store = ObjectStoreSettings.model_validate(task["store"])
     arrays, objects = Arrays(store), open_blocking_objects(store)
-    array = _array(task, arrays)
+    array, blocks = _array(task, arrays), LabelBlocks(objects)
     source: ExportSource
     if task["segmentation"]:
-        source = SegmentationSource(array, [Overlay.read(entry) for entry in task["annotations"]], objects)
+        overlays = [Overlay.read(entry) for entry in task["annotations"]]
+        edited = [EditedObjects.read(entry, arrays) for entry in task["objects"]]
+        source = SegmentationSource(array, overlays, blocks, edited)
     else:
         assert array is not None
-        source = StoredSource(array)
+        steps = [Step.read(entry) for entry in task["edits"]]
+        source = StoredSource(EditedArray(array, Composition(steps), blocks) if steps else array)
     z_nm, y_nm, x_nm = task["origin_nm"]
     frame = ExportFrame(
         region=Region(Index(*task["start"]), Index(*task["stop"])),

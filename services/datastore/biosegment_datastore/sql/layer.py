@@ -12,7 +12,7 @@ from biosegment.database import Database
 from biosegment.errors import AlreadyExists, FailedPrecondition, NotFound
 from biosegment.volume import Index, Region
 from biosegment_datastore.clock import now_us
-from biosegment_datastore.layer import ANNOTATIONS_LAYER, Layer, LayerKind, LayerState
+from biosegment_datastore.layer import ANNOTATIONS_LAYER, Layer, LayerKind, LayerState, edits_key
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql.request import doom, lock_project, remember, replayed, require_volume, take
@@ -160,7 +160,8 @@ class SqlLayers:
                     f"{layer.name} is the projection of the annotations and cannot be deleted",
                 )
             await connection.execute(sa.delete(LAYERS).where(*_key(layer)))
-            await doom(connection, layer.storage_key, now_us())
+            for key in (layer.storage_key, edits_key(layer.storage_key)):
+                await doom(connection, key, now_us())
 
     async def newest_labels(
         self, project_id: str, volume_id: str, until_us: int | None = None

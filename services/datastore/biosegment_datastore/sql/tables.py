@@ -219,6 +219,71 @@ PROJECTIONS: Final = sa.Table(
     _of_volume(),
 )
 
+
+def _of_layer() -> list[sa.Column[str]]:
+    names = "project_id", "volume_id", "layer_id"
+    return [sa.Column(name, sa.String(63), primary_key=True) for name in names]
+
+
+def _of_instance_layer() -> sa.ForeignKeyConstraint:
+    names = "project_id", "volume_id", "layer_id"
+    return sa.ForeignKeyConstraint(names, [f"instance_layers.{name}" for name in names], ondelete="CASCADE")
+
+
+# Layers of instances whose objects have been listed, so that they can be edited. A row lock orders the edits.
+INSTANCE_LAYERS: Final = sa.Table(
+    "instance_layers",
+    METADATA,
+    *_of_layer(),
+    sa.Column("last_sequence", sa.BigInteger, nullable=False),
+    # The smallest id that no object of the layer ever had.
+    sa.Column("next_id", sa.BigInteger, nullable=False),
+    # Of the list of the objects that the layer was written with.
+    _text("key", 400),
+    sa.ForeignKeyConstraint(
+        ["project_id", "volume_id", "layer_id"],
+        ["layers.project_id", "layers.volume_id", "layers.id"],
+        ondelete="CASCADE",
+    ),
+)
+
+# What was done to the objects of a layer, and what was taken back: a revert is a row of its own.
+INSTANCE_EDITS: Final = sa.Table(
+    "instance_edits",
+    METADATA,
+    *_of_layer(),
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    _text("id", 63),
+    _text("kind", 20),
+    _json("ids"),
+    sa.Column("target", sa.BigInteger, nullable=False),
+    _json("new_ids"),
+    sa.Column("class_value", sa.Integer, nullable=False),
+    sa.Column("region", sa.JSON(none_as_null=True)),
+    _text("labels_sha256", 64),
+    # Of the block of a split or reassignment; '' when there is none.
+    _text("key", 400),
+    _text("author", 200),
+    _time("create_time_us"),
+    _text("comment"),
+    # Of a revert: id of what it takes back.
+    _text("reverts", 63),
+    # 0 while it holds.
+    _time("revert_time_us"),
+    _of_instance_layer(),
+    sa.Index("instance_edits_by_id", "project_id", "volume_id", "layer_id", "id", unique=True),
+)
+
+# Which edits touched an object.
+INSTANCE_EDIT_IDS: Final = sa.Table(
+    "instance_edit_ids",
+    METADATA,
+    *_of_layer(),
+    sa.Column("instance", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    _of_instance_layer(),
+)
+
 UPLOADS: Final = sa.Table(
     "uploads",
     METADATA,

@@ -12,6 +12,7 @@ from biosegment.database import Database
 from biosegment.errors import AlreadyExists, FailedPrecondition
 from biosegment.volume import Index, VoxelSize
 from biosegment_datastore.clock import now_us
+from biosegment_datastore.layer import edits_key
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.reference import Reference
 from biosegment_datastore.sql.request import doom, lock_project, take, volume_not_found
@@ -103,8 +104,9 @@ class SqlVolumes:
                     f"{volume.name} has {annotations} annotations; set force to delete them with it",
                 )
             doomed = [volume.key]
-            for keys in (layers, drafts):
-                doomed += (await connection.execute(keys)).scalars()
+            for key in (await connection.execute(layers)).scalars():
+                doomed += [key, edits_key(key)]
+            doomed += (await connection.execute(drafts)).scalars()
             for key in doomed:
                 await doom(connection, key, now_us())
             # The label blocks are found by their missing rows.

@@ -14,6 +14,7 @@ from biosegment_trainer.compute.capacity import Capacity
 from biosegment_trainer.convert import (
     asked_resources,
     is_interactive,
+    measure_request,
     predict_request,
     pretrain_request,
     score_request,
@@ -21,6 +22,7 @@ from biosegment_trainer.convert import (
     with_model,
 )
 from biosegment_trainer.datastore_client import DatastoreClient, VolumeView
+from biosegment_trainer.objects.job import ObjectLayers
 from biosegment_trainer.prediction.measure import require_measures
 from biosegment_trainer.prediction.requirement import PredictionRequirements
 from biosegment_trainer.registry.model import Model
@@ -37,11 +39,13 @@ class Admission:
         datastore: DatastoreClient,
         capacity: Capacity,
         predictions: PredictionRequirements,
+        object_layers: ObjectLayers,
     ) -> None:
         self._models = models
         self._datastore = datastore
         self._capacity = capacity
         self._predictions = predictions
+        self._object_layers = object_layers
 
     def kinds(self) -> dict[str, JobKind]:
         """The kinds of jobs that the trainer runs; those that somebody waits for before background work."""
@@ -54,6 +58,7 @@ class Admission:
             "predict": kind(self.predict, lambda spec: 1),
             "score": kind(self.score, lambda spec: 0),
             "pretrain": kind(self.pretrain, lambda spec: 0),
+            "measure_objects": kind(self.measure_objects, lambda spec: 1),
         }
 
     async def resources(self, spec: bytes) -> Resources:
@@ -132,6 +137,11 @@ class Admission:
     async def pretrain(self, principal: Principal, project_id: str, spec: bytes) -> bytes:
         """Check a pretraining."""
         await self._volumes(project_id, pretrain_request(spec).volumes)
+        return spec
+
+    async def measure_objects(self, principal: Principal, project_id: str, spec: bytes) -> bytes:
+        """Check a table of objects."""
+        await self._object_layers.get(project_id, measure_request(spec).layer)
         return spec
 
     async def _segmenting_model(self, project_id: str, model_id: str) -> Model:

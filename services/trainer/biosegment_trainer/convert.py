@@ -17,9 +17,20 @@ from biosegment.jobs import Resources
 from biosegment.jobs.convert import kind_of, resources_from_proto, spec_of
 from biosegment.rpc.geometry import region_from_proto
 from biosegment_trainer.registry.model import Model
-from biosegment_trainer.request import Passes, PredictRequest, PretrainRequest, ScoreRequest, TrainRequest
+from biosegment_trainer.request import (
+    MeasureRequest,
+    MeshFormat,
+    Passes,
+    PredictRequest,
+    PretrainRequest,
+    ScoreRequest,
+    TrainRequest,
+)
 from biosegment_trainer.training.option import check_options
 
+_MESH_FORMATS: Final = {
+    getattr(job_pb2.MeasureObjectsSpec, f"MESH_FORMAT_{each.name}"): each for each in MeshFormat
+}
 MAX_PASSES: Final = 64
 """Passes with dropout of one prediction."""
 
@@ -117,6 +128,25 @@ def pretrain_request(spec: bytes) -> PretrainRequest:
         display_name=message.display_name,
         options=check_options(json_format.MessageToDict(message.options), pretraining=True),
     )
+
+
+def measure_request(spec: bytes) -> MeasureRequest:
+    """Raises InvalidArgument for values that can never work."""
+    message = spec_of(spec).measure_objects
+    parse_name(message.layer, "projects/*/volumes/*/layers/*")
+    if (message.mesh_formats or message.mesh_cell_nm) and not message.meshes:
+        raise InvalidArgument("BAD_SPEC", "mesh_formats and mesh_cell_nm go with `meshes` only; set it too")
+    if not 0 <= message.mesh_cell_nm < 1e9:
+        raise InvalidArgument(
+            "BAD_SPEC", f"mesh_cell_nm {message.mesh_cell_nm} is no length; 0 is the voxels' own"
+        )
+    known = set(_MESH_FORMATS)
+    if not known.issuperset(message.mesh_formats):
+        raise InvalidArgument(
+            "BAD_SPEC", f"mesh_formats {[*message.mesh_formats]} has one that is not set or known"
+        )
+    formats = tuple(_MESH_FORMATS[each] for each in dict.fromkeys(message.mesh_formats)) or (MeshFormat.STL,)
+    return MeasureRequest(message.layer, formats if message.meshes else (), message.mesh_cell_nm)
 
 
 def with_model(spec: bytes, model_id: str) -> bytes:

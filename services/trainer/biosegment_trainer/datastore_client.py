@@ -34,6 +34,7 @@ from biosegment.rpc.geometry import (
 )
 from biosegment.rpc.region import RegionAssembler
 from biosegment.volume import BACKGROUND, NOT_ANNOTATED, Index, Region, VoxelSize
+from biosegment_trainer.compute.task import MadeFile
 from biosegment_trainer.registry.model import ModelClass
 
 _HOLDING: Final = (annotation_pb2.Annotation.STATE_PENDING, annotation_pb2.Annotation.STATE_ACCEPTED)
@@ -107,7 +108,11 @@ class RecordView:
 
 @dataclass(frozen=True, slots=True)
 class LayerView:
-    """A layer; `key` is that of its array in the object store, `shard` counts voxels of the layer."""
+    """A layer; `key` is that of its array in the object store, `shard` and `shape` count voxels of the layer.
+
+    `region`, level 0, is the part of the volume that it speaks of, None for all; `kind` as in `NewLayer`, or another
+    word of the contract's in lower case.
+    """
 
     name: str
     key: str
@@ -118,6 +123,18 @@ class LayerView:
     channels: int
     measure: str
     job: str
+    kind: str
+    shape: Index
+    region: Region | None = None
+    class_value: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactPlace:
+    """Where an attempt writes an artifact; `key` is the prefix of its parts in the object store."""
+
+    name: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +342,39 @@ class DatastoreClient:
             if not (await self.layer(name)).committed:
                 await self._datastore.DeleteLayer(datastore_pb2.DeleteLayerRequest(name=name))
 
+    async def has_artifact(self, name: str) -> bool:
+        """Whether an artifact is committed."""
+        try:
+            await self._datastore.GetArtifact(datastore_pb2.GetArtifactRequest(name=name))
+        except NotFound:
+            return False
+        return True
+
+    async def create_artifact(self, project_id: str, artifact_id: str, attempt: int) -> ArtifactPlace:
+        """Reserve the place of an attempt at an artifact; Conflict ATTEMPT_OUTDATED."""
+        request = datastore_pb2.CreateArtifactRequest(
+            parent=f"projects/{project_id}", artifact_id=artifact_id, attempt=attempt
+        )
+        made = await self._datastore.CreateArtifact(request)
+        return ArtifactPlace(made.name, self._key(made.uri))
+
+    async def commit_artifacts(self, project_id: str, files: Sequence[MadeFile], attempt: int) -> None:
+        """Show what an attempt wrote to readers, all of it or nothing; Conflict ATTEMPT_OUTDATED."""
+        artifacts = [
+            volume_pb2.Artifact(
+                name=file.artifact,
+                file_name=file.file_name,
+                size_bytes=file.size_bytes,
+                sha256=file.sha256,
+                media_type=file.media_type,
+            )
+            for file in files
+        ]
+        request = datastore_pb2.CommitArtifactsRequest(
+            parent=f"projects/{project_id}", artifacts=artifacts, attempt=attempt
+        )
+        await self._datastore.CommitArtifacts(request)
+
     def _layer(self, message: volume_pb2.Layer) -> LayerView:
         committed = message.state == volume_pb2.Layer.STATE_COMMITTED
         channels, shard = message.channels or 1, index_from_proto(message.shard_shape)
@@ -338,6 +388,10 @@ class DatastoreClient:
             channels,
             message.measure,
             message.job,
+            volume_pb2.Layer.Kind.Name(message.kind).removeprefix("KIND_").lower(),
+            index_from_proto(message.shape),
+            region_from_proto(message.region) if message.HasField("region") else None,
+            message.class_value,
         )
 
     def _key(self, uri: str) -> str:

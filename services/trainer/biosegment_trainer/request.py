@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from biosegment.volume import Region
 from biosegment_trainer.training.option import Option
+
+
+class MeshFormat(enum.StrEnum):
+    """Files of meshes."""
+
+    STL = "stl"
+    PLY = "ply"
+    GLB = "glb"
+    PRECOMPUTED = "precomputed"
+    """Neuroglancer's single-resolution ("legacy") format: a manifest and a fragment for each object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +82,22 @@ class PretrainRequest:
     max_seconds: float
     display_name: str
     options: Mapping[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureRequest:
+    """A table of objects.
+
+    Attributes:
+        layer: Name of the layer of instances.
+        mesh_formats: Of the meshes; none are wanted when empty.
+        mesh_cell_nm: As in the message.
+    """
+
+    layer: str
+    mesh_formats: tuple[MeshFormat, ...]
+    mesh_cell_nm: float
+
+    @property
+    def volume(self) -> str:
+        return self.layer.rpartition("/layers/")[0]

@@ -46,6 +46,7 @@ from biosegment_trainer.interaction.service import InteractionService
 from biosegment_trainer.interaction.servicer import SEGMENTATION_SERVICE, SegmentationServicer
 from biosegment_trainer.interaction.task import SegmenterConfig
 from biosegment_trainer.leftover import Leftovers
+from biosegment_trainer.objects.job import MeasuringJob, ObjectLayers
 from biosegment_trainer.prediction.job import PredictionJob
 from biosegment_trainer.prediction.requirement import PredictionRequirements
 from biosegment_trainer.registry.shipped import ShippedModels, shipped_folder
@@ -115,7 +116,7 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
         )
         capacity = _capacity(settings, executor, lanes[0])
         requirements = PredictionRequirements(models, objects)
-        admission = Admission(models, datastore, capacity, requirements)
+        admission = Admission(models, datastore, capacity, requirements, ObjectLayers(datastore, objects))
         shipped = ShippedModels(
             models, objects, shipped_folder(settings.shipped_bundles_dir), settings.default_parent
         )
@@ -198,6 +199,7 @@ def _runner(
         "predict": prediction.predict,
         "score": prediction.score,
         "pretrain": PretrainingJob(models, datastore, objects, dispatch),
+        "measure_objects": MeasuringJob(datastore, objects, dispatch),
     }
 
     def guarded(handler: Handler) -> Handler:
@@ -247,7 +249,9 @@ def _lanes(settings: TrainerSettings) -> list[Lane]:
     """A long prediction must not keep a training waiting, nor the other way round."""
     return [
         Lane("training", frozenset({"train", "pretrain"}), settings.concurrent_trainings or 1),
-        Lane("prediction", frozenset({"predict", "score"}), settings.concurrent_predictions),
+        Lane(
+            "prediction", frozenset({"predict", "score", "measure_objects"}), settings.concurrent_predictions
+        ),
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import biosegment
-from biosegment.cli import backup, draft, job, label, platform, project, sample, user
+from biosegment.cli import backup, draft, job, label, objects, platform, project, sample, segment, user
 from biosegment.cli.output import notes
 from biosegment.errors import BiosegmentError
 
@@ -44,6 +44,8 @@ app.command("train")(job.train)
 app.command("pretrain")(job.pretrain)
 app.command("predict")(job.predict)
 app.command("export")(job.export)
+app.command("segment")(segment.segment)
+app.command("objects")(objects.measure_objects)
 app.command("restore")(backup.restore)
 project.volume.command("import-labels")(label.import_labels)
 app.add_typer(project.project, name="project")

@@ -161,7 +161,8 @@ def resources_text(resources: Resources | None) -> str:
 
 
 def _results(job: Job) -> Iterable[str]:
-    yield from (name for name in (job.volume, job.model, job.artifact, *job.layers, *job.annotations) if name)
+    artifacts = job.artifacts or (job.artifact,)
+    yield from (name for name in (job.volume, job.model, *artifacts, *job.layers, *job.annotations) if name)
 
 
 def progress_bar() -> Progress:

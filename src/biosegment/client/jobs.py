@@ -27,6 +27,13 @@ EXPORT_FORMATS = tuple(
 )
 """Names of the file formats of exports."""
 
+MESH_FORMATS = tuple(
+    name.removeprefix("MESH_FORMAT_").lower()
+    for name, number in pb.MeasureObjectsSpec.MeshFormat.items()
+    if number
+)
+"""Names of the file formats of meshes."""
+
 
 class Jobs:
     """Jobs of all services."""
@@ -344,6 +351,46 @@ class Jobs:
             resources=resources.to_proto() if resources else None,
         )
         return await self._create(project, pb.JobSpec(score=spec))
+
+    async def measure_objects(
+        self,
+        layer: str,
+        *,
+        meshes: bool = False,
+        mesh_formats: Sequence[str] = (),
+        mesh_cell_nm: float = 0.0,
+        resources: Resources | None = None,
+    ) -> Job:
+        """Make a table of the objects of a layer of instances: volume, surface, shape, place, intensities.
+
+        The job's `artifacts` are the table as CSV, the table as Parquet, and with `meshes` a zip file with a mesh of
+        each object; fetch them with `volumes.download`.
+
+        Args:
+            layer: `projects/{p}/volumes/{v}/layers/{l}`.
+            meshes: Also make meshes.
+            mesh_formats: Some of `MESH_FORMATS`; STL when empty.
+            mesh_cell_nm: Edge of the grid on which meshes are made; that of the voxels when 0.
+            resources: What to reserve; the platform's default when None.
+
+        Raises:
+            InvalidArgument: UNKNOWN_FORMAT, NOT_INSTANCES.
+            FailedPrecondition: NO_OBJECTS.
+        """
+        unknown = set(mesh_formats).difference(MESH_FORMATS)
+        if unknown:
+            raise InvalidArgument(
+                "UNKNOWN_FORMAT",
+                f"there is no mesh format {min(unknown)!r}; there are {', '.join(MESH_FORMATS)}",
+            )
+        spec = pb.MeasureObjectsSpec(
+            layer=layer,
+            meshes=meshes,
+            mesh_formats=[f"MESH_FORMAT_{each.upper()}" for each in mesh_formats],
+            mesh_cell_nm=mesh_cell_nm,
+            resources=resources.to_proto() if resources else None,
+        )
+        return await self._create("/".join(layer.split("/")[:2]), pb.JobSpec(measure_objects=spec))
 
     async def get(self, name: str) -> Job:
         """Return a job by its name `jobs/{service}-{id}`."""

@@ -944,6 +944,41 @@ class Jobs:
             )
         )
 
+    def measure_objects(
+        self,
+        layer: str,
+        *,
+        meshes: bool = False,
+        mesh_formats: Sequence[str] = (),
+        mesh_cell_nm: float = 0.0,
+        resources: Resources | None = None,
+    ) -> Job:
+        """Make a table of the objects of a layer of instances: volume, surface, shape, place, intensities.
+
+        The job's `artifacts` are the table as CSV, the table as Parquet, and with `meshes` a zip file with a mesh of
+        each object; fetch them with `volumes.download`.
+
+        Args:
+            layer: `projects/{p}/volumes/{v}/layers/{l}`.
+            meshes: Also make meshes.
+            mesh_formats: Some of `MESH_FORMATS`; STL when empty.
+            mesh_cell_nm: Edge of the grid on which meshes are made; that of the voxels when 0.
+            resources: What to reserve; the platform's default when None.
+
+        Raises:
+            InvalidArgument: UNKNOWN_FORMAT, NOT_INSTANCES.
+            FailedPrecondition: NO_OBJECTS.
+        """
+        return self._loop.run(
+            self._group.measure_objects(
+                layer,
+                meshes=meshes,
+                mesh_formats=mesh_formats,
+                mesh_cell_nm=mesh_cell_nm,
+                resources=resources,
+            )
+        )
+
     def get(self, name: str) -> Job:
         """Return a job by its name `jobs/{service}-{id}`."""
         return self._loop.run(self._group.get(name))

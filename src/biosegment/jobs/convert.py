@@ -77,6 +77,7 @@ def result_to_proto(result: JobResult) -> job_pb2.JobResult:
         layers=result.layers,
         artifact=result.artifact,
         annotations=result.annotations,
+        artifacts=result.artifacts,
     )
 
 

@@ -66,6 +66,7 @@ class JobResult:
     layers: tuple[str, ...] = ()
     artifact: str = ""
     annotations: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -100,11 +100,14 @@ def job_of(row: Any) -> Job:
         progress=Progress(**row.progress),
         metrics=row.metrics,
         error=JobError(**row.error) if row.error else None,
-        result=JobResult(
-            **{**result, "layers": tuple(result["layers"]), "annotations": tuple(result["annotations"])}
-        )
-        if result
-        else None,
+        result=_result(result) if result else None,
+    )
+
+
+def _result(stored: Mapping[str, Any]) -> JobResult:
+    """What a job made; fields that an earlier release did not know are missing."""
+    return JobResult(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
     )
 
 

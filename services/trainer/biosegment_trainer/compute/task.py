@@ -8,7 +8,9 @@ from typing import Any
 
 from biosegment.settings import ObjectStoreSettings
 from biosegment.volume import Region
+from biosegment_trainer.objects.grid import ObjectGrid
 from biosegment_trainer.registry.model import ModelClass
+from biosegment_trainer.request import MeshFormat
 from biosegment_trainer.training.option import Option
 
 
@@ -122,7 +124,45 @@ class PretrainTask(LearnTask):
     """Pretrain a model on raw volumes."""
 
 
-Task = TrainTask | PretrainTask
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureTask:
+    """Write the table of the objects of a layer, and their meshes when wanted.
+
+    Attributes:
+        threads: CPU threads.
+        layer_key: Of the layer's array of ids in the object storage.
+        grid: Where its voxels lie.
+        volume: Whose values are measured.
+        class_value: That the objects are of; 0 when the layer does not say.
+        class_name: Of that class; '' when there is none.
+        file_stem: What the names of files begin with.
+        csv: Name of the artifact with the table as CSV, and the prefix of its parts.
+        parquet: Likewise, as Parquet.
+        meshes: Likewise, the zip file of meshes; None when none are wanted.
+        mesh_formats: Of the meshes, at least one.
+        mesh_cell_nm: Edge of the grid on which they are made; 0 for the voxels themselves.
+        mesh_cells: Most cells of that grid in an object's box.
+    """
+
+    store: ObjectStoreSettings
+    callback: Callback
+    threads: int
+    layer_key: str
+    grid: ObjectGrid
+    volume: VolumeArray
+    class_value: int
+    class_name: str
+    file_stem: str
+    csv: tuple[str, str]
+    parquet: tuple[str, str]
+    meshes: tuple[str, str] | None = None
+    mesh_formats: tuple[MeshFormat, ...] = ()
+    mesh_cell_nm: float = 0.0
+    mesh_cells: int = 1 << 25
+    workers: int = 1
+
+
+Task = TrainTask | PretrainTask | MeasureTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +184,32 @@ class TrainedBundle:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeFile:
+    """A file that a task wrote into the object storage.
+
+    Attributes:
+        artifact: Name of the artifact that it is to become.
+    """
+
+    artifact: str
+    file_name: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a task ended.
 
     Attributes:
         bundle: Of a training that succeeded.
+        files: Of a task that writes files.
         cancelled: It stopped because it was asked to.
         error: The error that ended it; of `biosegment.errors`.
     """
 
     bundle: TrainedBundle | None = None
+    files: tuple[MadeFile, ...] = ()
     cancelled: bool = False
     error: Exception | None = None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
 from biosegment.volume import Index, Region, VoxelSize
+from biosegment_trainer.objects.grid import ObjectGrid
 
 _LEVEL: Final = 0.4999
 """Just under a half: at a half exactly, which of two diagonal pairs of corners are joined would be a matter of
@@ -35,51 +36,48 @@ class Mesh:
     faces: NDArray[np.int32]
 
 
-def mesh_grid(box: Region, voxel_size: VoxelSize, cell_nm: float, most_cells: int) -> Index:
-    """Voxels per cell of the grid on which an object's mesh is made, along z, y and x.
+def wanted_cell(voxel_size: VoxelSize, cell_nm: float) -> Index:
+    """Voxels per cell of the grid on which meshes are made, along z, y and x: `cell_nm` wide, at least a voxel."""
+    return Index(*(max(1, round(cell_nm / edge)) for edge in voxel_size))
 
-    Args:
-        box: Its bounding box.
-        voxel_size: Of the layer.
-        cell_nm: Wanted edge of a cell; 0 for the voxels themselves.
-        most_cells: In the box; the finest axes are made coarser until it has no more.
-    """
-    edges = [*voxel_size]
-    factor = [max(1, round(cell_nm / edge)) for edge in edges]
+
+def affordable_cell(box: Region, voxel_size: VoxelSize, cell: Index, most_cells: int) -> Index:
+    """`cell`, made longer along the axes where it is shortest until a box has no more than `most_cells`."""
+    edges, factor = [*voxel_size], [*cell]
     while np.prod([-(-size // each) for size, each in zip(box.shape, factor, strict=True)]) > most_cells:
         axes = [axis for axis in range(3) if factor[axis] < box.shape[axis]]
-        finest = min(axes, key=lambda axis: factor[axis] * edges[axis])
-        factor[finest] *= 2
+        factor[min(axes, key=lambda axis: factor[axis] * edges[axis])] *= 2
     return Index(*factor)
 
 
 def object_mesh(
-    read: Callable[[Region], NDArray[Any]], object_id: int, box: Region, voxel_size: VoxelSize, factor: Index
+    read: Callable[[Region], NDArray[Any]], object_id: int, box: Region, grid: ObjectGrid, cell: Index
 ) -> Mesh:
     """The closed surface of an object.
 
     Args:
         read: Ids (z, y, x) of a region of the layer.
         object_id: Its id.
-        box: Its bounding box.
-        voxel_size: Of the layer; the first voxel of the layer begins where the volume does.
-        factor: As from `mesh_grid`. Cells count as far as they are filled.
+        box: Its bounding box, in voxels of the layer.
+        grid: Of the layer.
+        cell: Voxels of the layer per cell, z, y, x. Cells count as far as they are filled.
     """
-    counts = [-(-size // each) for size, each in zip(box.shape, factor, strict=True)]
+    counts = [-(-size // each) for size, each in zip(box.shape, cell, strict=True)]
     filled = np.zeros([count + 2 for count in counts], np.float32)
-    for part in _parts(box, factor):
+    for part in _parts(box, cell):
         mask = read(part) == object_id
-        at = [(low - first) // each for low, first, each in zip(part.start, box.start, factor, strict=True)]
-        cells = _means(mask, factor)
-        filled[tuple(slice(a + 1, a + 1 + n) for a, n in zip(at, cells.shape, strict=True))] = cells
+        at = [(low - first) // each for low, first, each in zip(part.start, box.start, cell, strict=True)]
+        means = _means(mask, cell)
+        filled[tuple(slice(a + 1, a + 1 + n) for a, n in zip(at, means.shape, strict=True))] = means
     # What is thinner than half of a cell everywhere is drawn around where there is most of it.
     level = min(_LEVEL, 0.5 * float(filled.max()))
-    edges = np.array([*voxel_size])
     points, faces, _, _ = marching_cubes(filled, level, method="lewiner", allow_degenerate=False)
-    origin = np.array(box.start) + (np.array(factor) - 1) / 2 - np.array(factor)
+    # Cells, of which the first is outside of the box, to voxels of the layer, to nm.
+    factor = np.array(cell)
+    voxels = (points.astype(np.float64) - 1) * factor + (factor - 1) / 2 + np.array(box.start)
+    places = voxels * [*grid.layer_voxel_size] + grid.first_centre_nm
     # They look inwards in zyx; to xyz is a reflection, which turns them over.
-    vertices = ((points.astype(np.float64) * np.array(factor) + origin) * edges)[:, ::-1]
-    return Mesh(vertices.astype(np.float32), faces.astype(np.int32))
+    return Mesh(places[:, ::-1].astype(np.float32), faces.astype(np.int32))
 
 
 def _parts(box: Region, factor: Index) -> Iterator[Region]:
@@ -104,4 +102,5 @@ def _means(mask: NDArray[np.bool_], factor: Index) -> NDArray[np.float32]:
     cells = np.pad(mask, beyond).reshape(
         z // factor.z, factor.z, y // factor.y, factor.y, x // factor.x, factor.x
     )
-    return cells.mean(axis=(1, 3, 5), dtype=np.float32)
+    means: NDArray[np.float32] = cells.mean(axis=(1, 3, 5), dtype=np.float32)
+    return means

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import json
 from typing import Any, Final
 
@@ -10,18 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biosegment_trainer.objects.mesh import Mesh
+from biosegment_trainer.request import MeshFormat
 
 PRECOMPUTED_INFO: Final = json.dumps({"@type": "neuroglancer_legacy_mesh"}).encode()
 """The file `info` of a folder of meshes for Neuroglancer."""
 _ASSET: Final = {"version": "2.0", "generator": "BioSegment", "extras": {"unit": "nanometer"}}
-
-
-class MeshFormat(enum.StrEnum):
-    STL = "stl"
-    PLY = "ply"
-    GLB = "glb"
-    PRECOMPUTED = "precomputed"
-    """Neuroglancer's single-resolution ("legacy") format: a manifest and a fragment for each object."""
 
 
 def mesh_files(mesh: Mesh, object_id: int, mesh_format: MeshFormat) -> list[tuple[str, bytes]]:

@@ -141,9 +141,9 @@ def _as_indices(padded: Voxels) -> tuple[Voxels, NDArray[np.uint64]]:
     if largest < _DIRECT_IDS:
         return np.ascontiguousarray(padded), np.arange(largest + 1, dtype=np.uint64)
     labels, numbers = fastremap.renumber(padded, preserve_zero=True)
-    names = np.zeros(max(numbers.values()) + 1, np.uint64)
+    names = np.zeros(1 + max(map(int, numbers.values())), np.uint64)
     for name, number in numbers.items():
-        names[number] = name
+        names[int(number)] = int(name)
     return labels, names
 
 

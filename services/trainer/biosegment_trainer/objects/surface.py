@@ -45,4 +45,5 @@ def _weights(voxel_size: VoxelSize) -> NDArray[np.float64]:
     of_wanted = np.array([shares[np.argmax(directions @ move)] for move in wanted])
     # Lines in one direction lie one to (voxel volume / length of a step) of area. Each enters once for each time that
     # it leaves, and pairs are counted in both of its directions, to either of which `shares` gives its part.
-    return 4 * edges.prod() * of_wanted / lengths
+    weights: NDArray[np.float64] = 4 * edges.prod() * of_wanted / lengths
+    return weights

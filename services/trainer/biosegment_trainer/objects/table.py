@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from biosegment.volume import Index, Region, VoxelSize
+from biosegment_trainer.objects.grid import ObjectGrid
 from biosegment_trainer.objects.sums import ObjectSums
 from biosegment_trainer.objects.surface import areas_nm2
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectGrid:
-    """Where the voxels of a layer lie.
-
-    Attributes:
-        volume_shape: Of the volume, level 0.
-        voxel_size: Of level 0.
-        downsampling: Voxels of level 0 in one voxel of the layer.
-        region: Part of the volume that the layer speaks of, level 0; objects are cut at its border.
-    """
-
-    volume_shape: Index
-    voxel_size: VoxelSize
-    downsampling: Index
-    region: Region
-
-    @property
-    def layer_voxel_size(self) -> VoxelSize:
-        return self.voxel_size.scaled(self.downsampling)
 
 
 def object_table(sums: ObjectSums, grid: ObjectGrid, class_value: int, class_name: str) -> pa.Table:

@@ -68,7 +68,9 @@ class Passes:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Long work. What it made is in `volume`, `model`, `layers`, `annotations` or `artifact`, as its kind has it."""
+    """Long work. What it made is in `volume`, `model`, `layers`, `annotations`, `artifact` or `artifacts`, as its kind
+    has it.
+    """
 
     name: str
     project: str
@@ -96,6 +98,7 @@ class Job:
     end_time: datetime | None
     resources: Resources | None = None
     start_eta_s: float = 0.0
+    artifacts: tuple[str, ...] = ()
 
     @classmethod
     def from_proto(cls, message: job_pb2.Job) -> Job:
@@ -127,6 +130,7 @@ class Job:
             time_of(message.end_time),
             Resources.from_proto(message.resources) if message.HasField("resources") else None,
             message.start_eta_s,
+            tuple(result.artifacts),
         )
 
 

@@ -121,7 +121,19 @@ async def test_an_attempt_takes_nothing_from_itself_or_from_later_ones(shop: Sho
 def view(part: VolumePart, measure: str, job: str) -> LayerView:
     array = part.scores[measure]
     name = f"projects/p/volumes/v/layers/{job}-{measure}"
-    return LayerView(name, array.key, 1, True, array.downsampling, array.shard, 1, measure, f"jobs/{job}")
+    return LayerView(
+        name,
+        array.key,
+        1,
+        True,
+        array.downsampling,
+        array.shard,
+        1,
+        measure,
+        f"jobs/{job}",
+        "score_map",
+        array.shard,
+    )
 
 
 async def test_blocks_that_are_not_scored_again_keep_what_was_found_earlier(shop: Shop):

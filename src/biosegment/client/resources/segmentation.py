@@ -61,8 +61,8 @@ class _Step:
 class SegmentationSession:
     """One person at one region: a mask that follows clicks and strokes, each of which is one step to undo.
 
-    `client.segmentation.begin` makes it; `click`, `scribble` and `commit` of that group go on with it. Undo and redo ask
-    nobody.
+    `client.segmentation.begin` makes it; `click`, `scribble` and `commit` of that group go on with it. Undo and redo
+    ask nobody.
 
     Attributes:
         volume: `projects/{p}/volumes/{v}`.

@@ -19,7 +19,7 @@ from biosegment_gateway.ports import Events
 
 _BATCH: Final = 500
 _CAPACITY: Final = 20_000
-_READING: Final = ("Get", "List", "Watch", "Read", "Check", "BatchGet", "Search", "Export")
+_READING: Final = ("Get", "List", "Watch", "Read", "Check", "BatchGet", "Search", "Export", "Segment")
 
 _log = structlog.get_logger("biosegment_gateway.audit")
 

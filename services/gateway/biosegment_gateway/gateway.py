@@ -16,9 +16,11 @@ from starlette.applications import Starlette
 
 # The pass-through looks the shapes of methods up in what is imported.
 from biosegment.api.datastore.v1alpha1 import annotation_pb2 as _annotation  # noqa: F401
+from biosegment.api.datastore.v1alpha1 import instance_pb2 as _instance  # noqa: F401
 from biosegment.api.identity.v1alpha1.identity_pb2_grpc import add_IdentityServiceServicer_to_server
 from biosegment.api.platform.v1alpha1.platform_pb2_grpc import add_PlatformServiceServicer_to_server
 from biosegment.api.sampler.v1alpha1 import sampler_pb2 as _sampler  # noqa: F401
+from biosegment.api.trainer.v1alpha1 import segmentation_pb2 as _segmentation  # noqa: F401
 from biosegment.auth import PrincipalSigner
 from biosegment.database import Database, migrate
 from biosegment.errors import BiosegmentError

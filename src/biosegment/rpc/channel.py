@@ -35,7 +35,7 @@ Credentials = Callable[[], str]
 Idempotent = Callable[[str, Any], bool]
 """Takes the full method (`/package.Service/Method`) and the request; True when calling twice does no harm."""
 
-_IDEMPOTENT_PREFIXES: Final = ("Get", "List", "Watch", "Read", "Check", "BatchGet", "Search")
+_IDEMPOTENT_PREFIXES: Final = ("Get", "List", "Watch", "Read", "Check", "BatchGet", "Search", "Segment")
 
 
 def is_idempotent(method: str, request: Any) -> bool:

@@ -11,7 +11,14 @@ from typing import Final
 
 import structlog
 
-from biosegment.errors import BiosegmentError, Conflict, DeadlineExceeded, ResourceExhausted, Unavailable
+from biosegment.errors import (
+    BiosegmentError,
+    Conflict,
+    DeadlineExceeded,
+    Internal,
+    ResourceExhausted,
+    Unavailable,
+)
 from biosegment_trainer.interaction.ports import Segmenter
 from biosegment_trainer.interaction.task import SegmentAnswer, SegmentTask
 
@@ -83,6 +90,7 @@ class SegmentLine:
             ResourceExhausted: BUSY.
             Conflict: SUPERSEDED by a newer request of the session.
             DeadlineExceeded: TOO_SLOW.
+            Internal: SEGMENTER_CRASHED.
             BiosegmentError: As `Segmenter.segment`.
         """
         self.require_room(session)
@@ -175,11 +183,18 @@ class SegmentLine:
 
     async def _attempts(self, task: SegmentTask) -> SegmentAnswer:
         """A request changes nothing, so that one whose process died is simply asked again."""
-        for left in reversed(range(_TRIES)):
+        for tries_left in reversed(range(_TRIES)):
             try:
                 return await self._segmenter.segment(task)
             except Unavailable as error:
-                _log.warning("segmenter_lost", reason=error.reason, message=error.message, again=bool(left))
-                if not left:
+                _log.warning(
+                    "segmenter_lost", reason=error.reason, message=error.message, again=bool(tries_left)
+                )
+                if error.reason != "SEGMENTER_DIED":
                     raise
-        raise AssertionError
+        # Not Unavailable: whoever asks again by itself would have it die again and again.
+        raise Internal(
+            "SEGMENTER_CRASHED",
+            f"the process that segments died {_TRIES} times over this request; ask for a smaller region, and see the "
+            "trainer's log",
+        )

@@ -16,7 +16,7 @@ class Segmenter(Protocol):
         When this is cancelled the process is not left behind busy with it.
 
         Raises:
-            Unavailable: SEGMENTER_DIED, SEGMENTER_UNAVAILABLE; another try may work.
+            Unavailable: SEGMENTER_DIED over the request; SEGMENTER_UNAVAILABLE.
             BiosegmentError: What the computation met with.
         """
         ...

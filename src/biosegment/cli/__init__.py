@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 import biosegment
-from biosegment.cli import backup, draft, job, label, objects, platform, project, sample, segment, user
+from biosegment.cli import (
+    backup,
+    draft,
+    instance,
+    job,
+    label,
+    objects,
+    platform,
+    project,
+    sample,
+    segment,
+    user,
+)
 from biosegment.cli.output import notes
 from biosegment.errors import BiosegmentError
 
@@ -53,6 +65,7 @@ app.add_typer(project.volume, name="volume")
 app.add_typer(sample.sample, name="sample")
 app.add_typer(sample.annotation, name="annotation")
 app.add_typer(draft.draft, name="draft")
+app.add_typer(instance.instance, name="instance")
 app.add_typer(job.model, name="model")
 app.add_typer(job.job, name="job")
 app.add_typer(user.user, name="user")

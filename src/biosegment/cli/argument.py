@@ -44,7 +44,7 @@ FormatOption = Annotated[
 AsOfOption = Annotated[
     str,
     typer.Option(
-        help="The segmentation as it was then: an ISO time such as 2026-05-04T17:30, local unless it says otherwise.",
+        help="As it was then: an ISO time such as 2026-05-04T17:30, local unless it says otherwise.",
         show_default=False,
     ),
 ]

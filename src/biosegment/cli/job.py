@@ -156,6 +156,9 @@ def export(
         str, typer.Option(help="Labels layer under the annotations; the newest by default.")
     ] = "",
     as_of: AsOfOption = "",
+    without_edits: Annotated[
+        bool, typer.Option("--without-edits", help="A layer of instances as it was written.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Write the segmentation of a volume (prediction under annotations), its grey values, or a layer into a file."""
@@ -172,6 +175,7 @@ def export(
             prediction=prediction,
             file_format=chosen,
             as_of=parse_moment(as_of),
+            without_edits=without_edits,
         )
         done = wait_for(client, made, json)
         artifact = client.volumes.artifact(done.artifact)

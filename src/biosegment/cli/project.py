@@ -218,11 +218,16 @@ def read_region(
     output: Annotated[Path, typer.Argument(help="NumPy file (.npy) to write.")],
     region: RegionOption = "",
     level: Annotated[int, typer.Option(help="Level of the pyramid.")] = 0,
+    with_edits: Annotated[
+        bool, typer.Option("--with-edits", help="Objects as their edits made them.")
+    ] = False,
     project_id: ProjectOption = "",
 ) -> None:
     """Save voxels as a NumPy file."""
     with connect() as client:
-        array = client.volumes.read(volume_name(name, project_id), parse_region(region), level=level)
+        array = client.volumes.read(
+            volume_name(name, project_id), parse_region(region), level=level, with_edits=with_edits
+        )
     np.save(output, array)
     console.print(
         f"{output}: {array.dtype} {' x '.join(map(str, array.shape))} (z, y, x)",

@@ -7,6 +7,7 @@ from typing import Self
 
 from biosegment.client.annotations import Annotations
 from biosegment.client.connection import Connection
+from biosegment.client.instances import Instances
 from biosegment.client.jobs import Jobs
 from biosegment.client.models import Models
 from biosegment.client.platform import Platform
@@ -30,6 +31,7 @@ class AsyncClient:
         volumes: Volumes, layers, voxels and files.
         samples: What to annotate next.
         annotations: What was annotated.
+        instances: Corrections of objects.
         models: Model versions.
         jobs: Import, training, prediction, scoring, export.
         segmentation: Masks from clicks and strokes.
@@ -43,6 +45,7 @@ class AsyncClient:
         self.volumes = Volumes(self._channel)
         self.samples = Samples(self._channel)
         self.annotations = Annotations(self._channel)
+        self.instances = Instances(self._channel)
         self.models = Models(self._channel)
         self.jobs = Jobs(self._channel)
         self.segmentation = Segmentation(self._channel)

@@ -16,6 +16,7 @@ from google.protobuf.struct_pb2 import Struct
 from biosegment.api.job.v1alpha1 import job_pb2 as pb
 from biosegment.api.job.v1alpha1.job_pb2_grpc import JobServiceStub
 from biosegment.client.resources import Job, JobLogLine, JobState, Passes, Resources
+from biosegment.client.resources.wire import timestamp_of
 from biosegment.errors import FailedPrecondition, InvalidArgument, Unavailable
 from biosegment.rpc.geometry import index_to_proto, region_to_proto, voxel_size_to_proto
 from biosegment.volume import Region, VoxelSize
@@ -170,6 +171,7 @@ class Jobs:
         prediction: str = "",
         file_format: str = "ome_tiff",
         as_of: datetime | None = None,
+        without_edits: bool = False,
     ) -> Job:
         """Write a volume, a layer or a segmentation into a file; the job's `artifact` names it.
 
@@ -179,7 +181,9 @@ class Jobs:
             region: Part of it, in voxels of level 0.
             prediction: Labels layer under the annotations; the newest when empty.
             file_format: One of `EXPORT_FORMATS`.
-            as_of: The segmentation as it was at this moment, which needs a time zone; as it is now when None.
+            as_of: The segmentation, or the objects, as they were at this moment, which needs a time zone; as they are
+                now when None.
+            without_edits: A layer of instances as it was written, instead of the objects as their edits made them.
 
         Raises:
             InvalidArgument: UNKNOWN_FORMAT, BAD_AS_OF; FORMAT_CANNOT_HOLD when the format has no such voxels.
@@ -194,15 +198,12 @@ class Jobs:
             format=f"FORMAT_{file_format.upper()}",
             segmentation=segmentation,
             prediction=prediction,
+            without_edits=without_edits,
         )
         if region is not None:
             spec.region.CopyFrom(region_to_proto(region))
         if as_of is not None:
-            if as_of.tzinfo is None:
-                raise InvalidArgument(
-                    "BAD_AS_OF", f"as_of {as_of} says no time zone; give it one, such as datetime.UTC"
-                )
-            spec.as_of.FromDatetime(as_of)
+            spec.as_of.CopyFrom(timestamp_of(as_of))
         return await self._create("/".join(source.split("/")[:2]), pb.JobSpec(export=spec))
 
     async def train(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from biosegment.client.annotations import Annotations as _AsyncAnnotations
 from biosegment.client.asynchronous import AsyncClient
 from biosegment.client.connection import Connection
+from biosegment.client.instances import Instances as _AsyncInstances
 from biosegment.client.jobs import Jobs as _AsyncJobs
 from biosegment.client.loop import BackgroundLoop
 from biosegment.client.models import Models as _AsyncModels
@@ -27,6 +28,8 @@ from biosegment.client.resources import (
     Claim,
     Draft,
     Garbage,
+    InstanceAt,
+    InstanceEdit,
     Job,
     JobLogLine,
     LabelClass,
@@ -233,19 +236,29 @@ class Volumes:
         """Delete a layer."""
         self._loop.run(self._group.delete_layer(name))
 
-    def read(self, name: str, region: Region | None = None, *, level: int = 0) -> NDArray[Any]:
+    def read(
+        self,
+        name: str,
+        region: Region | None = None,
+        *,
+        level: int = 0,
+        with_edits: bool = False,
+        as_of: datetime | None = None,
+    ) -> NDArray[Any]:
         """Return voxels as an array (z, y, x).
 
         Args:
             name: A volume or a layer.
             region: In voxels of the level or layer, zyx, half-open; everything when None.
             level: Level of a volume's pyramid, 0 the finest.
+            with_edits: Of a layer of instances the objects as their edits made them.
+            as_of: The edits that held at this moment, which needs a time zone; those that hold now when None.
 
         Raises:
-            InvalidArgument: REGION_OUT_OF_BOUNDS.
+            InvalidArgument: REGION_OUT_OF_BOUNDS, NOT_INSTANCES, BAD_AS_OF.
             ResourceExhausted: REGION_TOO_LARGE; read in parts.
         """
-        return self._loop.run(self._group.read(name, region, level=level))
+        return self._loop.run(self._group.read(name, region, level=level, with_edits=with_edits, as_of=as_of))
 
     def write_layer(
         self,
@@ -256,6 +269,7 @@ class Volumes:
         display_name: str = "",
         class_value: int = 0,
         downsampling: tuple[int, int, int] = (1, 1, 1),
+        source_layer: str = "",
     ) -> Layer:
         """Make a committed layer of a whole array.
 
@@ -264,8 +278,9 @@ class Volumes:
             array: (z, y, x); its shape must be the volume's, divided by `downsampling` and rounded up.
             kind: labels or probabilities (uint8), instances (uint32, uint64) or score_map (float16).
             display_name: For people.
-            class_value: Class of a probabilities layer.
+            class_value: Class of a probabilities layer, or of the objects of a layer of instances.
             downsampling: Voxels of level 0 per voxel of the array, zyx.
+            source_layer: Layer that the objects were found in: their edits are then part of its segmentation.
         """
         return self._loop.run(
             self._group.write_layer(
@@ -275,6 +290,7 @@ class Volumes:
                 display_name=display_name,
                 class_value=class_value,
                 downsampling=downsampling,
+                source_layer=source_layer,
             )
         )
 
@@ -579,6 +595,211 @@ class Annotations:
         self._loop.run(self._group.delete_draft(name))
 
 
+class Instances:
+    """Edits of the objects of layers of instances: immutable records; undo adds to them."""
+
+    def __init__(self, loop: BackgroundLoop, group: _AsyncInstances) -> None:
+        self._loop = loop
+        self._group = group
+
+    def merge(
+        self,
+        layer: str,
+        instances: Sequence[int],
+        *,
+        into: int = 0,
+        comment: str = "",
+        base_sequence: int | None = None,
+        request_id: str = "",
+    ) -> InstanceEdit:
+        """Make several objects one.
+
+        Args:
+            layer: `projects/{p}/volumes/{v}/layers/{l}`.
+            instances: Their ids, two at least.
+            into: The one of them whose id all get; the first when 0.
+            comment: For people.
+            base_sequence: Number of the last edit that was seen: a later one of the same objects refuses this one.
+            request_id: UUID; give the same again to repeat a call whose answer was lost. Made up when empty.
+
+        Raises:
+            NotFound: INSTANCE_NOT_FOUND.
+            FailedPrecondition: INSTANCE_GONE; it was merged or deleted by the edit that `metadata["edit"]` names.
+            Conflict: BASE_OUTDATED; `metadata["edit"]` names the later edit.
+        """
+        return self._loop.run(
+            self._group.merge(
+                layer,
+                instances,
+                into=into,
+                comment=comment,
+                base_sequence=base_sequence,
+                request_id=request_id,
+            )
+        )
+
+    def split(
+        self,
+        layer: str,
+        instance: int,
+        *,
+        parts: NDArray[Any] | None = None,
+        seeds: Sequence[Sequence[tuple[int, int, int]]] = (),
+        region: Region | None = None,
+        comment: str = "",
+        base_sequence: int | None = None,
+        request_id: str = "",
+    ) -> InstanceEdit:
+        """Make several objects of one.
+
+        Args:
+            layer: `projects/{p}/volumes/{v}/layers/{l}`.
+            instance: Its id, which the first part keeps.
+            parts: (z, y, x) of the region's shape: 0 keeps the id, 1, 2 ... 255 become a new object each. Or
+            seeds: points (zyx, voxels of the layer) of each part, for two parts at least: a voxel belongs to the part
+                whose points are nearest on a way within the object.
+            region: What `parts` cover; with `seeds`, where to look, the whole object when None.
+            comment: For people.
+            base_sequence: Number of the last edit that was seen.
+            request_id: UUID, made up when empty.
+
+        Raises:
+            InvalidArgument: PARTS_NOT_OF_OBJECT, PART_EMPTY, BAD_SEED.
+            FailedPrecondition: INSTANCE_GONE, SPLIT_LEAVES_NOTHING.
+        """
+        return self._loop.run(
+            self._group.split(
+                layer,
+                instance,
+                parts=parts,
+                seeds=seeds,
+                region=region,
+                comment=comment,
+                base_sequence=base_sequence,
+                request_id=request_id,
+            )
+        )
+
+    def delete(
+        self,
+        layer: str,
+        instances: Sequence[int],
+        *,
+        comment: str = "",
+        base_sequence: int | None = None,
+        request_id: str = "",
+    ) -> InstanceEdit:
+        """Make objects background; in the segmentation, too. Arguments and errors as for `merge`."""
+        return self._loop.run(
+            self._group.delete(
+                layer, instances, comment=comment, base_sequence=base_sequence, request_id=request_id
+            )
+        )
+
+    def reassign(
+        self,
+        layer: str,
+        mask: NDArray[Any],
+        *,
+        region: Region,
+        instance: int = 0,
+        comment: str = "",
+        base_sequence: int | None = None,
+        request_id: str = "",
+    ) -> InstanceEdit:
+        """Give voxels to another object, whatever they belong to now, background included.
+
+        Args:
+            layer: `projects/{p}/volumes/{v}/layers/{l}`.
+            mask: (z, y, x) of the region's shape, true or 1 for the voxels.
+            region: Where, in voxels of the layer.
+            instance: The object that gets them; a new one when 0.
+            comment: For people.
+            base_sequence: Number of the last edit that was seen.
+            request_id: UUID, made up when empty.
+
+        Raises:
+            InvalidArgument: NOTHING_CHANGES, REGION_OUT_OF_BOUNDS.
+            FailedPrecondition: INSTANCE_GONE.
+        """
+        return self._loop.run(
+            self._group.reassign(
+                layer,
+                mask,
+                region=region,
+                instance=instance,
+                comment=comment,
+                base_sequence=base_sequence,
+                request_id=request_id,
+            )
+        )
+
+    def reclassify(
+        self,
+        layer: str,
+        instances: Sequence[int],
+        class_value: int,
+        *,
+        comment: str = "",
+        base_sequence: int | None = None,
+        request_id: str = "",
+    ) -> InstanceEdit:
+        """Make objects of another class: they leave the layer, and are of that class in the segmentation.
+
+        Args:
+            layer: `projects/{p}/volumes/{v}/layers/{l}`.
+            instances: Their ids.
+            class_value: A class of the project.
+            comment: For people.
+            base_sequence: Number of the last edit that was seen.
+            request_id: UUID, made up when empty.
+
+        Raises:
+            InvalidArgument: UNKNOWN_CLASS, NOTHING_CHANGES.
+            FailedPrecondition: INSTANCE_GONE, LAYER_HAS_NO_CLASS.
+        """
+        return self._loop.run(
+            self._group.reclassify(
+                layer,
+                instances,
+                class_value,
+                comment=comment,
+                base_sequence=base_sequence,
+                request_id=request_id,
+            )
+        )
+
+    def revert(self, name: str) -> InstanceEdit:
+        """Take an edit back; it stays in the record. FailedPrecondition ALREADY_REVERTED."""
+        return self._loop.run(self._group.revert(name))
+
+    def get(self, name: str) -> InstanceEdit:
+        """Return an edit by its name."""
+        return self._loop.run(self._group.get(name))
+
+    def labels(self, name: str) -> NDArray[np.uint8]:
+        """Return the block of a split or reassignment, (z, y, x) uint8 of its region's shape.
+
+        Raises:
+            InvalidArgument: NO_BLOCK when the edit is of another kind.
+        """
+        return self._loop.run(self._group.labels(name))
+
+    def list(self, layer: str, *, instance: int = 0, after_sequence: int = 0) -> builtins.list[InstanceEdit]:
+        """Return the edits of a layer in order, reverts included.
+
+        Args:
+            layer: `projects/{p}/volumes/{v}/layers/{l}`.
+            instance: Only those that touched this object: its history.
+            after_sequence: Only later ones.
+        """
+        return self._loop.run(self._group.list(layer, instance=instance, after_sequence=after_sequence))
+
+    def at(self, layer: str, position: tuple[int, int, int]) -> InstanceAt:
+        """Return which object a voxel belongs to, edits applied; `position` is zyx in voxels of the layer."""
+        return self._loop.run(self._group.at(layer, position))
+
+
 class Models:
     """The registry of models."""
 
@@ -770,6 +991,7 @@ class Jobs:
         prediction: str = "",
         file_format: str = "ome_tiff",
         as_of: datetime | None = None,
+        without_edits: bool = False,
     ) -> Job:
         """Write a volume, a layer or a segmentation into a file; the job's `artifact` names it.
 
@@ -779,7 +1001,9 @@ class Jobs:
             region: Part of it, in voxels of level 0.
             prediction: Labels layer under the annotations; the newest when empty.
             file_format: One of `EXPORT_FORMATS`.
-            as_of: The segmentation as it was at this moment, which needs a time zone; as it is now when None.
+            as_of: The segmentation, or the objects, as they were at this moment, which needs a time zone; as they are
+                now when None.
+            without_edits: A layer of instances as it was written, instead of the objects as their edits made them.
 
         Raises:
             InvalidArgument: UNKNOWN_FORMAT, BAD_AS_OF; FORMAT_CANNOT_HOLD when the format has no such voxels.
@@ -792,6 +1016,7 @@ class Jobs:
                 prediction=prediction,
                 file_format=file_format,
                 as_of=as_of,
+                without_edits=without_edits,
             )
         )
 
@@ -1236,6 +1461,7 @@ class Client:
         volumes: Volumes and layers of a project.
         samples: The pool of a project and the samples that are leased from it.
         annotations: Annotations: immutable records; undo and review add to them.
+        instances: Edits of the objects of layers of instances: immutable records; undo adds to them.
         models: The registry of models.
         jobs: Jobs of all services.
         segmentation: Interactive segmentation: masks from clicks and strokes; nothing is stored until it is committed.
@@ -1251,6 +1477,7 @@ class Client:
         self.volumes = Volumes(self._loop, client.volumes)
         self.samples = Samples(self._loop, client.samples)
         self.annotations = Annotations(self._loop, client.annotations)
+        self.instances = Instances(self._loop, client.instances)
         self.models = Models(self._loop, client.models)
         self.jobs = Jobs(self._loop, client.jobs)
         self.segmentation = Segmentation(self._loop, client.segmentation)

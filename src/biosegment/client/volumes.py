@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import uuid
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from biosegment.api.datastore.v1alpha1 import volume_pb2
 from biosegment.api.datastore.v1alpha1.datastore_pb2_grpc import DatastoreServiceStub
 from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.client.resources import Artifact, Layer, Volume
+from biosegment.client.resources.wire import timestamp_of
 from biosegment.client.transfer import fetch_file, send_file
 from biosegment.errors import InvalidArgument
 from biosegment.rpc.geometry import (
@@ -110,19 +112,31 @@ class Volumes:
         """Delete a layer."""
         await self._stub.DeleteLayer(pb.DeleteLayerRequest(name=name))
 
-    async def read(self, name: str, region: Region | None = None, *, level: int = 0) -> NDArray[Any]:
+    async def read(
+        self,
+        name: str,
+        region: Region | None = None,
+        *,
+        level: int = 0,
+        with_edits: bool = False,
+        as_of: datetime | None = None,
+    ) -> NDArray[Any]:
         """Return voxels as an array (z, y, x).
 
         Args:
             name: A volume or a layer.
             region: In voxels of the level or layer, zyx, half-open; everything when None.
             level: Level of a volume's pyramid, 0 the finest.
+            with_edits: Of a layer of instances the objects as their edits made them.
+            as_of: The edits that held at this moment, which needs a time zone; those that hold now when None.
 
         Raises:
-            InvalidArgument: REGION_OUT_OF_BOUNDS.
+            InvalidArgument: REGION_OUT_OF_BOUNDS, NOT_INSTANCES, BAD_AS_OF.
             ResourceExhausted: REGION_TOO_LARGE; read in parts.
         """
-        request = pb.ReadRegionRequest(name=name, level=level)
+        request = pb.ReadRegionRequest(name=name, level=level, with_edits=with_edits)
+        if as_of is not None:
+            request.as_of.CopyFrom(timestamp_of(as_of))
         if region is not None:
             request.region.CopyFrom(region_to_proto(region))
         assembler = RegionAssembler(name, region.shape if region is not None else None)
@@ -139,6 +153,7 @@ class Volumes:
         display_name: str = "",
         class_value: int = 0,
         downsampling: tuple[int, int, int] = (1, 1, 1),
+        source_layer: str = "",
     ) -> Layer:
         """Make a committed layer of a whole array.
 
@@ -147,8 +162,9 @@ class Volumes:
             array: (z, y, x); its shape must be the volume's, divided by `downsampling` and rounded up.
             kind: labels or probabilities (uint8), instances (uint32, uint64) or score_map (float16).
             display_name: For people.
-            class_value: Class of a probabilities layer.
+            class_value: Class of a probabilities layer, or of the objects of a layer of instances.
             downsampling: Voxels of level 0 per voxel of the array, zyx.
+            source_layer: Layer that the objects were found in: their edits are then part of its segmentation.
         """
         message = volume_pb2.Layer(
             display_name=display_name,
@@ -156,6 +172,7 @@ class Volumes:
             data_type=data_type_to_proto(array.dtype),
             downsampling=index_to_proto(downsampling),
             class_value=class_value,
+            source_layer=source_layer,
         )
         create = pb.CreateLayerRequest(parent=volume, layer=message, request_id=str(uuid.uuid4()))
         created = (await self._stub.CreateLayer(create)).layer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from biosegment.client.resources.annotation import Annotation, AnnotationRecord, Draft
+from biosegment.client.resources.instance import InstanceAt, InstanceEdit
 from biosegment.client.resources.job import Job, JobError, JobLogLine, JobState, Passes, Resources
 from biosegment.client.resources.model import Model
 from biosegment.client.resources.platform import Garbage, ServiceStatus, Token, User
@@ -18,6 +19,8 @@ __all__ = [
     "Claim",
     "Draft",
     "Garbage",
+    "InstanceAt",
+    "InstanceEdit",
     "Job",
     "JobError",
     "JobLogLine",

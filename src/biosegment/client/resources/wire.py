@@ -8,10 +8,23 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from biosegment.errors import InvalidArgument
+
 
 def time_of(message: Timestamp) -> datetime | None:
     """None when it was not set."""
     return message.ToDatetime(UTC) if message.seconds else None
+
+
+def timestamp_of(time: datetime) -> Timestamp:
+    """InvalidArgument BAD_AS_OF when it says no time zone."""
+    if time.tzinfo is None:
+        raise InvalidArgument(
+            "BAD_AS_OF", f"as_of {time} says no time zone; give it one, such as datetime.UTC"
+        )
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
 
 
 def word_of(enumeration: Any, value: int) -> str:

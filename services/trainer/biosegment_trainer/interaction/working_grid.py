@@ -134,14 +134,13 @@ class WorkingGrid:
         for number, axis in enumerate(self.axes):
             if axis.is_identity:
                 continue
-            pixels = axis.all_pixels()
-            first = np.searchsorted(pixels, np.arange(axis.pixels))
-            counts = np.diff(np.append(first, len(pixels)))
-            # A pixel without the centre of any voxel takes the next voxel, as `reduceat` does.
-            sums = np.add.reduceat(found, np.minimum(first, len(pixels) - 1), number)
+            present, first, counts = np.unique(axis.all_pixels(), return_index=True, return_counts=True)
             wide = [1, 1, 1]
             wide[number] = len(counts)
-            found = np.asarray(sums / np.maximum(counts, 1).reshape(wide), np.float32)
+            means = np.add.reduceat(found, first, number) / counts.reshape(wide)
+            # A pixel in which no voxel's centre lies takes the next one's.
+            next_one = np.searchsorted(present, np.arange(axis.pixels)).clip(max=len(present) - 1)
+            found = np.asarray(means.take(next_one, number), np.float32)
         return found
 
     def strokes(self, strokes: NDArray[np.uint8]) -> NDArray[np.uint8]:

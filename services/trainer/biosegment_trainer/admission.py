@@ -13,6 +13,7 @@ from biosegment.jobs.service import Prepare
 from biosegment_trainer.compute.capacity import Capacity
 from biosegment_trainer.convert import (
     asked_resources,
+    instances_request,
     is_interactive,
     measure_request,
     predict_request,
@@ -22,6 +23,7 @@ from biosegment_trainer.convert import (
     with_model,
 )
 from biosegment_trainer.datastore_client import DatastoreClient, VolumeView
+from biosegment_trainer.instances.source import InstanceSources
 from biosegment_trainer.objects.job import ObjectLayers
 from biosegment_trainer.prediction.measure import require_measures
 from biosegment_trainer.prediction.requirement import PredictionRequirements
@@ -58,6 +60,7 @@ class Admission:
             "predict": kind(self.predict, lambda spec: 1),
             "score": kind(self.score, lambda spec: 0),
             "pretrain": kind(self.pretrain, lambda spec: 0),
+            "instances": kind(self.instances, lambda spec: 1),
             "measure_objects": kind(self.measure_objects, lambda spec: 1),
         }
 
@@ -79,6 +82,8 @@ class Admission:
                 score = score_request(job.spec)
                 await self._segmenting_model(job.project_id, score.model)
                 await self._volumes(job.project_id, score.volumes)
+            case "instances":
+                await InstanceSources(self._datastore).plan(job.project_id, instances_request(job.spec))
             case "pretrain":
                 await self._volumes(job.project_id, pretrain_request(job.spec).volumes)
 
@@ -137,6 +142,11 @@ class Admission:
     async def pretrain(self, principal: Principal, project_id: str, spec: bytes) -> bytes:
         """Check a pretraining."""
         await self._volumes(project_id, pretrain_request(spec).volumes)
+        return spec
+
+    async def instances(self, principal: Principal, project_id: str, spec: bytes) -> bytes:
+        """Check a search for objects."""
+        await InstanceSources(self._datastore).plan(project_id, instances_request(spec))
         return spec
 
     async def measure_objects(self, principal: Principal, project_id: str, spec: bytes) -> bytes:

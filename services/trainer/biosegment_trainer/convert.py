@@ -16,8 +16,10 @@ from biosegment.ids import parse_name
 from biosegment.jobs import Resources
 from biosegment.jobs.convert import kind_of, resources_from_proto, spec_of
 from biosegment.rpc.geometry import region_from_proto
+from biosegment_trainer.instances.separation import CONNECTIVITIES, METHODS, WATERSHED
 from biosegment_trainer.registry.model import Model
 from biosegment_trainer.request import (
+    InstancesRequest,
     MeasureRequest,
     MeshFormat,
     Passes,
@@ -31,6 +33,8 @@ from biosegment_trainer.training.option import check_options
 _MESH_FORMATS: Final = {
     getattr(job_pb2.MeasureObjectsSpec, f"MESH_FORMAT_{each.name}"): each for each in MeshFormat
 }
+SEED_DISTANCE_NM: Final = 50.0
+"""Of a watershed that is told none."""
 MAX_PASSES: Final = 64
 """Passes with dropout of one prediction."""
 
@@ -127,6 +131,49 @@ def pretrain_request(spec: bytes) -> PretrainRequest:
         max_seconds=message.max_seconds_s,
         display_name=message.display_name,
         options=check_options(json_format.MessageToDict(message.options), pretraining=True),
+    )
+
+
+def instances_request(spec: bytes) -> InstancesRequest:
+    """Raises InvalidArgument for values that can never work."""
+    message = spec_of(spec).instances
+    parse_name(message.layer, "projects/*/volumes/*/layers/*")
+    if message.boundary_layer:
+        parse_name(message.boundary_layer, "projects/*/volumes/*/layers/*")
+    if message.method not in METHODS:
+        raise InvalidArgument(
+            "UNKNOWN_METHOD", f"there is no method {message.method!r}; there are {', '.join(METHODS)}"
+        )
+    connectivity = message.connectivity or CONNECTIVITIES[-1]
+    if connectivity not in CONNECTIVITIES:
+        raise InvalidArgument("BAD_SPEC", f"connectivity {connectivity} is neither 6 nor 26")
+    if message.min_size_voxels < 0:
+        raise InvalidArgument("BAD_SPEC", f"min_size_voxels {message.min_size_voxels} must not be negative")
+    if not 0 <= message.threshold <= 1:
+        raise InvalidArgument("BAD_SPEC", f"threshold {message.threshold:g} is not within 0..1")
+    if not 0 <= message.seed_distance_nm < 1e9:
+        raise InvalidArgument("BAD_SPEC", f"seed_distance_nm {message.seed_distance_nm:g} is no distance")
+    is_watershed = message.method == WATERSHED
+    if not is_watershed and (message.seed_distance_nm or message.boundary_layer):
+        raise InvalidArgument(
+            "BAD_SPEC",
+            "seed_distance_nm and boundary_layer go with the method watershed only; leave them out",
+        )
+    if message.boundary_class_value and not message.boundary_layer:
+        raise InvalidArgument("BAD_SPEC", "boundary_class_value needs the boundary_layer that it is in")
+    if len(message.display_name) > 200:
+        raise InvalidArgument("BAD_SPEC", "display_name may have at most 200 characters")
+    return InstancesRequest(
+        layer=message.layer,
+        class_value=message.class_value,
+        method=message.method,
+        min_size_voxels=message.min_size_voxels,
+        connectivity=connectivity,
+        threshold=message.threshold,
+        seed_distance_nm=(message.seed_distance_nm or SEED_DISTANCE_NM) if is_watershed else 0.0,
+        boundary_layer=message.boundary_layer,
+        boundary_class_value=message.boundary_class_value,
+        display_name=message.display_name,
     )
 
 

@@ -49,6 +49,7 @@ _KINDS: Final = {
     "labels": volume_pb2.Layer.KIND_LABELS,
     "probabilities": volume_pb2.Layer.KIND_PROBABILITIES,
     "score_map": volume_pb2.Layer.KIND_SCORE_MAP,
+    "instances": volume_pb2.Layer.KIND_INSTANCES,
 }
 _CONCURRENT_READS: Final = 16
 
@@ -139,7 +140,7 @@ class ArtifactPlace:
 
 @dataclass(frozen=True, slots=True)
 class NewLayer:
-    """A layer to make; `kind` is labels, probabilities or score_map."""
+    """A layer to make; `kind` is labels, probabilities, score_map or instances, which know their `source_layer`."""
 
     layer_id: str
     display_name: str
@@ -154,6 +155,7 @@ class NewLayer:
     class_value: int = 0
     measure: str = ""
     channels: int = 1
+    source_layer: str = ""
 
 
 class DatastoreClient:
@@ -296,6 +298,7 @@ class DatastoreClient:
             chunk_shape=index_to_proto(_wide(layer.chunk, layer.channels)),
             shard_shape=index_to_proto(_wide(layer.shard, layer.channels)),
             channels=layer.channels,
+            source_layer=layer.source_layer,
         )
         # With the attempt: after a cancellation the layer is gone, and its request must not be answered
         # from memory.

@@ -85,6 +85,27 @@ class PretrainRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class InstancesRequest:
+    """Instances of one class; fields as in `InstancesSpec`, with defaults filled in but for `threshold`, 0 for none.
+
+    Attributes:
+        layer: Name of the source.
+        boundary_layer: Name of the layer that says where objects end, or ''.
+    """
+
+    layer: str
+    class_value: int
+    method: str
+    min_size_voxels: int
+    connectivity: int
+    threshold: float
+    seed_distance_nm: float
+    boundary_layer: str
+    boundary_class_value: int
+    display_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class MeasureRequest:
     """A table of objects.
 

@@ -39,6 +39,7 @@ from biosegment_trainer.compute.ray_connection import RaySettings
 from biosegment_trainer.compute.ray_executor import RayExecutor
 from biosegment_trainer.compute.ray_folder import default_folder
 from biosegment_trainer.datastore_client import DatastoreClient
+from biosegment_trainer.instances.job import InstancesJob
 from biosegment_trainer.interaction.desk import open_segmenter
 from biosegment_trainer.interaction.line import LineLimits, SegmentLine
 from biosegment_trainer.interaction.model import InteractionModels
@@ -199,6 +200,7 @@ def _runner(
         "predict": prediction.predict,
         "score": prediction.score,
         "pretrain": PretrainingJob(models, datastore, objects, dispatch),
+        "instances": InstancesJob(datastore, objects, dispatch, settings.workers_per_prediction),
         "measure_objects": MeasuringJob(datastore, objects, dispatch),
     }
 
@@ -250,7 +252,9 @@ def _lanes(settings: TrainerSettings) -> list[Lane]:
     return [
         Lane("training", frozenset({"train", "pretrain"}), settings.concurrent_trainings or 1),
         Lane(
-            "prediction", frozenset({"predict", "score", "measure_objects"}), settings.concurrent_predictions
+            "prediction",
+            frozenset({"predict", "score", "instances", "measure_objects"}),
+            settings.concurrent_predictions,
         ),
     ]
 

@@ -13,6 +13,7 @@ from biosegment.cli import (
     backup,
     draft,
     instance,
+    instances,
     job,
     label,
     objects,
@@ -57,6 +58,7 @@ app.command("pretrain")(job.pretrain)
 app.command("predict")(job.predict)
 app.command("export")(job.export)
 app.command("segment")(segment.segment)
+app.command("instances")(instances.find_instances)
 app.command("objects")(objects.measure_objects)
 app.command("restore")(backup.restore)
 project.volume.command("import-labels")(label.import_labels)

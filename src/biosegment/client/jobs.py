@@ -321,6 +321,51 @@ class Jobs:
             spec.region.CopyFrom(region_to_proto(region))
         return await self._create("/".join(volume.split("/")[:2]), pb.JobSpec(predict=spec))
 
+    async def instances(
+        self,
+        layer: str,
+        *,
+        class_value: int = 0,
+        method: str = "connected_components",
+        min_size_voxels: int = 0,
+        connectivity: int = 26,
+        threshold: float = 0.0,
+        seed_distance_nm: float = 0.0,
+        boundary_layer: str = "",
+        boundary_class_value: int = 0,
+        display_name: str = "",
+        resources: Resources | None = None,
+    ) -> Job:
+        """Find the objects of a class in a prediction; the job's `layers` name the layer of their ids.
+
+        Args:
+            layer: `projects/{p}/volumes/{v}/layers/{l}`, labels or probabilities.
+            class_value: Class of the objects; of a probabilities layer its own when 0.
+            method: `connected_components`, or `watershed`, which also parts objects at constrictions.
+            min_size_voxels: Smaller objects are dropped, in voxels of level 0.
+            connectivity: 6: voxels are neighbours by faces; 26: also by edges and corners.
+            threshold: From which probability on a voxel is of the class; 0 for 0.5. Of probabilities only.
+            seed_distance_nm: Watershed: an object is parted where it is thinner than twice this; 0 for a default.
+            boundary_layer: Watershed: labels or probabilities that say where objects end.
+            boundary_class_value: Class of the boundary, as `class_value`.
+            display_name: Of the layer, for people.
+            resources: What to reserve for each worker; the platform's default when None.
+        """
+        spec = pb.InstancesSpec(
+            layer=layer,
+            class_value=class_value,
+            method=method,
+            min_size_voxels=min_size_voxels,
+            connectivity=connectivity,
+            threshold=threshold,
+            seed_distance_nm=seed_distance_nm,
+            boundary_layer=boundary_layer,
+            boundary_class_value=boundary_class_value,
+            display_name=display_name,
+            resources=resources.to_proto() if resources else None,
+        )
+        return await self._create("/".join(layer.split("/")[:2]), pb.JobSpec(instances=spec))
+
     async def score(
         self,
         project: str,

@@ -62,6 +62,9 @@ class RaySegmenter:
         actor, cluster = await self._started()
         try:
             found = await self._outcome(cluster, await cluster.call(lambda ray: actor.segment.remote(task)))
+        except JobCrashed as error:
+            await self.close()
+            raise Unavailable("SEGMENTER_DIED", f"{error}; try again") from error
         except BaseException:
             await self.close()
             raise

@@ -46,19 +46,22 @@ class WhereverSegmenter:
 
     async def segment(self, task: SegmentTask) -> SegmentAnswer:
         """As `Segmenter.segment`."""
-        chosen = await self._choose()
-        try:
-            return await chosen.segment(task)
-        except (Unavailable, JobCrashed) as error:
-            if chosen is self._process:
-                raise
-            _log.warning("segmenter_falls_back", error=str(error))
-            self._chosen = self._process
-            return await self._process.segment(task)
+        await self.warm()
+        assert self._chosen is not None
+        return await self._chosen.segment(task)
 
     async def warm(self) -> None:
         """As `Segmenter.warm`."""
-        await (await self._choose()).warm()
+        if self._chosen is None:
+            self._chosen = self._actor if await self._has_gpu() else self._process
+        try:
+            await self._chosen.warm()
+        except Unavailable as error:
+            if self._chosen is self._process:
+                raise
+            _log.warning("segmenter_on_cpu", reason=error.reason, message=error.message)
+            self._chosen = self._process
+            await self._chosen.warm()
 
     async def close(self) -> None:
         """As `Segmenter.close`."""
@@ -66,11 +69,8 @@ class WhereverSegmenter:
         await self._actor.close()
         await self._process.close()
 
-    async def _choose(self) -> Segmenter:
-        if self._chosen is None:
-            try:
-                nodes = await self._executor.nodes()
-            except (Unavailable, JobCrashed):
-                nodes = ()
-            self._chosen = self._actor if any(node.gpus for node in nodes) else self._process
-        return self._chosen
+    async def _has_gpu(self) -> bool:
+        try:
+            return any(node.gpus for node in await self._executor.nodes())
+        except (Unavailable, JobCrashed):
+            return False

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +30,7 @@ class LineLimits:
 
     Attributes:
         waiting: Requests that may wait while one is served.
-        timeout_s: Of one request, since its turn came.
+        timeout_s: Of computing one answer.
         idle_s: The segmenter is ended when nobody has asked for so long; 0 never.
         warm: Start it before anybody asks.
     """
@@ -58,12 +56,9 @@ class SegmentLine:
         limits: Bounds.
     """
 
-    def __init__(
-        self, segmenter: Segmenter, limits: LineLimits, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, segmenter: Segmenter, limits: LineLimits) -> None:
         self._segmenter = segmenter
         self._limits = limits
-        self._clock = clock
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._serving: _Waiting | None = None
@@ -152,40 +147,32 @@ class SegmentLine:
             await self._wake.wait()
 
     async def _serve(self, request: _Waiting) -> None:
-        began_s = self._clock()
-        work = asyncio.ensure_future(self._attempts(request.task))
-        given_up = request.answer
+        """Compute an answer, also for one who gives up meanwhile: it comes soon, and a new process takes seconds."""
         try:
-            await asyncio.wait(
-                {work, given_up}, timeout=self._limits.timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not work.done() and given_up.done():
-                # The answer comes soon, and a new process would take seconds.
-                await asyncio.wait({work}, timeout=self._limits.timeout_s - (self._clock() - began_s))
-            if not work.done():
-                raise DeadlineExceeded(
-                    "TOO_SLOW",
-                    f"the segmentation took longer than the {self._limits.timeout_s:g} s that one may take; ask for a "
-                    "smaller region",
-                )
-            answer = work.result()
-            if not request.answer.done():
-                request.answer.set_result(answer)
+            answer = await self._attempts(request.task)
         except Exception as error:
             if not isinstance(error, BiosegmentError):
                 _log.error("segmentation_failed", exc_info=error)
             if not request.answer.done():
                 request.answer.set_exception(error)
-        finally:
-            if not work.done():
-                work.cancel()
-                await asyncio.wait({work})
+        else:
+            if not request.answer.done():
+                request.answer.set_result(answer)
 
     async def _attempts(self, task: SegmentTask) -> SegmentAnswer:
         """A request changes nothing, so that one whose process died is simply asked again."""
         for tries_left in reversed(range(_TRIES)):
+            # Its start has a limit of its own.
+            await self._segmenter.warm()
             try:
-                return await self._segmenter.segment(task)
+                async with asyncio.timeout(self._limits.timeout_s):
+                    return await self._segmenter.segment(task)
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    "TOO_SLOW",
+                    f"the segmentation took longer than the {self._limits.timeout_s:g} s that one may take; ask for a "
+                    "smaller region",
+                ) from None
             except Unavailable as error:
                 _log.warning(
                     "segmenter_lost", reason=error.reason, message=error.message, again=bool(tries_left)

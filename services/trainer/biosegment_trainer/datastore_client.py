@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 import grpc
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from biosegment.api.datastore.v1alpha1 import (
@@ -19,6 +20,8 @@ from biosegment.api.datastore.v1alpha1 import (
     annotation_pb2_grpc,
     datastore_pb2,
     datastore_pb2_grpc,
+    instance_pb2,
+    instance_pb2_grpc,
     volume_pb2,
 )
 from biosegment.errors import FailedPrecondition, NotFound, Unimplemented
@@ -169,6 +172,7 @@ class DatastoreClient:
     def __init__(self, channel: grpc.aio.Channel, object_store_url: str) -> None:
         self._datastore = datastore_pb2_grpc.DatastoreServiceStub(channel)
         self._annotations = annotation_pb2_grpc.AnnotationServiceStub(channel)
+        self._edits = instance_pb2_grpc.InstanceEditServiceStub(channel)
         # In bytes: they are passed on as they are.
         self._read_region: Any = channel.unary_stream(
             "/biosegment.api.datastore.v1alpha1.DatastoreService/ReadRegion",
@@ -198,9 +202,20 @@ class DatastoreClient:
             ),
         )
 
-    async def read_region(self, name: str, region: Region, level: int = 0) -> AsyncIterator[bytes]:
-        """The serialised ReadRegionResponses that carry a region of a level of a volume."""
-        request = datastore_pb2.ReadRegionRequest(name=name, region=region_to_proto(region), level=level)
+    async def read_region(
+        self, name: str, region: Region, level: int = 0, edits_as_of: Timestamp | None = None
+    ) -> AsyncIterator[bytes]:
+        """The serialised ReadRegionResponses that carry a region of a level of a volume.
+
+        With `edits_as_of` that of a layer of instances, its objects as the edits of that moment made them.
+        """
+        request = datastore_pb2.ReadRegionRequest(
+            name=name,
+            region=region_to_proto(region),
+            level=level,
+            with_edits=edits_as_of is not None,
+            as_of=edits_as_of,
+        )
         call = self._read_region(request)
         try:
             async for message in call:
@@ -344,6 +359,17 @@ class DatastoreClient:
         with contextlib.suppress(NotFound):
             if not (await self.layer(name)).committed:
                 await self._datastore.DeleteLayer(datastore_pb2.DeleteLayerRequest(name=name))
+
+    async def newest_edit_time(self, layer: str) -> Timestamp | None:
+        """When the objects of a layer of instances were last edited; None for never."""
+        newest, token = None, ""
+        while True:
+            request = instance_pb2.ListInstanceEditsRequest(parent=layer, page_size=1000, page_token=token)
+            page = await self._edits.ListInstanceEdits(request)
+            newest = page.edits[-1].create_time if page.edits else newest
+            token = page.next_page_token
+            if not token:
+                return newest
 
     async def has_artifact(self, name: str) -> bool:
         """Whether an artifact is committed."""

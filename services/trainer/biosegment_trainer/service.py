@@ -269,9 +269,15 @@ class WorkerReads:
         self._datastore = datastore
 
     async def read(
-        self, principal: Principal, job_id: str, attempt: int, volume: str, region: Region
+        self,
+        principal: Principal,
+        job_id: str,
+        attempt: int,
+        volume: str,
+        region: Region,
+        edits_as_of: Any = None,
     ) -> AsyncIterator[bytes]:
-        """Serialised pieces of a region of level 0.
+        """Serialised pieces of a region of level 0 of a volume, or of a layer with the edits of a moment.
 
         Raises:
             Conflict: ATTEMPT_OUTDATED.
@@ -280,9 +286,11 @@ class WorkerReads:
         _require_worker(principal, job_id)
         job = await self._jobs.get(job_id)
         job.require_attempt(attempt)
-        if parse_name(volume, "projects/*/volumes/*")[0] != job.project_id:
+        pattern = "projects/*/volumes/*" if edits_as_of is None else "projects/*/volumes/*/layers/*"
+        if parse_name(volume, pattern)[0] != job.project_id:
             raise InvalidArgument("OTHER_PROJECT", f"{volume} is not of project {job.project_id!r}")
-        async with aclosing(cast(Any, self._datastore.read_region(volume, region))) as pieces:
+        read = self._datastore.read_region(volume, region, edits_as_of=edits_as_of)
+        async with aclosing(cast(Any, read)) as pieces:
             async for piece in pieces:
                 yield piece
 

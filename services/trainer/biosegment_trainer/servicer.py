@@ -158,6 +158,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             request.attempt,
             request.volume,
             region_from_proto(request.region),
+            request.as_of if request.HasField("as_of") else None,
         )
         async with aclosing(cast(Any, pieces)):
             async for piece in pieces:

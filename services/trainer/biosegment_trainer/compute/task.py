@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from biosegment.settings import ObjectStoreSettings
@@ -130,7 +131,9 @@ class MeasureTask:
 
     Attributes:
         threads: CPU threads.
-        layer_key: Of the layer's array of ids in the object storage.
+        layer: Its name.
+        layer_key: Of its array of ids in the object storage.
+        edits_as_of: Edits of its objects hold as they did then, and are read through the trainer; None for no edits.
         grid: Where its voxels lie.
         volume: Whose values are measured.
         class_value: That the objects are of; 0 when the layer does not say.
@@ -147,7 +150,9 @@ class MeasureTask:
     store: ObjectStoreSettings
     callback: Callback
     threads: int
+    layer: str
     layer_key: str
+    edits_as_of: datetime | None
     grid: ObjectGrid
     volume: VolumeArray
     class_value: int

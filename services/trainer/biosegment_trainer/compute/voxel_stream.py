@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -40,15 +41,22 @@ class StreamedVoxels:
         callback: Where the trainer is, and the credential of the job.
         reporter: Asked whether to go on; told when the voxels cannot be had for a while.
         give_up_s: So long it tries before an outage ends the task.
+        edits_as_of: `volume` names a layer of instances, whose objects are read with the edits that held then.
     """
 
     def __init__(
-        self, volume: str, callback: Callback, reporter: Reporter, give_up_s: float = _GIVE_UP_S
+        self,
+        volume: str,
+        callback: Callback,
+        reporter: Reporter,
+        give_up_s: float = _GIVE_UP_S,
+        edits_as_of: datetime | None = None,
     ) -> None:
         self._volume = volume
         self._callback = callback
         self._reporter = reporter
         self._give_up_s = give_up_s
+        self._edits_as_of = edits_as_of
         self._channel = grpc.insecure_channel(
             callback.address,
             options=[
@@ -115,6 +123,7 @@ class StreamedVoxels:
             attempt=self._callback.attempt,
             volume=self._volume,
             region=region_to_proto(region),
+            as_of=self._edits_as_of,
         )
         assembler = RegionAssembler(f"{region} of {self._volume}", region.shape)
         call = self._read(request, timeout=_CALL_TIMEOUT_S, metadata=bearer(self._callback.token))

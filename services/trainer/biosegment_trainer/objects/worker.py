@@ -7,6 +7,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from biosegment.volume import BlockGrid, Index, Region
 from biosegment_trainer.compute.report import Reporter
 from biosegment_trainer.compute.task import MadeFile, MeasureTask
 from biosegment_trainer.compute.voxel import VoxelReader, open_voxels
+from biosegment_trainer.compute.voxel_stream import StreamedVoxels
 from biosegment_trainer.objects.grid import ObjectGrid
 from biosegment_trainer.objects.mesh import affordable_cell, object_mesh, wanted_cell
 from biosegment_trainer.objects.mesh_file import PRECOMPUTED_INFO, mesh_files
@@ -48,12 +50,14 @@ def measure_objects(task: MeasureTask, reporter: Reporter) -> tuple[MadeFile, ..
         BiosegmentError: What reading or writing met with.
     """
     arrays, objects = Arrays(task.store, cache_bytes=_CACHE_BYTES), open_blocking_objects(task.store)
-    layer = arrays.open(task.layer_key, immutable=True)
     with (
+        _open_ids(task, arrays, reporter) as ids,
         open_voxels(task.volume, arrays, task.callback, reporter) as voxels,
         ThreadPoolExecutor(max(1, task.threads)) as threads,
     ):
+        # What comes through the trainer is for one thread.
         image = _OneAtATime(voxels) if task.volume.is_reference else voxels
+        layer = ids if task.edits_as_of is None else _OneAtATime(ids)
         blocks = ObjectBlocks(layer, image, task.grid)
 
         def progress(done: int, total: int) -> None:
@@ -80,6 +84,12 @@ def measure_objects(task: MeasureTask, reporter: Reporter) -> tuple[MadeFile, ..
         if task.meshes is not None:
             made.append(_write_meshes(task, layer, sums, objects, threads, reporter))
     return tuple(made)
+
+
+def _open_ids(task: MeasureTask, arrays: Arrays, reporter: Reporter) -> AbstractContextManager[VoxelReader]:
+    if task.edits_as_of is None:
+        return nullcontext(arrays.open(task.layer_key, immutable=True))
+    return StreamedVoxels(task.layer, task.callback, reporter, edits_as_of=task.edits_as_of)
 
 
 @dataclass(frozen=True, slots=True)

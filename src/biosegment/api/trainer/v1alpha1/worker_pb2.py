@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from biosegment.api.volume.v1alpha1 import geometry_pb2 as biosegment_dot_api_dot_volume_dot_v1alpha1_dot_geometry__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,biosegment/api/trainer/v1alpha1/worker.proto\x12\x1f\x62iosegment.api.trainer.v1alpha1\x1a-biosegment/api/volume/v1alpha1/geometry.proto\"\x93\x02\n\x15ReportProgressRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x10\n\x08\x66raction\x18\x03 \x01(\x01\x12\x0c\n\x04step\x18\x04 \x01(\t\x12\x0c\n\x04\x64one\x18\x05 \x01(\x03\x12\r\n\x05total\x18\x06 \x01(\x03\x12\x0c\n\x04unit\x18\x07 \x01(\t\x12T\n\x07metrics\x18\x08 \x03(\x0b\x32\x43.biosegment.api.trainer.v1alpha1.ReportProgressRequest.MetricsEntry\x12\x0b\n\x03log\x18\t \x03(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"(\n\x16ReportProgressResponse\x12\x0e\n\x06\x63\x61ncel\x18\x01 \x01(\x08\"y\n\x11ReadVoxelsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06volume\x18\x03 \x01(\t\x12\x36\n\x06region\x18\x04 \x01(\x0b\x32&.biosegment.api.volume.v1alpha1.Region\"O\n\x12ReadVoxelsResponse\x12\x39\n\x05\x63hunk\x18\x01 \x01(\x0b\x32*.biosegment.api.volume.v1alpha1.ArrayChunk2\x8c\x02\n\rWorkerService\x12\x81\x01\n\x0eReportProgress\x12\x36.biosegment.api.trainer.v1alpha1.ReportProgressRequest\x1a\x37.biosegment.api.trainer.v1alpha1.ReportProgressResponse\x12w\n\nReadVoxels\x12\x32.biosegment.api.trainer.v1alpha1.ReadVoxelsRequest\x1a\x33.biosegment.api.trainer.v1alpha1.ReadVoxelsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,biosegment/api/trainer/v1alpha1/worker.proto\x12\x1f\x62iosegment.api.trainer.v1alpha1\x1a-biosegment/api/volume/v1alpha1/geometry.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x02\n\x15ReportProgressRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x10\n\x08\x66raction\x18\x03 \x01(\x01\x12\x0c\n\x04step\x18\x04 \x01(\t\x12\x0c\n\x04\x64one\x18\x05 \x01(\x03\x12\r\n\x05total\x18\x06 \x01(\x03\x12\x0c\n\x04unit\x18\x07 \x01(\t\x12T\n\x07metrics\x18\x08 \x03(\x0b\x32\x43.biosegment.api.trainer.v1alpha1.ReportProgressRequest.MetricsEntry\x12\x0b\n\x03log\x18\t \x03(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"(\n\x16ReportProgressResponse\x12\x0e\n\x06\x63\x61ncel\x18\x01 \x01(\x08\"\xa4\x01\n\x11ReadVoxelsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06volume\x18\x03 \x01(\t\x12\x36\n\x06region\x18\x04 \x01(\x0b\x32&.biosegment.api.volume.v1alpha1.Region\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x12ReadVoxelsResponse\x12\x39\n\x05\x63hunk\x18\x01 \x01(\x0b\x32*.biosegment.api.volume.v1alpha1.ArrayChunk2\x8c\x02\n\rWorkerService\x12\x81\x01\n\x0eReportProgress\x12\x36.biosegment.api.trainer.v1alpha1.ReportProgressRequest\x1a\x37.biosegment.api.trainer.v1alpha1.ReportProgressResponse\x12w\n\nReadVoxels\x12\x32.biosegment.api.trainer.v1alpha1.ReadVoxelsRequest\x1a\x33.biosegment.api.trainer.v1alpha1.ReadVoxelsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,16 +35,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORTPROGRESSREQUEST_METRICSENTRY']._loaded_options = None
   _globals['_REPORTPROGRESSREQUEST_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_REPORTPROGRESSREQUEST']._serialized_start=129
-  _globals['_REPORTPROGRESSREQUEST']._serialized_end=404
-  _globals['_REPORTPROGRESSREQUEST_METRICSENTRY']._serialized_start=358
-  _globals['_REPORTPROGRESSREQUEST_METRICSENTRY']._serialized_end=404
-  _globals['_REPORTPROGRESSRESPONSE']._serialized_start=406
-  _globals['_REPORTPROGRESSRESPONSE']._serialized_end=446
-  _globals['_READVOXELSREQUEST']._serialized_start=448
-  _globals['_READVOXELSREQUEST']._serialized_end=569
-  _globals['_READVOXELSRESPONSE']._serialized_start=571
-  _globals['_READVOXELSRESPONSE']._serialized_end=650
-  _globals['_WORKERSERVICE']._serialized_start=653
-  _globals['_WORKERSERVICE']._serialized_end=921
+  _globals['_REPORTPROGRESSREQUEST']._serialized_start=162
+  _globals['_REPORTPROGRESSREQUEST']._serialized_end=437
+  _globals['_REPORTPROGRESSREQUEST_METRICSENTRY']._serialized_start=391
+  _globals['_REPORTPROGRESSREQUEST_METRICSENTRY']._serialized_end=437
+  _globals['_REPORTPROGRESSRESPONSE']._serialized_start=439
+  _globals['_REPORTPROGRESSRESPONSE']._serialized_end=479
+  _globals['_READVOXELSREQUEST']._serialized_start=482
+  _globals['_READVOXELSREQUEST']._serialized_end=646
+  _globals['_READVOXELSRESPONSE']._serialized_start=648
+  _globals['_READVOXELSRESPONSE']._serialized_end=727
+  _globals['_WORKERSERVICE']._serialized_start=730
+  _globals['_WORKERSERVICE']._serialized_end=998
 # @@protoc_insertion_point(module_scope)

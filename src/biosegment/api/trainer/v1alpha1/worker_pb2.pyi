@@ -1,4 +1,7 @@
+import datetime
+
 from biosegment.api.volume.v1alpha1 import geometry_pb2 as _geometry_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -43,16 +46,18 @@ class ReportProgressResponse(_message.Message):
     def __init__(self, cancel: bool = ...) -> None: ...
 
 class ReadVoxelsRequest(_message.Message):
-    __slots__ = ("job", "attempt", "volume", "region")
+    __slots__ = ("job", "attempt", "volume", "region", "as_of")
     JOB_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     VOLUME_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
     job: str
     attempt: int
     volume: str
     region: _geometry_pb2.Region
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., volume: _Optional[str] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ...) -> None: ...
+    as_of: _timestamp_pb2.Timestamp
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., volume: _Optional[str] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ReadVoxelsResponse(_message.Message):
     __slots__ = ("chunk",)

@@ -63,8 +63,9 @@ class WorkerServiceServicer(object):
 
     def ReadVoxels(self, request, context):
         """Streams level-0 voxels of a volume of the job's project, for volumes that are references: workers reach no storage
-        but the object storage, and the datastore alone sees the folders of references. Errors: ABORTED ATTEMPT_OUTDATED,
-        INVALID_ARGUMENT OTHER_PROJECT, and those of the datastore's ReadRegion.
+        but the object storage, and the datastore alone sees the folders of references. Of a layer of instances the objects as
+        their edits made them, which the datastore alone knows. Errors: ABORTED ATTEMPT_OUTDATED, INVALID_ARGUMENT
+        OTHER_PROJECT, and those of the datastore's ReadRegion.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,8 +41,9 @@ class WorkerServiceStub:
     """
     ReadVoxels: _grpc.UnaryStreamMultiCallable[_worker_pb2.ReadVoxelsRequest, _worker_pb2.ReadVoxelsResponse]
     """Streams level-0 voxels of a volume of the job's project, for volumes that are references: workers reach no storage
-    but the object storage, and the datastore alone sees the folders of references. Errors: ABORTED ATTEMPT_OUTDATED,
-    INVALID_ARGUMENT OTHER_PROJECT, and those of the datastore's ReadRegion.
+    but the object storage, and the datastore alone sees the folders of references. Of a layer of instances the objects as
+    their edits made them, which the datastore alone knows. Errors: ABORTED ATTEMPT_OUTDATED, INVALID_ARGUMENT
+    OTHER_PROJECT, and those of the datastore's ReadRegion.
     """
 
 @_typing.type_check_only
@@ -58,8 +59,9 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """
     ReadVoxels: _aio.UnaryStreamMultiCallable[_worker_pb2.ReadVoxelsRequest, _worker_pb2.ReadVoxelsResponse]  # type: ignore[assignment]
     """Streams level-0 voxels of a volume of the job's project, for volumes that are references: workers reach no storage
-    but the object storage, and the datastore alone sees the folders of references. Errors: ABORTED ATTEMPT_OUTDATED,
-    INVALID_ARGUMENT OTHER_PROJECT, and those of the datastore's ReadRegion.
+    but the object storage, and the datastore alone sees the folders of references. Of a layer of instances the objects as
+    their edits made them, which the datastore alone knows. Errors: ABORTED ATTEMPT_OUTDATED, INVALID_ARGUMENT
+    OTHER_PROJECT, and those of the datastore's ReadRegion.
     """
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -84,8 +86,9 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.ReadVoxelsResponse], _abc.AsyncIterator[_worker_pb2.ReadVoxelsResponse]]:
         """Streams level-0 voxels of a volume of the job's project, for volumes that are references: workers reach no storage
-        but the object storage, and the datastore alone sees the folders of references. Errors: ABORTED ATTEMPT_OUTDATED,
-        INVALID_ARGUMENT OTHER_PROJECT, and those of the datastore's ReadRegion.
+        but the object storage, and the datastore alone sees the folders of references. Of a layer of instances the objects as
+        their edits made them, which the datastore alone knows. Errors: ABORTED ATTEMPT_OUTDATED, INVALID_ARGUMENT
+        OTHER_PROJECT, and those of the datastore's ReadRegion.
         """
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -43,7 +43,7 @@ def merge_instances(
     """Make several objects one."""
     with connect() as client:
         made = client.instances.merge(
-            _layer(layer, project_id), instances, into=into, comment=comment, base_sequence=base
+            layer_name(layer, project_id), instances, into=into, comment=comment, base_sequence=base
         )
     show(made, json)
 
@@ -71,7 +71,7 @@ def split_instance(
     labels = _read(parts) if parts else None
     with connect() as client:
         made = client.instances.split(
-            _layer(layer, project_id),
+            layer_name(layer, project_id),
             instance_id,
             parts=labels,
             seeds=[parse_points(text) for text in part or ()],
@@ -94,7 +94,7 @@ def delete_instances(
     """Make objects background."""
     with connect() as client:
         made = client.instances.delete(
-            _layer(layer, project_id), instances, comment=comment, base_sequence=base
+            layer_name(layer, project_id), instances, comment=comment, base_sequence=base
         )
     show(made, json)
 
@@ -119,7 +119,7 @@ def reassign(
     json: JsonOption = False,
 ) -> None:
     """Give voxels to another object, or objects to another class."""
-    name = _layer(layer, project_id)
+    name = layer_name(layer, project_id)
     if (class_value is None) == (not mask) or bool(instances) == bool(mask):
         raise InvalidArgument(
             "BAD_EDIT", "give either objects and --class, or --mask with the --region that it covers"
@@ -148,7 +148,9 @@ def list_edits(
 ) -> None:
     """List what was done to the objects of a layer, in order."""
     with connect() as client:
-        found = client.instances.list(_layer(layer, project_id), instance=instance_id, after_sequence=after)
+        found = client.instances.list(
+            layer_name(layer, project_id), instance=instance_id, after_sequence=after
+        )
     columns = "sequence", "kind", "instances", "into", "new_instances", "author", "create_time", "reverted"
     show_list(found, (*columns, "comment", "name"), json, "no edits")
 
@@ -169,9 +171,9 @@ def instance_at(
     json: JsonOption = False,
 ) -> None:
     """Show which object a voxel belongs to."""
-    (point,) = parse_points(position)[:1]
+    point = parse_points(position)[0]
     with connect() as client:
-        found = client.instances.at(_layer(layer, project_id), point)
+        found = client.instances.at(layer_name(layer, project_id), point)
     show(found, json)
 
 
@@ -189,7 +191,8 @@ def parse_points(text: str) -> list[tuple[int, int, int]]:
     return points
 
 
-def _layer(layer: str, project_id: str) -> str:
+def layer_name(layer: str, project_id: str) -> str:
+    """`projects/{p}/volumes/{v}/layers/{l}` from a name, or from VOLUME/LAYER and a project."""
     if layer.startswith("projects/"):
         return layer
     volume, slash, layer_id = layer.partition("/")

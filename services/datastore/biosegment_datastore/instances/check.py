@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -54,8 +56,8 @@ class Wish:
             raise _bad(f"{len(self.known)} objects in one edit are more than {MAX_IDS}; use several edits")
         if 0 in self.instances:
             raise _bad("0 is background and no object; leave it out")
-        if len(set(self.instances)) != len(self.instances):
-            twice = next(each for each in self.instances if self.instances.count(each) > 1)
+        twice, count = max(Counter(self.instances).items(), key=itemgetter(1), default=(0, 0))
+        if count > 1:
             raise _bad(f"object {twice} is named twice; an object cannot be merged with itself")
         if self.kind is EditKind.MERGE and len(self.instances) < 2:
             raise _bad(f"a merge needs two objects at least, not {list(self.instances)}")
@@ -118,14 +120,14 @@ def require_object(
     chosen: npt.NDArray[np.bool_], ids: npt.NDArray[np.unsignedinteger], instance: int, region: Region
 ) -> None:
     """InvalidArgument PARTS_NOT_OF_OBJECT unless all chosen voxels are the object's."""
-    wrong = np.argwhere(chosen & (ids != instance))
-    if wrong.size:
-        first = wrong[0]
-        found = int(ids[tuple(first)])
-        place = tuple((first + np.array(region.start)).tolist())
+    wrong = chosen & (ids != instance)
+    if count := int(np.count_nonzero(wrong)):
+        inside = tuple(int(each) for each in np.unravel_index(int(wrong.argmax()), wrong.shape))
+        found = int(ids[inside])
+        place = tuple(low + offset for low, offset in zip(region.start, inside, strict=True))
         raise InvalidArgument(
             "PARTS_NOT_OF_OBJECT",
-            f"{len(wrong)} voxels are given to new parts that are not of object {instance}; the first one, {place}, is "
+            f"{count} voxels are given to new parts that are not of object {instance}; the first one, {place}, is "
             f"{f'of object {found}' if found else 'background'}",
         )
 
@@ -233,10 +235,14 @@ def require_size(region: Region) -> None:
 def sources_of(
     ids: npt.NDArray[np.unsignedinteger], chosen: npt.NDArray[np.bool_], target: int
 ) -> Sequence[int]:
-    """The objects that lose voxels to a target, 0 for background; InvalidArgument NOTHING_CHANGES."""
+    """The objects, 0 for background, that lose voxels to a target, or with 0 to a new object.
+
+    Raises:
+        InvalidArgument: NOTHING_CHANGES, BAD_EDIT.
+    """
     if not chosen.any():
         raise InvalidArgument("NOTHING_CHANGES", "the labels choose no voxel: 1 is for those to reassign")
-    sources = [each for each in np.unique(ids[chosen]).tolist() if each != target]
+    sources = [each for each in np.unique(ids[chosen]).tolist() if not target or each != target]
     if not sources:
         raise InvalidArgument(
             "NOTHING_CHANGES", f"all voxels that were chosen are of object {target} already"

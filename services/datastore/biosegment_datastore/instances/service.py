@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from biosegment_datastore.annotations.annotation import (
     decode_labels_block,
     encode_block,
 )
-from biosegment_datastore.instances.catalogue import Catalogue
+from biosegment_datastore.instances.catalogue import MAX_ID, Catalogue
 from biosegment_datastore.instances.check import (
     Wish,
     cropped,
@@ -127,25 +128,22 @@ class InstanceService:
             )
         check_text("comment", wish.comment, 0, 10_000)
         wish.check()
+        if wish.seeds and data:
+            raise InvalidArgument("BAD_EDIT", "a split takes either seeds or labels, not both")
         what = (principal.user, *name, repr(wish), data, str(is_zlib), str(base_sequence))
         request = Request.of(name[0], request_id, "instance edit", *what)
         layer = await self._layer(name)
         earlier = await self._instances.replayed(layer, request)
         if earlier is not None:
             return earlier
-        labels: Labels | None = None
-        if wish.region is not None:
-            wish.region.require_within(layer.shape, layer.name)
-            require_size(wish.region)
-            if not wish.seeds:
-                decoded = await asyncio.to_thread(decode_labels, data, is_zlib, wish.region)
-                labels = decoded.view(np.uint8)
-        if base_sequence is not None:
-            # Before the objects are looked at: 'somebody merged it' says more than 'there is no such object'.
-            reassigned = wish.region if wish.kind is EditKind.REASSIGN else None
-            await self._instances.require_base(layer, wish.known, base_sequence, reassigned)
-        await self._lister.catalogue(layer)
-        return await self._store(principal, layer, wish, labels, request, base_sequence)
+        try:
+            return await self._try(principal, layer, wish, data, is_zlib, request, base_sequence)
+        except BiosegmentError:
+            # The same request may have been carried out meanwhile: then its objects are as it made them.
+            earlier = await self._instances.replayed(layer, request)
+            if earlier is None:
+                raise
+            return earlier
 
     async def revert(
         self, principal: Principal, name: tuple[str, str, str], edit_id: str, request_id: str
@@ -182,6 +180,8 @@ class InstanceService:
     ) -> Page[Edit]:
         """The edits of a layer in order; with an `instance` only those that touched it."""
         await self._authorizer.authorize(principal, Permission.PROJECT_READ, name[0])
+        if instance > MAX_ID:
+            raise InvalidArgument("BAD_EDIT", f"id {instance} is larger than any object's: {MAX_ID} at most")
         layer = await self._layer(name)
         query = ("instance edits", *name, instance, after_sequence)
         page = PageRequest.of(page_size, page_token, *query, largest=1000, default=100)
@@ -206,6 +206,30 @@ class InstanceService:
         _require_instances(layer)
         history = await self._histories.of(layer, as_of_us)
         return await self._array(layer, history)
+
+    async def _try(
+        self,
+        principal: Principal,
+        layer: Layer,
+        wish: Wish,
+        data: bytes,
+        is_zlib: bool,
+        request: Request,
+        base_sequence: int | None,
+    ) -> Edit:
+        labels: Labels | None = None
+        if wish.region is not None:
+            wish.region.require_within(layer.shape, layer.name)
+            require_size(wish.region)
+            if not wish.seeds:
+                decoded = await asyncio.to_thread(decode_labels, data, is_zlib, wish.region)
+                labels = decoded.view(np.uint8)
+        if base_sequence is not None:
+            # Before the objects are looked at: 'somebody merged it' says more than 'there is no such object'.
+            reassigned = wish.region if wish.kind is EditKind.REASSIGN else None
+            await self._instances.require_base(layer, wish.known, base_sequence, reassigned)
+        await self._lister.catalogue(layer)
+        return await self._store(principal, layer, wish, labels, request, base_sequence)
 
     async def _store(
         self,
@@ -287,25 +311,17 @@ class InstanceService:
         ids = await array.read_async(region)
         if wish.kind is EditKind.REASSIGN:
             assert labels is not None
-            if labels.max() > 1:
-                raise InvalidArgument(
-                    "BAD_EDIT", f"labels of a reassignment are 0 or 1, and not {int(labels.max())}"
-                )
-            sources = sources_of(ids, labels != 0, wish.target)
-            step = Step(0, wish.kind, tuple(sources), wish.target)
-            return await asyncio.to_thread(_with_block, step, labels, region, 0 if wish.target else 1)
+            return await asyncio.to_thread(_reassigned, ids, labels, region, wish.target)
         (instance,) = wish.instances
         if wish.seeds:
             size = (await self._volumes.get(layer.project_id, layer.volume_id)).voxel_size
             edges = tuple(size.scaled(layer.downsampling))
             labels = await asyncio.to_thread(seeded_parts, ids, region, instance, wish.seeds, edges)
         assert labels is not None
-        count = require_parts(labels)
-        require_object(labels != 0, ids, instance, region)
+        made = await asyncio.to_thread(_split, ids, labels, region, instance)
         place = place_of(instance, catalogue, history, layer.name)
         await require_rest(array, instance, place, labels, region, layer.name)
-        step = Step(0, wish.kind, (instance,))
-        return await asyncio.to_thread(_with_block, step, labels, region, count)
+        return made
 
     async def _require_class(self, layer: Layer, class_value: int) -> None:
         project = await self._projects.get(layer.project_id)
@@ -340,6 +356,20 @@ class InstanceService:
                 await self._objects.delete(edit.step.key)
 
 
+def _reassigned(ids: Any, labels: Labels, region: Region, target: int) -> tuple[Step, int, bytes]:
+    if labels.max() > 1:
+        raise InvalidArgument("BAD_EDIT", f"labels of a reassignment are 0 or 1, and not {int(labels.max())}")
+    sources = sources_of(ids, labels != 0, target)
+    step = Step(0, EditKind.REASSIGN, tuple(sources), target)
+    return _with_block(step, labels, region, 0 if target else 1)
+
+
+def _split(ids: Any, labels: Labels, region: Region, instance: int) -> tuple[Step, int, bytes]:
+    count = require_parts(labels)
+    require_object(labels != 0, ids, instance, region)
+    return _with_block(Step(0, EditKind.SPLIT, (instance,)), labels, region, count)
+
+
 def _with_block(step: Step, labels: Labels, region: Region, new_count: int) -> tuple[Step, int, bytes]:
     labels, region = cropped(labels, region)
     sha256 = hashlib.sha256(labels.tobytes()).hexdigest()
@@ -347,7 +377,7 @@ def _with_block(step: Step, labels: Labels, region: Region, new_count: int) -> t
 
 
 def _largest_id(layer: Layer) -> int:
-    return (1 << 32) - 1 if layer.data_type == "uint32" else (1 << 63) - 1
+    return (1 << 32) - 1 if layer.data_type == "uint32" else MAX_ID
 
 
 def _require_instances(layer: Layer) -> None:

@@ -11,7 +11,7 @@ from biosegment.storage.objects import open_blocking_objects
 from biosegment.volume import Region
 from biosegment_datastore.instances.catalogue import catalogue_of, slabs
 
-_READ_BYTES = 64 << 20
+_READ_BYTES = 32 << 20
 
 
 def run_catalogue(task: dict[str, Any], progress: Callable[[int, int], None]) -> dict[str, Any]:

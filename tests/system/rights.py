@@ -166,6 +166,24 @@ ROWS: Final[list[Row]] = [
         ("CollectGarbage", R.ADMIN, {"dryRun": True}),
     ),
     *_service(
+        "InstanceEditService",
+        "datastore",
+        (
+            "CommitInstanceEdit",
+            R.ANNOTATE,
+            {
+                "parent": "{objects}",
+                "edit": {"reassign": {"region": _VOXEL}},
+                "labels": base64.b64encode(b"\1").decode(),
+                "requestId": "{unique}",
+            },
+        ),
+        ("GetInstanceEdit", R.READ, {"name": "{edit}", "withLabels": True}),
+        ("ListInstanceEdits", R.READ, {"parent": "{objects}"}),
+        ("GetInstanceAt", R.READ, {"parent": "{objects}", "position": {}}),
+        ("RevertInstanceEdit", R.REVIEW, {"name": "{spare_edit}"}, _OK_OR_REFUSED),
+    ),
+    *_service(
         "AnnotationService",
         "datastore",
         (
@@ -236,7 +254,7 @@ ROWS: Final[list[Row]] = [
         ("ImportModel", R.MODELS, {"project": "{project}", "data": _empty_archive()}, _WRONG),
         ("ListMeasures", R.ANYBODY),
     ),
-    *_service("SegmentationService", "trainer", ("Segment", R.ANNOTATE, {"project": "{project}"}, _LATER)),
+    *_service("SegmentationService", "trainer", ("Segment", R.ANNOTATE, {"project": "{project}"}, _WRONG)),
     *_service(
         "WorkerService",
         "trainer",

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from biosegment.api.job.v1alpha1 import job_pb2
-from biosegment.api.trainer.v1alpha1 import segmentation_pb2, trainer_pb2, worker_pb2
+from biosegment.api.trainer.v1alpha1 import trainer_pb2, worker_pb2
 from biosegment.auth import Kind, Principal
 from biosegment.errors import (
     Conflict,
@@ -17,7 +17,6 @@ from biosegment.errors import (
     PermissionDenied,
     ResourceExhausted,
     Unauthenticated,
-    Unimplemented,
 )
 from tests.rpc.trainer.conftest import annotate
 
@@ -64,10 +63,6 @@ async def test_jobs_that_cannot_work_are_refused_when_they_are_created(datastore
     assert unknown.value.reason == "UNKNOWN_MEASURE"
     with pytest.raises(InvalidArgument):
         await ada.create_job(pretrain=job_pb2.PretrainSpec())
-    with pytest.raises(Unimplemented):
-        await ada.segmentation.Segment(
-            segmentation_pb2.SegmentRequest(project=em.name.rpartition("/volumes/")[0])
-        )
     assert not (await ada.jobs.ListJobs(job_pb2.ListJobsRequest(project="projects/em"))).jobs
 
 

@@ -68,7 +68,7 @@ test: check ## static checks and the tests that need no other servers, under 15 
 
 test-system: $(VENV)/.dev ## slow tests and those with real S3, PostgreSQL and killed processes, under 45 minutes
 	bash scripts/apt-packages.sh
-	$(PYTEST) -m system --durations=20
+	$(PYTEST) -m system -n 2 --dist loadfile --max-worker-restart 0 --durations=20
 
 benchmark: $(VENV)/.dev ## measure; prints PASS or FAIL per target (docs/benchmarks.md)
 	$(BIN)/python -m benchmarks

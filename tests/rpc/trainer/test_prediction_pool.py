@@ -239,3 +239,32 @@ async def test_a_node_that_dies_costs_the_blocks_that_it_was_busy_with(
         with contextlib.suppress(psutil.NoSuchProcess):
             await trainer.stop()
         cluster.shutdown()
+
+
+@pytest.mark.system
+@pytest.mark.timeout(400)
+async def test_a_worker_that_is_frozen_costs_its_block_alone(datastore, wide, trainer, tmp_path):
+    ada = await again(trainer, {**MANY, "BIOSEGMENT_TRAINER__WORKER_SILENCE_S": "8"})
+    model = await import_tiny_model(ada, tmp_path)
+    job = await ada.create_job(predict=job_pb2.PredictSpec(model=model, volume=wide.name))
+    async with asyncio.timeout(150):
+        while not leftovers(tmp_path):
+            await asyncio.sleep(0.02)
+    family = psutil.Process(trainer.process.pid).children(recursive=True)
+    frozen = next(process for process in family if computes(process))
+    frozen.suspend()
+    try:
+        last = await ada.succeeded(job, 200)
+        log = await ada.log(job.name)
+        assert (last.attempt, last.progress.done) == (1, BLOCKS), log
+        assert len(re.findall(r"not been heard of for .* another worker takes it", log)) == 1
+        assert (await datastore.as_user("ada").read(last.result.layers[0]) > 0).all()
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            frozen.kill()
+
+
+def computes(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error, IndexError):
+        return process.cmdline()[0].startswith("ray::BlockActor")
+    return False

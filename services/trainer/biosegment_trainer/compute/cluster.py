@@ -122,7 +122,8 @@ def ray_options(resources: Resources, gpu_share: float = TRAINING_SHARE) -> dict
 def failure(ray: Any, error: BaseException) -> Exception:
     """What a failed task or actor call means: JobCrashed when its process died, Internal for a mistake of ours."""
     said = (str(error).strip().splitlines() or ["no word"])[0][:200]
-    if isinstance(error, ray.exceptions.RayTaskError):
+    # An actor that fails while it is made dies of our mistake too, which Ray quotes.
+    if isinstance(error, ray.exceptions.RayTaskError) or "error raised in its creation task" in said:
         last = str(error).strip().splitlines()[-1][:300]
         return Internal("WORKER_FAILED", f"the worker failed: {last}")
     if isinstance(error, ray.exceptions.OutOfMemoryError):

@@ -285,10 +285,11 @@ class Predictor:
         """Means of the coarsest level's voxels over the score cells of what is kept, (N, D, cells y, cells x)."""
         _, y, x = self._network.stride
         rows, columns = (
-            torch.from_numpy(cell_weights(tile, stride)).to(coarse.device)
+            torch.from_numpy(cell_weights(tile, stride)).to(coarse.device, torch.float64)
             for tile, stride in ((row, y), (column, x))
         )
-        return torch.einsum("yi,ndij,xj->ndyx", rows, coarse, columns)
+        # In double precision: in which order products add up depends on the shapes, and so on the tile.
+        return torch.einsum("yi,ndij,xj->ndyx", rows, coarse.double(), columns).float()
 
     def _write(
         self, result: Prediction, trail: Trail, frame: Frame, row: AxisTile, column: AxisTile, wanted: Span

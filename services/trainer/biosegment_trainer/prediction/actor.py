@@ -45,6 +45,9 @@ class BlockActor:
             return Outcome(error=error)
         return Outcome()
 
+    def alive(self) -> None:
+        """Answered beside a computation, by whoever is neither frozen nor cut off."""
+
     def predict(self, block: BlockId) -> Outcome:
         """Compute, write and record a block; only mistakes of ours raise."""
         import torch

@@ -224,7 +224,7 @@ class PredictionJob:
         await context.progress(Progress(watch.fraction(0), "waiting for workers"))
         try:
             async with asyncio.timeout(self._dispatch.timeout_s), self._dispatch.cluster(context) as cluster:
-                pool = BlockPool(cluster, context.job.resources, self._max_workers)
+                pool = BlockPool(cluster, context.job.resources, self._dispatch.silence_s, self._max_workers)
                 asks = PoolWatch(watch.progress, is_done, name, lambda line: context.log(line))
                 await pool.run(task, todo, context.cancelled, asks)
         except TimeoutError:

@@ -17,12 +17,13 @@ from biosegment_trainer.compute.cluster import Cluster, failure, prediction_shar
 from biosegment_trainer.compute.task import Outcome
 from biosegment_trainer.prediction.actor import BlockActor
 from biosegment_trainer.prediction.block import BlockId
-from biosegment_trainer.prediction.task import PredictTask
 
 _MAX_FAILURES: Final = 3
 """Workers that a block, or the loading of the model, may cost."""
 _ON_GPU: Final = 2
 _LOOK_EVERY_S: Final = 1.0
+_PULSE: Final = "pulse"
+"""Concurrency group of an actor in which it answers while it computes."""
 _log = structlog.get_logger("biosegment_trainer.pool")
 
 
@@ -60,11 +61,21 @@ class PoolWatch:
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """An actor and the call that it is busy with: `block` None while it loads the model."""
+    """An actor and the call that it is busy with: `block` None while it loads the model.
+
+    Attributes:
+        actor: On Ray.
+        call: Ends with it.
+        block: That it computes.
+        pulse: The sign of life that it was asked for last.
+        silent_s: How long it has owed that one.
+    """
 
     actor: Any
     call: asyncio.Future[Outcome]
     block: BlockId | None = None
+    pulse: asyncio.Future[None] | None = None
+    silent_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -74,12 +85,18 @@ class BlockPool:
     Attributes:
         cluster: Held by the caller.
         resources: Of one actor.
+        silence_s: An actor that computes and gives no sign of life for so long is given up.
         limit: Most actors; 0 for as many as there is room for.
+        actor: Class of the actors, like `BlockActor`.
+        keep: Keep the actors after a run, for the next one; the caller ends them with `close`.
     """
 
     cluster: Cluster
     resources: Resources
+    silence_s: float
     limit: int = 0
+    actor: Any = BlockActor
+    keep: bool = False
     _workers: list[_Worker] = field(default_factory=list)
     _idle: list[Any] = field(default_factory=list)
     _dead: list[Any] = field(default_factory=list)
@@ -91,9 +108,9 @@ class BlockPool:
         return _ON_GPU if self.resources.gpus else 1
 
     async def run(
-        self, task: PredictTask, blocks: Iterable[BlockId], cancelled: asyncio.Event, watch: PoolWatch
+        self, task: Any, blocks: Iterable[BlockId], cancelled: asyncio.Event, watch: PoolWatch
     ) -> None:
-        """Finish all blocks; whatever ends this, no actor is left.
+        """Finish all blocks; unless they are to be kept, no actor is left, and none after an error.
 
         Raises:
             JobCancelled: `cancelled` was set.
@@ -101,15 +118,15 @@ class BlockPool:
             Internal: BLOCK_FAILED: a block fails again and again, or kills its workers.
             BiosegmentError: What a worker met with.
         """
-        waiting = deque(blocks)
-        done, began_s = 0, 0.0
+        waiting, complete = deque(blocks), False
+        done, began_s, looked_s = 0, 0.0, time.monotonic()
         stop = asyncio.ensure_future(cancelled.wait())
         lost = asyncio.ensure_future(self.cluster.lost.wait())
         try:
             while waiting or any(worker.block for worker in self._workers):
                 await self._staff(task, len(waiting))
                 await self._hand_out(waiting)
-                if not waiting:
+                if not waiting and not self.keep:
                     await self._release()
                 news: set[asyncio.Future[Any]] = {stop, lost, *(worker.call for worker in self._workers)}
                 await asyncio.wait(news, timeout=_LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
@@ -117,7 +134,11 @@ class BlockPool:
                     raise JobCancelled
                 if lost.done():
                     raise JobCrashed("Ray stopped, with everything that ran on it", lost=True)
-                for worker in [worker for worker in self._workers if worker.call.done()]:
+                # A process that was itself stopped for a while has missed nothing.
+                passed_s = min(time.monotonic() - looked_s, _LOOK_EVERY_S)
+                looked_s = time.monotonic()
+                await self._feel(passed_s)
+                for worker in [worker for worker in self._workers if self._ended(worker)]:
                     finished = await self._end_of(worker, watch)
                     self._workers.remove(worker)
                     began_s = began_s or time.monotonic()
@@ -128,12 +149,22 @@ class BlockPool:
                 rate = done / (time.monotonic() - began_s) if done else 0.0
                 loading = sum(worker.block is None for worker in self._workers)
                 await watch.progress(PoolState(done, len(self._actors()) - loading, rate))
+            complete = True
         finally:
             stop.cancel()
             lost.cancel()
-            await self._end_all()
+            if not (complete and self.keep):
+                await self.close()
 
-    async def _staff(self, task: PredictTask, waiting: int) -> None:
+    async def close(self) -> None:
+        """End all actors."""
+        actors = self._actors()
+        for worker in self._workers:
+            worker.call.cancel()
+        self._workers, self._idle = [], []
+        await self._kill(actors)
+
+    async def _staff(self, task: Any, waiting: int) -> None:
         """Have as many actors as there is room and work for."""
         room = await self.cluster.workers(self.resources)
         work = waiting + sum(bool(worker.block) for worker in self._workers)
@@ -146,7 +177,7 @@ class BlockPool:
             }
 
             def make(ray: Any, options: dict[str, Any] = options) -> tuple[Any, Any]:
-                actor = ray.remote(BlockActor).options(**options).remote(task, self._at_once)
+                actor = ray.remote(self.actor).options(**options).remote(task, self._at_once)
                 return actor, actor.prepare.remote()
 
             actor, reference = await self.cluster.call(make)
@@ -169,8 +200,39 @@ class BlockPool:
     async def _begin(self, actor: Any, block: BlockId) -> asyncio.Future[Outcome]:
         return _future(await self.cluster.call(lambda ray: actor.predict.remote(block)))
 
+    async def _feel(self, passed_s: float) -> None:
+        """Ask whoever computes for a sign of life.
+
+        Ray says when a worker or a node dies, but not when one is frozen or cut off: its calls just never return.
+        """
+        for worker in self._workers:
+            if worker.block is None:
+                continue
+            if worker.pulse is not None and not worker.pulse.done():
+                worker.silent_s += passed_s
+                continue
+            actor = worker.actor
+            worker.silent_s = 0.0
+            worker.pulse = _future(
+                await self.cluster.call(
+                    lambda ray, actor=actor: actor.alive.options(concurrency_group=_PULSE).remote()
+                )
+            )
+            # How it ends is learned from the call.
+            worker.pulse.add_done_callback(lambda pulse: pulse.cancelled() or pulse.exception())
+
+    def _ended(self, worker: _Worker) -> bool:
+        return worker.call.done() or worker.silent_s >= self.silence_s
+
     async def _end_of(self, worker: _Worker, watch: PoolWatch) -> bool:
         """Look at how a call ended; True when it finished a block."""
+        if not worker.call.done():
+            worker.call.cancel()
+            return await self._lost(
+                worker,
+                JobCrashed(f"its worker has not been heard of for {worker.silent_s:.0f} s", lost=True),
+                watch,
+            )
         error = worker.call.exception()
         if error is None:
             outcome = worker.call.result()
@@ -181,12 +243,16 @@ class BlockPool:
             if not any(actor is worker.actor for actor in self._dead):
                 self._idle += [worker.actor] * (1 if worker.block else self._at_once)
             return worker.block is not None
+        meaning = await self.cluster.call(lambda ray: failure(ray, error))
+        return await self._lost(worker, meaning, watch)
+
+    async def _lost(self, worker: _Worker, meaning: Exception, watch: PoolWatch) -> bool:
+        """Do without an actor; True when it had recorded its block."""
         self._dead.append(worker.actor)
         self._idle = [actor for actor in self._idle if actor is not worker.actor]
         await self._kill([worker.actor])
         if worker.block is not None and await watch.is_done(worker.block):
             return True
-        meaning = await self.cluster.call(lambda ray: failure(ray, error))
         what = watch.name(worker.block) if worker.block else "the model"
         _log.warning("worker_lost", block=what, error=str(meaning))
         is_lost = isinstance(meaning, JobCrashed) and meaning.lost
@@ -203,13 +269,6 @@ class BlockPool:
             )
         return False
 
-    async def _end_all(self) -> None:
-        actors = self._actors()
-        for worker in self._workers:
-            worker.call.cancel()
-        self._workers, self._idle = [], []
-        await self._kill(actors)
-
     def _actors(self) -> list[Any]:
         every = [*(worker.actor for worker in self._workers), *self._idle]
         return list({id(actor): actor for actor in every}.values())
@@ -225,6 +284,5 @@ class BlockPool:
             pass  # with the cluster they are gone
 
 
-def _future(reference: Any) -> asyncio.Future[Outcome]:
-    call: asyncio.Future[Outcome] = asyncio.wrap_future(reference.future())
-    return call
+def _future(reference: Any) -> asyncio.Future[Any]:
+    return asyncio.wrap_future(reference.future())

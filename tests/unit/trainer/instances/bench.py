@@ -79,25 +79,3 @@ def watershed_of(
     distance: float, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0), min_size: int = 0
 ) -> Separation:
     return Separation(WATERSHED, 26, min_size, distance, spacing)
-
-
-def same_partition(one: NDArray[np.generic], two: NDArray[np.generic]) -> bool:
-    """Whether two arrays of ids part the voxels in the same way, whatever the numbers."""
-    if ((one == 0) != (two == 0)).any():
-        return False
-    pairs = np.unique(np.stack([one.ravel(), two.ravel()]), axis=1)
-    return len(np.unique(pairs[0])) == pairs.shape[1] == len(np.unique(pairs[1]))
-
-
-def variation_of_information(one: NDArray[np.generic], two: NDArray[np.generic]) -> float:
-    """In bits, over the voxels that are set in either (Meila, "Comparing clusterings", 2007)."""
-    either = (one != 0) | (two != 0)
-    pairs, counts = np.unique(np.stack([one[either], two[either]]), axis=1, return_counts=True)
-    joint = counts / counts.sum()
-    first = np.bincount(np.unique(pairs[0], return_inverse=True)[1].ravel(), joint)
-    second = np.bincount(np.unique(pairs[1], return_inverse=True)[1].ravel(), joint)
-
-    def entropy(p: NDArray[np.float64]) -> float:
-        return float(-(p * np.log2(p)).sum())
-
-    return 2 * entropy(joint) - entropy(first) - entropy(second)

@@ -11,15 +11,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from benchmarks.partition import f1_at_half, same_partition, variation_of_information
 from biosegment.errors import FailedPrecondition
 from biosegment.volume import Index, Region
-from tests.unit.trainer.instances.bench import (
-    Bench,
-    components_of,
-    same_partition,
-    variation_of_information,
-    watershed_of,
-)
+from tests.unit.trainer.instances.bench import Bench, components_of, watershed_of
 
 STRUCTURES = {6: ndimage.generate_binary_structure(3, 1), 26: ndimage.generate_binary_structure(3, 3)}
 
@@ -141,14 +136,13 @@ def test_distances_are_the_euclidean_ones_up_to_the_cap(shape, spacing, cap, see
 
 
 def blobs(shape, spacing, seed, count=60):
-    """Ellipsoids of 5 to 9 units that touch here and there, and thin bridges."""
+    """Balls of 5 to 9 units that touch here and there, some of them too small for a seed."""
     rng = np.random.default_rng(seed)
     mask = np.zeros(shape, bool)
     grid = np.indices(shape).transpose(1, 2, 3, 0) * np.array(spacing)
     for _ in range(count):
         centre = rng.random(3) * shape * spacing
-        mask |= ((grid - centre) ** 2).sum(-1) < rng.uniform(5, 9) ** 2
-    mask[shape[0] // 2, ::17, :] = True
+        mask |= ((grid - centre) ** 2).sum(-1) < rng.uniform(3, 9) ** 2
     return mask
 
 
@@ -208,3 +202,16 @@ def test_a_boundary_parts_what_is_one_component(tmp_path, graded):
     assert ids.max() == 2
     assert ((ids > 0) == (labels == 2)).all()
     assert len(np.unique(ids[1:, :, :29])) == len(np.unique(ids[1:, :, 32:])) == 1
+
+
+def test_measures_of_likeness_know_the_plain_cases():
+    one = np.array([[[0, 1, 1, 2, 2, 2, 3, 3]]])
+    assert same_partition(one, one * 7)
+    assert not same_partition(one, one > 0)
+    assert variation_of_information(one, one * 7) == pytest.approx(0)
+    halves, whole = np.array([[[1, 1, 2, 2]]]), np.array([[[5, 5, 5, 5]]])
+    assert variation_of_information(halves, whole) == pytest.approx(1)
+    truth = np.array(
+        [[[1, 1, 1, 2, 2, 0, 0, 4]]]
+    )  # 1: 2 of 3; 2: 2 of 3; 3 is one of two; 4 is not found alone
+    assert f1_at_half(one, truth) == (pytest.approx(4 / 6), 2, 3, 3)

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+from benchmarks.partition import same_partition
+from biosegment.api.datastore.v1alpha1 import datastore_pb2
+from biosegment.api.job.v1alpha1 import job_pb2
+from biosegment.api.volume.v1alpha1 import geometry_pb2, volume_pb2
+from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
+from biosegment.volume import Region
+
+SHAPE = (6, 300, 520)
+BLOCKS = 6
+BACKGROUND_ZERO = job_pb2.ImportLabelsSpec.ZERO_MEANING_BACKGROUND
+MANY = {"BIOSEGMENT_TRAINER__RAY_CPUS": "2", "BIOSEGMENT_TRAINER__TORCH_THREADS": "1"}
+
+
+def mask() -> Any:
+    """Discs of two classes, some over the faces and corners of blocks; and a bar over three blocks."""
+    rng = np.random.default_rng(5)
+    z, y, x = np.indices(SHAPE)
+    values = np.zeros(SHAPE, np.uint8)
+    for number in range(60):
+        cz, cy, cx = rng.uniform((0, 0, 0), SHAPE)
+        disc = ((z - cz) * 4) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < rng.uniform(6, 14) ** 2
+        values[disc] = 3 if number % 4 == 0 else 2
+    values[2, 255:257, 250:515] = 2
+    return values
+
+
+async def import_layers(datastore: Any) -> tuple[Any, str]:
+    """Volume `em` with a labels layer and a layer of instances of somebody else's."""
+    ada = datastore.as_user("ada")
+    project = await ada.create_project("em", ("mitochondria", "vesicle"))
+    rng = np.random.default_rng(0)
+    path = datastore.write_tiff("em.tif", rng.integers(0, 255, SHAPE, np.uint8))
+    size = geometry_pb2.VoxelSize(z_nm=40, y_nm=10, x_nm=10)
+    volume = await ada.import_volume(project.name, path, "em", voxel_size=size)
+    labels = datastore.write_tiff("labels.tif", mask())
+    spec = job_pb2.ImportLabelsSpec(
+        volume=volume.name,
+        uri=str(labels),
+        values={2: 2, 3: 3},
+        zero_meaning=BACKGROUND_ZERO,
+        layer_id="labels",
+    )
+    job = await ada.finished(await ada.create_job(project.name, import_labels=spec))
+    assert job.state == job_pb2.Job.STATE_SUCCEEDED, job
+    return volume, f"{volume.name}/layers/labels"
+
+
+async def again(trainer: Any, **environment: str) -> Any:
+    await trainer.stop()
+    await trainer.start(**environment)
+    return trainer.as_user("ada")
+
+
+def arm(folder: Path, point: str) -> dict[str, str]:
+    (folder / "failpoint").write_text(point)
+    return {"BIOSEGMENT_FAILPOINT_FILE": str(folder / "failpoint")}
+
+
+def spec(layer: str, **fields: Any) -> Any:
+    fields = {"class_value": 2, "method": "connected_components", "connectivity": 6} | fields
+    return job_pb2.InstancesSpec(layer=layer, **fields)
+
+
+def expected(min_size: int = 1) -> Any:
+    ids = ndimage.label(mask() == 2)[0]
+    sizes = np.bincount(ids.ravel())
+    return np.where(sizes[ids] >= min_size, ids, 0)
+
+
+async def wait_for_piece(folder: Path, stage: str) -> None:
+    async with asyncio.timeout(100):
+        while not list((folder / "objects" / "jobs").rglob(f"instances/{stage}/*")):
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.timeout(400)
+async def test_objects_of_a_layer_are_found_by_workers_that_die_and_can_be_read_and_exported(
+    datastore, trainer, tmp_path
+):
+    _, labels = await import_layers(datastore)
+    reader = datastore.as_user("ada")
+    ada = await again(trainer, **MANY, **arm(tmp_path, "trainer.instances.label_done"))
+    job = await ada.succeeded(await ada.create_job(instances=spec(labels, min_size_voxels=200)), 300)
+    assert not (tmp_path / "failpoint").exists()
+    assert job.attempt == 1
+    pieces = 2 * BLOCKS + 1
+    assert (job.progress.done, job.progress.total) == (pieces, pieces)
+    (name,) = job.result.layers
+    layer = (await reader.datastore.GetLayer(datastore_pb2.GetLayerRequest(name=name))).layer
+    assert (layer.kind, layer.state) == (volume_pb2.Layer.KIND_INSTANCES, volume_pb2.Layer.STATE_COMMITTED)
+    assert (layer.class_value, layer.source_layer, layer.job) == (2, labels, job.name)
+    ids = await reader.read(name)
+    assert ids.dtype == np.uint32
+    truth = expected(200)
+    assert same_partition(ids, truth)
+    found = len(np.unique(truth)) - 1
+    dropped = len(np.unique(expected())) - 1 - found
+    assert dropped
+    assert f"{found} objects; {dropped} of fewer than 200 voxels were dropped" in await ada.log(job.name)
+    assert ids.max() == found
+    assert not list((tmp_path / "objects" / "jobs").rglob("*.*"))
+
+    # On a Ray that is warm: a watershed, and an export of the ids.
+    parted = await ada.succeeded(
+        await ada.create_job(instances=spec(labels, method="watershed", seed_distance_nm=60, class_value=3))
+    )
+    objects = await reader.read(parted.result.layers[0])
+    assert ((objects > 0) == (mask() == 3)).all()
+    region = Region((0, 200, 200), (6, 300, 520))
+    export = job_pb2.ExportSpec(source=name, format=job_pb2.ExportSpec.FORMAT_TIFF)
+    export.region.start.CopyFrom(geometry_pb2.Index(z=0, y=200, x=200))
+    export.region.stop.CopyFrom(geometry_pb2.Index(z=6, y=300, x=520))
+    done = await reader.finished(await reader.create_job("projects/em", export=export))
+    assert done.state == job_pb2.Job.STATE_SUCCEEDED, done
+    request = datastore_pb2.DownloadArtifactRequest(name=done.result.artifact)
+    data = b"".join([piece.data async for piece in reader.datastore.DownloadArtifact(request)])
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(data)), ids[region.slices])
+
+
+@pytest.mark.system
+@pytest.mark.timeout(400)
+async def test_a_killed_trainer_goes_on_with_what_is_missing(datastore, trainer, tmp_path):
+    _, labels = await import_layers(datastore)
+    ada = await again(trainer, **MANY, **arm(tmp_path, "trainer.instances.before_commit"))
+    job = await ada.create_job(instances=spec(labels, method="watershed", seed_distance_nm=60))
+    async with asyncio.timeout(200):
+        await trainer.process.wait()
+    await trainer.start(**MANY)
+    last = await ada.succeeded(job, 200)
+    assert last.attempt == 2
+    counts = re.search(r"(\d+) pieces of work were done before; (\d+) are left", await ada.log(job.name))
+    assert counts
+    # Only the layer is written anew.
+    assert (int(counts[1]), int(counts[2])) == (2 * BLOCKS + 2, BLOCKS)
+    ids = await datastore.as_user("ada").read(last.result.layers[0])
+    assert ((ids > 0) == (mask() == 2)).all()
+
+
+@pytest.mark.system
+@pytest.mark.timeout(400)
+async def test_a_search_that_is_cancelled_leaves_nothing_and_can_be_tried_again(datastore, trainer, tmp_path):
+    volume, labels = await import_layers(datastore)
+    ada = await again(trainer, **MANY)
+    job = await ada.create_job(instances=spec(labels))
+    await wait_for_piece(tmp_path, "label")
+    await ada.jobs.CancelJob(job_pb2.CancelJobRequest(name=job.name))
+    last = await ada.finished(job)
+    assert last.state == job_pb2.Job.STATE_CANCELLED
+    service = datastore.as_service("trainer").datastore
+    listed = (await service.ListLayers(datastore_pb2.ListLayersRequest(parent=volume.name))).layers
+    assert [layer.name for layer in listed] == [labels]
+    assert not [path for path in (tmp_path / "objects" / "jobs").rglob("*") if path.is_file()]
+    await ada.jobs.RetryJob(job_pb2.RetryJobRequest(name=job.name))
+    ended = await ada.succeeded(await ada.job(job.name))
+    assert same_partition(await datastore.as_user("ada").read(ended.result.layers[0]), expected())
+
+
+async def test_what_cannot_be_searched_for_objects_is_refused_with_the_reason(datastore, trainer):
+    volume, labels = await import_layers(datastore)
+    ada, service = trainer.as_user("ada"), datastore.as_service("trainer").datastore
+
+    async def make(layer_id: str, commit: bool = True, **fields: Any) -> str:
+        request = datastore_pb2.CreateLayerRequest(
+            parent=volume.name, layer_id=layer_id, layer=volume_pb2.Layer(**fields), request_id=REQUESTS.pop()
+        )
+        made = (await service.CreateLayer(request)).layer
+        if commit:
+            await service.CommitLayer(datastore_pb2.CommitLayerRequest(name=made.name, attempt=made.attempt))
+        return str(made.name)
+
+    unfinished = await make("unfinished", commit=False, kind=volume_pb2.Layer.KIND_LABELS)
+    coarse = await make(
+        "coarse",
+        kind=volume_pb2.Layer.KIND_PROBABILITIES,
+        class_value=3,
+        downsampling=geometry_pb2.Index(z=1, y=2, x=2),
+    )
+    instances = await make("ids", kind=volume_pb2.Layer.KIND_INSTANCES)
+    watershed = {"method": "watershed"}
+    wrong = [
+        (labels, {"method": "magic"}, InvalidArgument, "UNKNOWN_METHOD"),
+        (labels, {"method": ""}, InvalidArgument, "UNKNOWN_METHOD"),
+        (labels, {"class_value": 9}, InvalidArgument, "UNKNOWN_CLASS"),
+        (labels, {"class_value": 1}, InvalidArgument, "UNKNOWN_CLASS"),
+        (coarse, {"class_value": 2}, InvalidArgument, "UNKNOWN_CLASS"),
+        (labels, {"min_size_voxels": -1}, InvalidArgument, "BAD_SPEC"),
+        (labels, {"connectivity": 8}, InvalidArgument, "BAD_SPEC"),
+        (labels, {"threshold": 0.3}, InvalidArgument, "BAD_SPEC"),
+        (coarse, {"threshold": 1.5, "class_value": 3}, InvalidArgument, "BAD_SPEC"),
+        (labels, {"seed_distance_nm": 50}, InvalidArgument, "BAD_SPEC"),
+        (labels, {"seed_distance_nm": 1000, **watershed}, InvalidArgument, "BAD_SPEC"),
+        (labels, {"seed_distance_nm": float("nan"), **watershed}, InvalidArgument, "BAD_SPEC"),
+        (labels, {"boundary_layer": coarse, **watershed}, InvalidArgument, "OTHER_GRID"),
+        (
+            labels,
+            {"boundary_layer": labels, "boundary_class_value": 2, **watershed},
+            InvalidArgument,
+            "BAD_SPEC",
+        ),
+        (labels, {"boundary_class_value": 3, **watershed}, InvalidArgument, "BAD_SPEC"),
+        (unfinished, {}, FailedPrecondition, "LAYER_NOT_COMMITTED"),
+        (instances, {}, InvalidArgument, "BAD_LAYER_KIND"),
+        (f"{volume.name}/layers/none", {}, NotFound, "LAYER_NOT_FOUND"),
+        ("projects/other/volumes/v/layers/l", {}, InvalidArgument, "OTHER_PROJECT"),
+        (volume.name, {}, InvalidArgument, "BAD_NAME"),
+    ]
+    for layer, fields, kind, reason in wrong:
+        with pytest.raises(kind) as refused:
+            await ada.create_job(instances=spec(layer, **fields))
+        assert refused.value.reason == reason, (layer, fields)
+    assert not (await ada.jobs.ListJobs(job_pb2.ListJobsRequest(project="projects/em"))).jobs
+
+
+REQUESTS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(4)]

@@ -49,6 +49,8 @@ class ClickRecipe:
 
     Attributes:
         steps: Of the optimiser.
+        planned_steps: The learning rate rises and falls as in a run of so many.
+        last_steps: At the end of which it is 0 all the same: the run is shorter than planned.
         batch_size: Patches in a step.
         patch_px: Their edge, working pixels.
         learning_rate: Its peak.
@@ -61,7 +63,9 @@ class ClickRecipe:
         seed: Of all chance.
     """
 
-    steps: int = 1400
+    steps: int = 550
+    planned_steps: int = 1400
+    last_steps: int = 150
     batch_size: int = 8
     patch_px: int = 160
     learning_rate: float = 1e-3
@@ -72,6 +76,11 @@ class ClickRecipe:
     blind: float = 0.08
     weight_near: float = 4.0
     seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        fall = min(1.0, (self.steps - step) / self.last_steps)
+        return self.learning_rate * one_cycle(step / self.planned_steps, 0.05) * fall
 
 
 _LOOKS = AugmentationConfig(
@@ -260,7 +269,7 @@ class Training:
         self.module.train()
         loss = loss_of(self.module(_inputs(images, dialogues)), dialogues, recipe.weight_near)
         for group in self._optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * one_cycle(self.step / recipe.steps, 0.05)
+            group["lr"] = recipe.rate(self.step)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.module.parameters(), 5.0)

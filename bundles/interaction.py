@@ -100,9 +100,13 @@ def brush_stroke(mask: Mask, truth: Mask, radius_px: int) -> Mask:
     wrong = largest_error(mask, truth)
     if not wrong.any():
         return mask
-    path = np.ones(wrong.shape, bool)
-    path[tuple(np.transpose(_middle_line(wrong)))] = False
-    return np.where(wrong & (ndimage.distance_transform_edt(path) <= radius_px), truth, mask)
+    (box,) = ndimage.find_objects(wrong.astype(np.uint8))
+    part, found = wrong[box], mask.copy()
+    path = np.ones(part.shape, bool)
+    path[tuple(np.transpose(_middle_line(part)))] = False
+    painted = part & (ndimage.distance_transform_edt(path) <= radius_px)
+    found[box] = np.where(painted, truth[box], mask[box])
+    return found
 
 
 def _middle_line(part: Mask) -> list[Point]:

@@ -16,7 +16,8 @@ from biosegment.errors import BiosegmentError, Unavailable
 from biosegment_trainer.interaction.child import LENGTH, READY
 from biosegment_trainer.interaction.task import SegmentAnswer, SegmenterConfig, SegmentTask
 
-_START_WITHIN_S: Final = 60.0
+_START_WITHIN_S: Final = 180.0
+"""Seconds usually; who gives up on a busy machine begins again and again."""
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 _log = structlog.get_logger("biosegment_trainer.interaction")
 

@@ -1,0 +1,538 @@
+"""Clicks and strokes through a real trainer and its process; the model is one whose answers are known."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import pytest_asyncio
+
+from biosegment.api.datastore.v1alpha1 import datastore_pb2, project_pb2
+from biosegment.api.trainer.v1alpha1 import segmentation_pb2 as pb
+from biosegment.api.volume.v1alpha1 import geometry_pb2
+from biosegment.errors import (
+    BiosegmentError,
+    Conflict,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+)
+from biosegment.rpc.geometry import data_type_to_proto, index_to_proto, region_from_proto, region_to_proto
+from biosegment.volume import Region
+from tests.rpc.datastore_server import RunningDatastore, running_datastore
+from tests.rpc.trainer.conftest import TrainerProcess, free_address
+from tests.rpc.trainer.test_trainer_reference import volume_of, write
+from tests.rpc.trainer.tiny import import_tiny_model
+from tests.rpc.trainer.tiny_clicks import write_click_bundle
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+BALLS, WIDE = (12, 96, 96), (4, 300, 300)
+ALL = Region.of_shape(BALLS)
+CENTRES = ((6, 30, 30), (6, 70, 60))
+WAITING = 3
+XY, XZ, YZ, IN_3D = pb.PLANE_XY, pb.PLANE_XZ, pb.PLANE_YZ, pb.PLANE_UNSPECIFIED
+
+
+def balls() -> tuple[Any, Any]:
+    """Two bright balls of 120 nm radius in voxels of 30 x 10 x 10 nm, on a ramp: uint8 image, and where they are."""
+    z, y, x = np.mgrid[: BALLS[0], : BALLS[1], : BALLS[2]]
+    inside = np.zeros(BALLS, bool)
+    for cz, cy, cx in CENTRES:
+        inside |= (3 * (z - cz)) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 <= 12**2
+    return (np.where(inside, 180, 70) + x // 8).astype(np.uint8), inside
+
+
+def wide() -> Any:
+    """A disc of 60 voxels radius in voxels of 5 nm."""
+    _, y, x = np.mgrid[: WIDE[0], : WIDE[1], : WIDE[2]]
+    return np.where((y - 150) ** 2 + (x - 131) ** 2 <= 60**2, 180, 70).astype(np.uint8)
+
+
+@dataclass
+class Desk:
+    """A datastore, a trainer, and two volumes of project `em` of ada."""
+
+    datastore: RunningDatastore
+    trainer: TrainerProcess
+    balls: str
+    wide: str
+
+    async def ask(self, request: pb.SegmentRequest, user: str = "ada") -> pb.SegmentResponse:
+        answer: pb.SegmentResponse = await self.trainer.as_user(user).segmentation.Segment(request)
+        return answer
+
+    async def ready(self) -> None:
+        """Wait for the process, which takes minutes where others use all cores."""
+        async with asyncio.timeout(240):
+            while True:
+                try:
+                    await self.ask(asked(self.balls, clicks=((CENTRES[0], True),)))
+                    return
+                except (DeadlineExceeded, Unavailable, ResourceExhausted):
+                    await asyncio.sleep(1)
+
+    def child(self) -> psutil.Process | None:
+        """The process that segments."""
+        assert self.trainer.process is not None
+        for each in psutil.Process(self.trainer.process.pid).children():
+            if "biosegment_trainer.interaction.child" in each.cmdline():
+                return each
+        return None
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def desk(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> AsyncIterator[Desk]:
+    folder = tmp_path_factory.mktemp("desk")
+    write_click_bundle(folder / "bundles")
+    async with AsyncExitStack() as stack:
+        datastore = await stack.enter_async_context(running_datastore(folder, keys))
+        ada = datastore.as_user("ada")
+        project = await ada.create_project("em", classes=("mitochondria", "vesicles"))
+        for user, role in (("vic", project_pb2.ROLE_VIEWER), ("ann", project_pb2.ROLE_ANNOTATOR)):
+            member = project_pb2.Member(name=f"projects/em/members/{user}", role=role)
+            await ada.datastore.SetMember(datastore_pb2.SetMemberRequest(member=member))
+        names = []
+        for name, image, size in (("balls", balls()[0], 10), ("wide", wide(), 5)):
+            voxel_size = geometry_pb2.VoxelSize(z_nm=30, y_nm=size, x_nm=size)
+            path = datastore.write_tiff(f"{name}.tif", image)
+            names.append((await ada.import_volume(project.name, path, name, voxel_size=voxel_size)).name)
+        trainer = TrainerProcess(folder, keys, datastore, free_address())
+        prefix = "BIOSEGMENT_TRAINER__"
+        await trainer.start(
+            **{
+                f"{prefix}SHIPPED_BUNDLES_DIR": str(folder / "bundles"),
+                f"{prefix}SEGMENT_WAITING": str(WAITING),
+                f"{prefix}SEGMENT_MAX_VOXELS": str(4 * 300 * 300),
+                f"{prefix}SEGMENT_THREADS": "1",
+            }
+        )
+        started = Desk(datastore, trainer, *names)
+        await started.ready()
+        yield started
+        await trainer.close()
+        assert await trainer.stop() == 0
+
+
+def asked(
+    volume: str,
+    region: Region = ALL,
+    clicks: tuple[tuple[tuple[int, int, int], bool], ...] = (),
+    *,
+    level: int | None = None,
+    scribbles: Any = None,
+    previous: Any = None,
+    **fields: Any,
+) -> pb.SegmentRequest:
+    fields.setdefault("plane", XY)
+    fields.setdefault("class_value", 2)
+    return pb.SegmentRequest(
+        project="projects/em",
+        volume_image=pb.VolumeImage(volume=volume, region=region_to_proto(region), level=level),
+        clicks=[pb.Click(position=index_to_proto(at), positive=good) for at, good in clicks],
+        scribbles=b"" if scribbles is None else sent(scribbles),
+        previous_mask=b"" if previous is None else sent(previous),
+        **fields,
+    )
+
+
+def sent(array: Any) -> bytes:
+    return zlib.compress(np.ascontiguousarray(array).tobytes())
+
+
+def mask_of(answer: pb.SegmentResponse, region: Region = ALL) -> Any:
+    return np.frombuffer(zlib.decompress(answer.mask), np.uint8).reshape(region.shape)
+
+
+def edges(answer: pb.SegmentResponse) -> tuple[float, ...]:
+    return (answer.voxel_size.z_nm, answer.voxel_size.y_nm, answer.voxel_size.x_nm)
+
+
+def overlap(mask: Any, truth: Any) -> float:
+    return float((mask & truth).sum() / (mask | truth).sum())
+
+
+async def test_a_click_segments_the_object_in_its_slice_and_names_what_it_worked_at(desk):
+    answer = await desk.ask(asked(desk.balls, clicks=((CENTRES[0], True),), with_probability=True))
+    mask, (image, inside) = mask_of(answer), balls()
+    assert mask[6, :50].any()
+    assert overlap(mask[6, :50, :50].astype(bool), inside[6, :50, :50]) > 0.8
+    assert not mask[6, 50:].any()  # the other ball was not clicked on
+    assert not np.delete(mask, 6, 0).any()
+    changed = region_from_proto(answer.changed)
+    assert (changed.start.z, changed.stop.z) == (6, 7)
+    assert (answer.level, edges(answer)) == (0, (30, 10, 10))
+    assert answer.model.startswith("models/mitochondria-vem-clicks-")
+    probability = np.frombuffer(zlib.decompress(answer.probability), np.uint8).reshape(BALLS)
+    assert ((probability >= 128) == (mask > 0)).all()
+    assert image.shape == mask.shape
+
+
+@pytest.mark.parametrize(("plane", "axis"), [(XZ, 1), (YZ, 2)])
+async def test_planes_across_the_slices_have_square_pixels_and_answer_in_the_volumes_geometry(
+    desk, plane, axis
+):
+    answer = await desk.ask(asked(desk.balls, clicks=((CENTRES[0], True),), plane=plane))
+    mask, at = mask_of(answer), CENTRES[0][axis]
+    assert edges(answer) == (10, 10, 10)  # slices are 30 nm apart, pixels of the plane 10
+    assert not np.delete(mask, at, axis).any()
+    near = np.take(mask, at, axis).astype(bool)[:, :50]
+    assert overlap(near, np.take(balls()[1], at, axis)[:, :50]) > 0.6
+
+
+async def test_in_3d_the_object_is_followed_until_it_ends(desk):
+    answer = await desk.ask(asked(desk.balls, clicks=((CENTRES[0], True),), plane=IN_3D))
+    mask, inside = mask_of(answer), balls()[1]
+    assert not mask[:, 50:].any()
+    touched = {int(z) for z in np.flatnonzero(mask.any((1, 2)))}
+    assert {5, 6, 7} <= touched
+    assert not touched & {0, 11}
+    assert overlap(mask[:, :50, :50].astype(bool), inside[:, :50, :50]) > 0.6
+
+
+async def test_outside_of_what_changed_the_mask_is_bit_for_bit_the_one_before(desk):
+    """At half the resolution, from a mask that no downsampling would leave as it is."""
+    region = Region((0, 3, 5), (4, 298, 297))
+    before = (np.random.default_rng(0).random(region.shape) < 0.5).astype(np.uint8)
+    before[:, 60:, 60:] = 0
+    answer = await desk.ask(asked(desk.wide, region, (((1, 150, 131), True),), previous=before))
+    assert (answer.level, edges(answer)) == (1, (30, 10, 10))
+    mask, changed = mask_of(answer, region), region_from_proto(answer.changed)
+    expected = before.copy()
+    part = changed.relative_to(region).slices
+    expected[part] = mask[part]
+    assert (mask == expected).all()
+    assert (changed.start.z, changed.stop.z) == (1, 2)
+    assert (mask[1] != before[1]).sum() > 9000  # the disc
+    assert (
+        mask[1, :40, :40] == before[1, :40, :40]
+    ).all()  # noise within the part, but of no object that was clicked on
+
+
+async def test_a_click_takes_away_all_of_an_object_with_its_outline(desk):
+    """The outline lies between working pixels: none of it is left behind."""
+    region = Region.of_shape(WIDE)
+    before = np.zeros(WIDE, np.uint8)
+    before[2, 21:64, 31:64] = 1
+    answer = await desk.ask(asked(desk.wide, region, (((2, 40, 40), False),), previous=before))
+    assert not mask_of(answer, region).any()
+
+
+async def test_a_level_that_was_asked_for_is_worked_at(desk):
+    region = Region.of_shape(WIDE)
+    clicks = (((1, 150, 131), True),)
+    masks = {}
+    for level, nm in ((0, 5), (1, 10)):
+        answer = await desk.ask(asked(desk.wide, region, clicks, level=level))
+        assert (answer.level, edges(answer)) == (level, (30, nm, nm))
+        masks[level] = mask_of(answer, region)[1].astype(bool)
+    # At level 0 the focus window covers less than the disc.
+    assert masks[1][:, 131].sum() == pytest.approx(121, abs=4)
+    assert overlap(masks[0], masks[1]) > 0.9
+
+
+async def test_a_reference_volume_and_an_image_are_segmented_like_a_copy(desk):
+    image = balls()[0]
+    write(desk.datastore.imports / "referenced.ome.zarr", image, "0.5")
+    volume = await volume_of(desk.datastore, desk.datastore.imports / "referenced.ome.zarr", "ref", True)
+    assert volume.reference
+    referenced = await desk.ask(asked(volume.name, clicks=((CENTRES[1], True),), level=0))
+    copied = await desk.ask(asked(desk.balls, clicks=((CENTRES[1], True),), level=0))
+    assert referenced.mask == copied.mask
+    request = asked(desk.balls, clicks=((CENTRES[1], True),))
+    request.image.CopyFrom(
+        pb.Image(
+            shape=index_to_proto(BALLS),
+            data_type=data_type_to_proto(np.dtype(np.float32)),
+            data=sent(image.astype(np.float32)),
+            voxel_size=geometry_pb2.VoxelSize(z_nm=30, y_nm=10, x_nm=10),
+        )
+    )
+    along = await desk.ask(request)
+    assert overlap(mask_of(along).astype(bool), mask_of(copied).astype(bool)) > 0.95
+
+
+async def test_strokes_segment_their_slice_without_a_model_and_the_rest_as_a_draft(desk):
+    strokes = np.zeros(BALLS, np.uint8)
+    strokes[6, 28:33, 25:36] = 2
+    strokes[6, 5:8, 5:90] = 1
+    before = np.zeros(BALLS, np.uint8)
+    before[2, 10:20, 10:20] = 1
+    answer = await desk.ask(asked(desk.balls, scribbles=strokes, previous=before, with_probability=True))
+    mask, inside = mask_of(answer), balls()[1]
+    assert overlap(mask[6].astype(bool), inside[6]) > 0.7
+    assert (np.delete(mask, 6, 0) == np.delete(before, 6, 0)).all()
+    assert answer.model == ""
+    draft = mask_of(await desk.ask(asked(desk.balls, scribbles=strokes, previous=before, draft=True)))
+    assert (draft[6] == mask[6]).all()
+    assert overlap(draft[5].astype(bool), inside[5]) > 0.6
+    assert not draft[2, 10:20, 10:20].all()
+
+
+async def test_strokes_on_a_part_see_the_tissue_around_it(desk):
+    """The answer for a part of a slice is that for the slice, cut."""
+    region = Region((6, 20, 18), (7, 61, 67))
+    strokes = np.zeros(BALLS, np.uint8)
+    strokes[6, 28:33, 25:36], strokes[6, 50:53, 20:60] = 2, 1
+    whole = mask_of(await desk.ask(asked(desk.balls, scribbles=strokes)))
+    part = mask_of(await desk.ask(asked(desk.balls, region, scribbles=strokes[region.slices])), region)
+    assert overlap(part.astype(bool), whole[region.slices].astype(bool)) > 0.97
+
+
+def broken() -> list[tuple[str, dict[str, Any], type[BiosegmentError], str]]:
+    click, ones = ((CENTRES[0], True),), np.ones(BALLS, np.uint8)
+    inside = {"clicks": click}
+    bomb = zlib.compress(bytes(1 << 26))
+    stroke = np.zeros(BALLS, np.uint8)
+    stroke[6, 4] = 2
+    return [
+        ("no prompt", {}, InvalidArgument, "NO_PROMPT"),
+        ("outside of the volume", {"clicks": (((6, 96, 3), True),)}, InvalidArgument, "PROMPT_OUTSIDE"),
+        ("before the volume", {"clicks": (((6, -1, 3), True),)}, InvalidArgument, "PROMPT_OUTSIDE"),
+        ("outside of the region", {**inside, "region": Region((0, 50, 50), (12, 90, 90))},
+         InvalidArgument, "PROMPT_OUTSIDE"),
+        ("region outside", {"clicks": (((6, 90, 90), True),), "region": Region((0, 50, 50), (12, 97, 96))},
+         InvalidArgument, "REGION_OUT_OF_BOUNDS"),
+        ("region too large", {**inside, "region": Region((0, 0, 0), (5, 300, 300))},
+         ResourceExhausted, "REGION_TOO_LARGE"),
+        ("endless region", {**inside, "region": Region((0, 0, 0), (1 << 60, 1 << 60, 1 << 60))},
+         ResourceExhausted, "REGION_TOO_LARGE"),
+        ("no class", {**inside, "class_value": 0}, InvalidArgument, "UNKNOWN_CLASS"),
+        ("background", {**inside, "class_value": 1}, InvalidArgument, "UNKNOWN_CLASS"),
+        ("class of nobody", {**inside, "class_value": 9}, InvalidArgument, "UNKNOWN_CLASS"),
+        ("huge class", {**inside, "class_value": 4_000_000_000}, InvalidArgument, "UNKNOWN_CLASS"),
+        ("stroke of no class", {"scribbles": stroke * 4}, InvalidArgument, "UNKNOWN_CLASS"),
+        ("strokes of one class", {"scribbles": stroke}, InvalidArgument, "NEED_TWO_CLASSES"),
+        ("no stroke", {"scribbles": stroke * 0}, InvalidArgument, "NO_PROMPT"),
+        ("mask too small", {**inside, "previous": ones[1:]}, InvalidArgument, "BAD_MASK"),
+        ("mask of 2", {**inside, "previous": ones * 2}, InvalidArgument, "BAD_MASK"),
+        ("mask not packed", {**inside, "previous_mask": b"no zlib"}, InvalidArgument, "BAD_MASK"),
+        ("mask cut", {**inside, "previous_mask": sent(ones)[:-9]}, InvalidArgument, "BAD_MASK"),
+        ("mask with more behind", {**inside, "previous_mask": sent(ones) + b"x"}, InvalidArgument, "BAD_MASK"),
+        ("mask that explodes", {**inside, "previous_mask": bomb}, InvalidArgument, "BAD_MASK"),
+        ("strokes that explode", {"scribbles_data": bomb}, InvalidArgument, "BAD_SCRIBBLES"),
+        ("too many clicks", {"clicks": click * 1001}, ResourceExhausted, "TOO_MANY_CLICKS"),
+        ("level that is not there", {**inside, "level": 1}, InvalidArgument, "UNKNOWN_LEVEL"),
+        ("level below 0", {**inside, "level": -1}, InvalidArgument, "UNKNOWN_LEVEL"),
+        ("no such plane", {**inside, "plane": 7}, InvalidArgument, "BAD_PLANE"),
+        ("unknown model", {**inside, "model": "models/none"}, NotFound, "MODEL_NOT_FOUND"),
+        ("no model's name", {**inside, "model": "mitochondria"}, InvalidArgument, "BAD_NAME"),
+        ("layer of another volume", {**inside, "base_layer": "projects/em/volumes/wide/layers/a"},
+         InvalidArgument, "BAD_BASE"),
+        ("no such layer", {**inside, "base_layer": "projects/em/volumes/balls/layers/none"},
+         NotFound, "LAYER_NOT_FOUND"),
+        ("base of the past", {**inside, "base_sequence": -3}, InvalidArgument, "BAD_BASE"),
+        ("no features to be had", {"scribbles": stroke, "network_features": True},
+         FailedPrecondition, "NO_SHIPPED_MODEL"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "reason"), [each[1:] for each in broken()], ids=[each[0] for each in broken()]
+)
+async def test_what_cannot_be_is_refused_with_a_message(desk, fields, kind, reason):
+    fields = dict(fields)
+    region = fields.pop("region", ALL)
+    previous_mask, scribbles = fields.pop("previous_mask", b""), fields.pop("scribbles_data", b"")
+    request = asked(desk.balls, region, fields.pop("clicks", ()), **fields)
+    request.previous_mask = previous_mask or request.previous_mask
+    request.scribbles = scribbles or request.scribbles
+    with pytest.raises(kind) as caught:
+        await desk.ask(request)
+    assert caught.value.reason == reason
+    assert len(caught.value.message) > 20
+    if reason == "PROMPT_OUTSIDE":
+        at = request.clicks[0].position
+        assert caught.value.metadata["position"] == f"{at.z},{at.y},{at.x}"
+
+
+async def test_images_that_cannot_be_are_refused(desk):
+    good = pb.Image(
+        shape=index_to_proto((2, 8, 8)),
+        data_type=data_type_to_proto(np.dtype(np.float32)),
+        data=sent(np.zeros((2, 8, 8), np.float32)),
+        voxel_size=geometry_pb2.VoxelSize(z_nm=30, y_nm=10, x_nm=10),
+    )
+    nothing = np.full((2, 8, 8), np.nan, np.float32)
+    worse: list[tuple[dict[str, Any], str]] = [
+        ({"shape": index_to_proto((0, 8, 8))}, "BAD_IMAGE"),
+        ({"shape": index_to_proto((-2, -8, 8))}, "BAD_IMAGE"),
+        ({"shape": index_to_proto((2, 8, 9))}, "BAD_IMAGE"),
+        ({"shape": index_to_proto((1 << 40, 1 << 40, 8))}, "REGION_TOO_LARGE"),
+        ({"data_type": 0}, "BAD_DATA_TYPE"),
+        ({"data_type": 77}, "BAD_DATA_TYPE"),
+        ({"data": b""}, "BAD_IMAGE"),
+        ({"data": sent(nothing)}, "BAD_IMAGE"),
+        ({"data": bytes(5 << 20)}, "IMAGE_TOO_LARGE"),
+        ({"voxel_size": geometry_pb2.VoxelSize()}, "BAD_VOXEL_SIZE"),
+        ({"voxel_size": geometry_pb2.VoxelSize(z_nm=float("nan"), y_nm=1, x_nm=1)}, "BAD_VOXEL_SIZE"),
+    ]
+    for changes, reason in worse:
+        image = pb.Image()
+        image.CopyFrom(good)
+        for name, value in changes.items():
+            image.ClearField(name)  # type: ignore[arg-type]
+            if isinstance(value, (bytes, int)):
+                setattr(image, name, value)
+            else:
+                getattr(image, name).CopyFrom(value)
+        click = pb.Click(position=index_to_proto((0, 4, 4)), positive=True)
+        request = pb.SegmentRequest(
+            project="projects/em", image=image, clicks=[click], class_value=2, plane=XY
+        )
+        with pytest.raises((InvalidArgument, ResourceExhausted)) as caught:
+            await desk.ask(request)
+        assert caught.value.reason == reason, changes
+    with pytest.raises(InvalidArgument) as caught:
+        await desk.ask(pb.SegmentRequest(project="projects/em", class_value=2))
+    assert caught.value.reason == "NO_INPUT"
+    # A slice that shows nothing is segmented all the same.
+    request = pb.SegmentRequest(project="projects/em", image=good, clicks=[click], class_value=2, plane=XY)
+    assert mask_of(await desk.ask(request), Region.of_shape((2, 8, 8)))[0, 4, 4] == 1
+
+
+async def test_a_model_that_predicts_takes_no_clicks(desk, tmp_path):
+    name = await import_tiny_model(desk.trainer.as_user("ada"), tmp_path)
+    with pytest.raises(FailedPrecondition) as caught:
+        await desk.ask(asked(desk.balls, clicks=((CENTRES[0], True),), model=name))
+    assert caught.value.reason == "NOT_A_CLICK_MODEL"
+
+
+async def test_only_annotators_segment_and_a_stranger_learns_nothing(desk):
+    request = asked(desk.balls, clicks=((CENTRES[0], True),))
+    assert (await desk.ask(request, "ann")).mask
+    with pytest.raises(PermissionDenied):
+        await desk.ask(request, "vic")
+    with pytest.raises(NotFound) as caught:
+        await desk.ask(request, "eve")
+    assert caught.value.reason == "PROJECT_NOT_FOUND"
+    # Rights come first: nobody's mistakes are discussed with a stranger.
+    with pytest.raises(NotFound):
+        await desk.ask(pb.SegmentRequest(project="projects/em"), "eve")
+    await desk.datastore.as_user("eve").create_project("hers", classes=("mitochondria",))
+    request.project = "projects/hers"
+    with pytest.raises(InvalidArgument) as foreign:
+        await desk.ask(request, "eve")
+    assert foreign.value.reason == "OTHER_PROJECT"
+
+
+async def test_of_two_with_the_same_base_the_second_is_told_whose_annotation_came_between(desk):
+    region = Region((6, 0, 0), (7, 96, 96))
+    mine = asked(desk.balls, region, ((CENTRES[0], True),), base_sequence=0)
+    await desk.ask(mine)
+    ann = desk.datastore.as_user("ann")
+    stored = await ann.commit(desk.balls, Region((6, 80, 80), (7, 96, 96)), np.ones((1, 16, 16)))
+    with pytest.raises(Conflict) as caught:
+        await desk.ask(mine)
+    assert caught.value.reason == "BASE_OUTDATED"
+    assert caught.value.metadata == {"annotation": stored.name, "sequence": str(stored.sequence)}
+    assert stored.name in caught.value.message
+    # Beside it nothing changed, and who saw it goes on.
+    await desk.ask(asked(desk.balls, Region((6, 0, 0), (7, 80, 96)), ((CENTRES[0], True),), base_sequence=0))
+    mine.base_sequence = stored.sequence
+    await desk.ask(mine)
+
+
+async def test_it_never_runs_in_the_process_that_takes_calls(desk):
+    await desk.ask(asked(desk.balls, clicks=((CENTRES[0], True),)))
+    mapped = {file.path for file in psutil.Process(desk.trainer.process.pid).memory_maps()}
+    assert not [path for path in mapped if "/torch/" in path or "/ray/" in path]
+    child = desk.child()
+    assert child is not None
+    assert [path for path in {file.path for file in child.memory_maps()} if "/torch/" in path]
+    assert not [name for name in child.environ() if name.startswith("BIOSEGMENT_")]
+
+
+async def test_a_killed_process_costs_no_request(desk):
+    request = asked(desk.balls, clicks=((CENTRES[0], True),))
+    expected = (await desk.ask(request)).mask
+    first = desk.child()
+    first.kill()  # between requests
+    assert (await desk.ask(request)).mask == expected
+    second = desk.child()
+    assert second.pid != first.pid
+    second.suspend()
+    running = asyncio.ensure_future(desk.ask(request))
+    await asyncio.sleep(0.3)
+    assert not running.done()
+    second.send_signal(signal.SIGKILL)  # during one
+    assert (await running).mask == expected
+
+
+async def test_few_wait_and_of_a_session_only_the_newest(desk):
+    clicks = ((CENTRES[0], True),)
+    await desk.ask(asked(desk.balls, clicks=clicks))
+    child = desk.child()
+    child.suspend()
+    try:
+        served = asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks, session="a")))
+        await asyncio.sleep(0.3)
+        older = asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks, session="b")))
+        await asyncio.sleep(0.2)
+        newer = asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks, session="b")))
+        with pytest.raises(Conflict) as superseded:
+            await older
+        assert superseded.value.reason == "SUPERSEDED"
+        # The same word of another user is another session.
+        others = [
+            asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks, session="b"), "ann")),
+            asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks))),
+        ]
+        await asyncio.sleep(0.3)
+        with pytest.raises(ResourceExhausted) as busy:
+            await desk.ask(asked(desk.balls, clicks=clicks))
+        assert busy.value.reason == "BUSY"
+        # Who gives up makes room.
+        others.pop().cancel()
+        await asyncio.sleep(0.2)
+        others.append(asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks))))
+        await asyncio.sleep(0.2)
+    finally:
+        child.resume()
+    masks = {answer.mask for answer in await asyncio.gather(served, newer, *others)}
+    assert len(masks) == 1
+    assert desk.child().pid == child.pid
+
+
+PARENT = """
+import asyncio, sys
+from biosegment.settings import ObjectStoreSettings
+from biosegment_trainer.interaction.process import ProcessSegmenter
+from biosegment_trainer.interaction.task import SegmenterConfig
+
+async def main():
+    store = ObjectStoreSettings(object_store_url="file:///nowhere")
+    segmenter = ProcessSegmenter(SegmenterConfig(store, 1), 0)
+    await segmenter.warm()
+    print(segmenter.pid, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_process_ends_with_the_one_that_started_it():
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE
+    )
+    child = psutil.Process(int(await parent.stdout.readline()))
+    os.kill(parent.pid, signal.SIGKILL)
+    await parent.wait()
+    async with asyncio.timeout(20):
+        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.05)

@@ -183,6 +183,7 @@ def _content(world: World, folder: Path) -> None:
         kind = {"kind": "KIND_LABELS", "dataType": "DATA_TYPE_UINT8"}
         world.get("owner", "DatastoreService.CreateLayer", parent="{volume}", layerId=layer, layer=kind)
     world.get("owner", "DatastoreService.CommitLayer", name="{layer}", attempt=1)
+    _edited(world)
     _committed_and_claimed(world)
     names["export"] = world.job(
         "owner", "{project}", export={"source": "{volume}", "format": "FORMAT_OME_TIFF"}
@@ -195,6 +196,16 @@ def _content(world: World, folder: Path) -> None:
     # Cancelled before it begins, or as it does.
     names["training"] = world.job("owner", "{project}", train={})
     world.get("owner", "JobService.CancelJob", name="{training}")
+
+
+def _edited(world: World) -> None:
+    kind = {"kind": "KIND_INSTANCES", "dataType": "DATA_TYPE_UINT32"}
+    world.get("owner", "DatastoreService.CreateLayer", parent="{volume}", layerId="objects", layer=kind)
+    world.get("owner", "DatastoreService.CommitLayer", name="{objects}", attempt=1)
+    commit = next(row.request for row in ROWS if row.rpc == "InstanceEditService.CommitInstanceEdit")
+    for name in ("edit", "spare_edit"):
+        made = world.get("owner", "InstanceEditService.CommitInstanceEdit", **commit)
+        world.names[name] = made.edit.name
 
 
 def _committed_and_claimed(world: World) -> None:
@@ -220,7 +231,7 @@ def inhabited(folder: Path) -> Iterator[World]:
         found = find_connection(data_dir=platform.data_dir)
         names = {name: f"projects/{name}" for name in ("alpha", "beta", "empty")}
         volume = "projects/alpha/volumes/stack"
-        layers = {"layer": "shown", "writing": "writing", "spare_layer": "spare"}
+        layers = {"layer": "shown", "writing": "writing", "spare_layer": "spare", "objects": "objects"}
         names |= {"project": names.pop("alpha"), "volume": volume, "imports": str(folder)}
         names |= {name: f"{volume}/layers/{layer}" for name, layer in layers.items()}
         world = World({"gateway": found.address}, found.http_url, platform.data_dir / "keys", names)

@@ -21,6 +21,8 @@ from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.auth import Kind, Principal, PrincipalSigner
 from biosegment.client.annotations import Annotations
+from biosegment.client.instances import Instances
+from biosegment.client.volumes import Volumes
 from biosegment.errors import Unavailable
 from biosegment.failpoint import VARIABLE as failpoint_variable
 from biosegment.rpc.channel import CallPolicy, ServiceCredentials, connect
@@ -56,6 +58,7 @@ class Process:
                 "public_keys_dir",
                 "import_roots",
                 "scratch_dir",
+                "orphan_grace_s",
             )
         }
         environment = {
@@ -256,6 +259,53 @@ async def test_a_kill_while_a_draft_is_saved_keeps_the_old_one_or_the_new_one(
         # The answer was lost; saying it again is right in both cases.
         await client.save_draft(name, new, region=REGION, etag=saved.etag)
         assert ((await client.draft(name))[1] == new).all()
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        "datastore.instances.block_written",
+        "datastore.instances.rows_inserted",
+        "datastore.instances.row_written",
+    ],
+)
+async def test_a_kill_around_an_edit_of_objects_leaves_all_of_it_or_nothing(
+    process: Process, path: Path, image: Any, failpoint: str
+) -> None:
+    await process.start()
+    objects = np.ones(image.shape, np.uint32)
+    where, mask = REGION, np.ones(REGION.shape, bool)
+    async with process.ada() as ada:
+        project = await ada.create_project("em")
+        volume = await ada.import_volume(project.name, path, "brain")
+        layer = (await Volumes(ada.channel).write_layer(volume.name, objects, kind="instances")).name
+        client = Instances(ada.channel)
+        first = await client.reassign(layer, mask, region=where)
+        process.arm(failpoint)
+        with pytest.raises(Unavailable):
+            await client.reassign(layer, mask, region=where.shifted((1, 0, 0)), request_id="the-one")
+        await process.killed()
+    await process.start()
+    store = open_blocking_objects(process.settings)
+    async with process.ada() as ada:
+        client = Instances(ada.channel)
+        was_stored = failpoint.endswith("row_written")
+        assert len(await client.list(layer)) == (2 if was_stored else 1)
+        read = await Volumes(ada.channel).read(layer, with_edits=True)
+        assert (read[where.shifted((1, 0, 0)).slices] == 3).any() == was_stored
+        # A block that no row knows is there, and nobody's; it is younger than what is collected.
+        assert len(store.list("projects/em/edits/")) == 2
+        # The answer was lost; saying it again is right in all cases.
+        again = await client.reassign(layer, mask, region=where.shifted((1, 0, 0)), request_id="the-one")
+        assert (first.new_instances, again.new_instances) == ((2,), (3,))
+        assert await client.list(layer) == [first, again]
+        objects[where.slices] = 2
+        objects[where.shifted((1, 0, 0)).slices] = 3
+        assert (await Volumes(ada.channel).read(layer, with_edits=True) == objects).all()
+    await process.stop()
+    process.settings = process.settings.model_copy(update={"orphan_grace_s": 0.0})
+    await process.start()
+    await _until(lambda: len(store.list("projects/em/edits/")) == 2)
 
 
 @pytest.mark.parametrize("failpoint", ["datastore.import.slab_written", "datastore.import.before_row"])

@@ -11,6 +11,8 @@ import pytest
 import zarr
 from biosegment_gateway.gateway import open_gateway
 
+from biosegment.client.instances import Instances
+from biosegment.client.volumes import Volumes
 from biosegment.errors import NotFound
 from biosegment.rpc.channel import CallPolicy, connect
 from biosegment.volume import Index, Region
@@ -42,6 +44,14 @@ async def test_a_volume_goes_in_through_the_gateway_and_out_over_http(
                 assert np.array_equal(await admin.read(volume.name, region), image[2:5, 10:90, 20:290])
                 with pytest.raises(NotFound):
                     await admin.read("projects/em/volumes/none")
+                objects = await Volumes(channel).write_layer(
+                    volume.name, np.ones(shape, np.uint32), kind="instances"
+                )
+                made = await Instances(channel).reassign(
+                    objects.name, np.ones(region.shape, bool), region=region
+                )
+                assert await Instances(channel).list(objects.name) == [made]
+                assert (await Volumes(channel).read(objects.name, region, with_edits=True) == 2).all()
 
                 headers = {"authorization": f"Bearer {token}"}
                 body = (await web.get("/api/projects/em/volumes", headers=headers)).json()

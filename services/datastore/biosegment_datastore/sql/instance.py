@@ -118,7 +118,8 @@ class SqlInstances:
         """Store an edit, or answer with the one that the same request made before.
 
         Raises:
-            Conflict: BASE_OUTDATED; GROUND_CHANGED when there are newer edits than those that it was checked against.
+            Conflict: BASE_OUTDATED; GROUND_CHANGED when there are newer edits of its objects than those that it was
+                checked against.
             ResourceExhausted: NO_IDS_LEFT.
             NotFound: LAYER_NOT_FOUND.
             AlreadyExists: REQUEST_ID_REUSED.
@@ -132,7 +133,10 @@ class SqlInstances:
             if new.base_sequence is not None:
                 await _require_base(connection, edit, step, new.base_sequence)
             if present.last_sequence != new.seen_sequence:
-                raise Conflict("GROUND_CHANGED", f"the objects of {edit.layer} were changed; look again")
+                # What was checked still holds when nobody touched these objects since.
+                newer = await _newer(connection, edit, step, new.seen_sequence)
+                if newer:
+                    raise Conflict("GROUND_CHANGED", f"the objects of {edit.layer} were changed; look again")
             if present.next_id + new.new_count - 1 > new.largest_id:
                 raise ResourceExhausted(
                     "NO_IDS_LEFT",
@@ -334,9 +338,8 @@ async def _insert(connection: AsyncConnection, edit: Edit, next_id: int) -> None
     )
 
 
-async def _require_base(
-    connection: AsyncConnection, owner: Layer | Edit, step: Step, base_sequence: int
-) -> None:
+async def _newer(connection: AsyncConnection, owner: Layer | Edit, step: Step, base_sequence: int) -> int:
+    """Number of the last edit after `base_sequence` that has to do with a step; 0 when there is none."""
     newer: list[int] = []
     touched = sorted(step.touched)
     for start in range(0, len(touched), _AT_ONCE):
@@ -357,7 +360,13 @@ async def _require_base(
         for sequence, box in (await connection.execute(regions)).all():
             if box is not None and _region(box).overlaps(step.region):
                 newer.append(sequence)
-    if last := max(newer, default=0):
+    return max(newer, default=0)
+
+
+async def _require_base(
+    connection: AsyncConnection, owner: Layer | Edit, step: Step, base_sequence: int
+) -> None:
+    if last := await _newer(connection, owner, step, base_sequence):
         query = sa.select(INSTANCE_EDITS).where(
             *_of(INSTANCE_EDITS, owner), INSTANCE_EDITS.c.sequence == last
         )

@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from biosegment_trainer.compute.task import Callback
@@ -31,7 +32,6 @@ from biosegment_trainer.instances.block import BlockCut
 from biosegment_trainer.instances.separation import COMPONENTS, WATERSHED, Separation
 from biosegment_trainer.instances.task import InstancesTask, SourceArray, Stage
 from biosegment_trainer.instances.worker import InstancesWorker
-from biosegment_trainer.learning.bundle import read_bundle
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
@@ -41,11 +41,11 @@ from benchmarks.report import Target, finish, print_header, print_samples
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.arrays import Arrays
 from biosegment.storage.layout import ArrayLayout
-from biosegment.volume import Index, Region
-from bundles.data import MITOCHONDRIA, ROOT, Stack, epfl
-from bundles.evaluation import predicted
+from biosegment.volume import FIRST_CLASS, Index, Region
 
-MODEL = ROOT / "bundles/mitochondria_vem_segmentation"
+if TYPE_CHECKING:
+    from bundles.data import Stack
+
 SPACING_NM = (5.0, 5.0, 5.0)
 WORKERS = 2
 SECONDS, BITS = 60.0, 0.01
@@ -102,7 +102,7 @@ class Runner:
             store=self._store,
             callback=Callback("127.0.0.1:1", "nobody", f"trainer-{self._runs}", 1),
             threads=1,
-            source=SourceArray("labels", MITOCHONDRIA.value, MITOCHONDRIA.value, is_graded=False),
+            source=SourceArray("labels", FIRST_CLASS, FIRST_CLASS, is_graded=False),
             boundary=None,
             target=target.name,
             cut=BlockCut(self._shape, Index(*shard), Region.of_shape(self._shape)),
@@ -172,7 +172,13 @@ def labels_of(stack: Stack, cache: Path | None) -> NDArray[np.uint8]:
     if cache is not None and cache.exists():
         cached: NDArray[np.uint8] = np.load(cache)
         return cached
-    labels = predicted(read_bundle(MODEL).model, stack)
+    # Loads torch, which the worker processes, who import this module, do without.
+    from biosegment_trainer.learning.bundle import read_bundle
+
+    from bundles.data import ROOT
+    from bundles.evaluation import predicted
+
+    labels = predicted(read_bundle(ROOT / "bundles/mitochondria_vem_segmentation").model, stack)
     if cache is not None:
         np.save(cache, labels)
     return labels
@@ -215,6 +221,8 @@ def main() -> int:
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    from bundles.data import epfl
+
     print_header("instances")
     if options.tune:
         slab = epfl("train", 100, 165)
@@ -222,7 +230,7 @@ def main() -> int:
         return 0
     stack = epfl("test")
     labels = labels_of(stack, options.prediction)
-    mask = labels == MITOCHONDRIA.value
+    mask = labels == FIRST_CLASS
     truth = whole_components(stack.truth)
     targets = []
     with tempfile.TemporaryDirectory(prefix="instances-") as folder:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,10 +43,29 @@ class LineLimits:
     warm: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A request's place in the line; later requests have higher numbers.
+
+    Attributes:
+        number: 1, 2, 3 ...
+        user: Who asks.
+        session: Of one annotator at one place; '' for none.
+    """
+
+    number: int
+    user: str
+    session: str
+
+    def replaces(self, other: Place) -> bool:
+        """Whether this is a newer request of the same session."""
+        return bool(self.session) and (self.user, self.session) == (other.user, other.session)
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     task: SegmentTask
-    session: tuple[str, str]
+    place: Place
     answer: asyncio.Future[SegmentAnswer]
 
 
@@ -52,7 +73,7 @@ class SegmentLine:
     """Serves requests in the order in which they came.
 
     Args:
-        segmenter: Made when the first request's turn has come.
+        segmenter: Started when the first request's turn has come.
         limits: Bounds.
     """
 
@@ -62,54 +83,56 @@ class SegmentLine:
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._serving: _Waiting | None = None
+        self._inside: set[Place] = set()
+        self._last = 0
 
-    def require_room(self, session: tuple[str, str]) -> None:
-        """Raise ResourceExhausted BUSY when a request would not find a place; before its voxels are read."""
-        if len(self._waiting) < self._limits.waiting or self._older(session) is not None:
-            return
-        raise ResourceExhausted(
-            "BUSY",
-            f"{len(self._waiting)} requests wait for their segmentation already, as many as may; try again in a moment",
-            waiting=str(len(self._waiting)),
-        )
+    @contextmanager
+    def enter(self, user: str, session: str) -> Iterator[Place]:
+        """Take a place, before voxels are read; it is held until the answer has come.
 
-    async def segment(self, task: SegmentTask, session: tuple[str, str]) -> SegmentAnswer:
+        Raises:
+            ResourceExhausted: BUSY.
+        """
+        self._last += 1
+        place = Place(self._last, user, session)
+        if len(self._inside) > self._limits.waiting and not any(map(place.replaces, self._inside)):
+            raise ResourceExhausted(
+                "BUSY",
+                f"{len(self._inside) - 1} requests wait for their segmentation already, as many as may; try again in a "
+                "moment",
+            )
+        self._inside.add(place)
+        try:
+            yield place
+        finally:
+            self._inside.discard(place)
+
+    async def segment(self, task: SegmentTask, place: Place) -> SegmentAnswer:
         """Wait for one's turn and for the answer.
 
         Args:
             task: The request.
-            session: User and session; an older request of the same session that still waits is given up. A session
-                '' has no older ones.
+            place: Its place; older requests of the same session that still wait are given up.
 
         Raises:
-            ResourceExhausted: BUSY.
             Conflict: SUPERSEDED by a newer request of the session.
             DeadlineExceeded: TOO_SLOW.
             Internal: SEGMENTER_CRASHED.
             BiosegmentError: As `Segmenter.segment`.
         """
-        self.require_room(session)
-        mine = _Waiting(task, session, asyncio.get_running_loop().create_future())
-        older = self._older(session)
-        if older is not None:
-            self._waiting.remove(older)
-            older.answer.set_exception(
-                Conflict("SUPERSEDED", "a newer request of this session came; its answer counts")
-            )
+        mine = _Waiting(task, place, asyncio.get_running_loop().create_future())
+        for other in [each for each in self._waiting if place.replaces(each.place)]:
+            if other.place.number > place.number:
+                raise _superseded()
+            self._waiting.remove(other)
+            other.answer.set_exception(_superseded())
         self._waiting.append(mine)
         self._wake.set()
         try:
             return await mine.answer
-        except asyncio.CancelledError:
-            mine.answer.cancel()
-            raise
         finally:
             if mine in self._waiting:
                 self._waiting.remove(mine)
-
-    def _older(self, session: tuple[str, str]) -> _Waiting | None:
-        found = (each for each in self._waiting if session[1] and each.session == session)
-        return next(found, None)
 
     async def run(self) -> None:
         """Serve until cancelled; the segmenter is ended with it."""
@@ -185,3 +208,7 @@ class SegmentLine:
             f"the process that segments died {_TRIES} times over this request; ask for a smaller region, and see the "
             "trainer's log",
         )
+
+
+def _superseded() -> Conflict:
+    return Conflict("SUPERSEDED", "a newer request of this session came; its answer counts")

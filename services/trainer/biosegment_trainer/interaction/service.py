@@ -18,7 +18,7 @@ from biosegment.ids import parse_name
 from biosegment.volume import Index, Region, VoxelSize
 from biosegment_trainer.datastore_client import DatastoreClient
 from biosegment_trainer.interaction import request as checks
-from biosegment_trainer.interaction.line import SegmentLine
+from biosegment_trainer.interaction.line import Place, SegmentLine
 from biosegment_trainer.interaction.model import InteractionModels
 from biosegment_trainer.interaction.request import SegmentRequest, SentImage, VolumePart
 from biosegment_trainer.interaction.task import ModelPlace, SegmentAnswer, SegmentTask
@@ -49,9 +49,8 @@ class Segmentation:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Voxels that can be had, and their place in the pyramid."""
+    """An image and its pyramid."""
 
-    level: int
     levels: tuple[Level, ...]
     voxel_size: VoxelSize
     bounds: Region
@@ -93,14 +92,16 @@ class InteractionService:
         """Answer a request; nothing is stored. Errors as in the contract."""
         await self.authorize(principal, request.project_id)
         request.require_sound(self._max_voxels)
-        session = (principal.user, request.session)
-        self._line.require_room(session)
+        with self._line.enter(principal.user, request.session) as place:
+            return await self._segment(request, place)
+
+    async def _segment(self, request: SegmentRequest, place: Place) -> Segmentation:
         project, source = await _both(self._datastore.project(request.project_id), self._source(request))
         classes = frozenset(item.value for item in project.classes)
         if request.class_value not in classes:
             raise checks.unknown_class(request.class_value, classes)
         level, source_level = self._level(request, source, project.working_resolution_nm)
-        nm = None if request_level(request) is not None else project.working_resolution_nm
+        nm = None if _asked_level(request) is not None else project.working_resolution_nm
         through = request.plane.through
         grid = make_grid(request.region, source_level, source.voxel_size, through, nm)
         box = _surroundings(grid, through, source.bounds) if request.scribbles else request.region
@@ -131,7 +132,7 @@ class InteractionService:
             model=model,
             shallow=shallow,
         )
-        answer = await self._line.segment(task, session)
+        answer = await self._line.segment(task, place)
         _require_sendable(answer)
         return Segmentation(
             answer,
@@ -144,7 +145,7 @@ class InteractionService:
         source = request.source
         if isinstance(source, SentImage):
             whole = (Level(source.shape, Index(1, 1, 1)),)
-            return _Source(0, whole, source.voxel_size, Region.of_shape(source.shape))
+            return _Source(whole, source.voxel_size, Region.of_shape(source.shape))
         if parse_name(source.volume, "projects/*/volumes/*")[0] != request.project_id:
             raise InvalidArgument(
                 "OTHER_PROJECT", f"{source.volume} is not of project {request.project_id!r}"
@@ -152,7 +153,7 @@ class InteractionService:
         volume, _ = await _both(self._datastore.volume(source.volume), self._require_base(request, source))
         source.region.require_within(volume.shape, volume.name)
         levels = tuple(Level(shape, downsampling) for shape, downsampling in volume.levels)
-        return _Source(0, levels, volume.voxel_size, volume.bounds)
+        return _Source(levels, volume.voxel_size, volume.bounds)
 
     async def _require_base(self, request: SegmentRequest, source: VolumePart) -> None:
         """Conflict BASE_OUTDATED as a commit would be refused: somebody annotated there since."""
@@ -175,7 +176,7 @@ class InteractionService:
             )
 
     def _level(self, request: SegmentRequest, source: _Source, working_nm: float) -> tuple[int, Level]:
-        wanted = request_level(request)
+        wanted = _asked_level(request)
         if wanted is None:
             wanted = choose_level(source.levels, source.voxel_size, working_nm, request.plane.through)
         if wanted >= len(source.levels):
@@ -213,7 +214,7 @@ class InteractionService:
         return voxels, _of_slices(mean, grid), _of_slices(std, grid)
 
 
-def request_level(request: SegmentRequest) -> int | None:
+def _asked_level(request: SegmentRequest) -> int | None:
     """The level that was asked for; None for the one that fits."""
     return request.source.level if isinstance(request.source, VolumePart) else None
 

@@ -296,6 +296,7 @@ ROWS: Final[list[Row]] = [
         ("CreateJob", R.MODELS, _job("{empty}", predict={"volume": "{volume}"}), _REFUSED),
         ("CreateJob", R.MODELS, _job("{project}", score={"model": "{model}"}), _WRONG),
         ("CreateJob", R.MODELS, _job("{project}", pretrain={}), _WRONG),
+        ("CreateJob", R.MODELS, _job("{project}", measureObjects={"layer": "{layer}"}), _WRONG),
         ("CreateJob", R.READ, _job("{project}", instances={}), _LATER),
         ("GetJob", R.READ, _TRAINING),
         ("ListJobs", R.READ, {"project": "{project}"}),

@@ -1,12 +1,12 @@
 """Strokes on a slice with no trained model at all: how long an answer takes, and how good it is.
 
-usage: python -m benchmarks.scribbles [--part test|train] [--slices 0 40 80 120 164] [--repeats 5] [--no-times|--no-quality]
+usage: python -m benchmarks.scribbles [--part test|train] [--slices 0 41 82] [--repeats 5] [--network NAME]
 
-Times: a slice of 1024 x 1024 pixels (EPFL's, continued by its mirror image), with 40 strokes, in this process: once at
-level 0, where no pixels are averaged, and once at the working resolution of 10 nm, 512 x 512 pixels, at which the
-platform serves it. Quality: someone paints 40 strokes on a slice, half of them on mitochondria, each one where the answer
-to those before errs most (benchmarks/stroke.py): straight, at most 400 nm long, 40 nm wide. The IoU is that of the whole
-slice at level 0. `--network` adds the same with the first layers of the shipped model as features; that model
+Times: a slice of 1024 x 1024 voxels (EPFL's, continued by its mirror image), with 40 strokes, in this process: once at
+level 0, where no voxels are averaged, and once at the working resolution of 10 nm, 512 x 512 pixels, at which the
+platform serves it. Quality: someone paints 40 strokes on a slice, half of them on mitochondria, each one where the
+answer to those before errs most (benchmarks/stroke.py): straight, at most 400 nm long, 40 nm wide. The IoU is that of
+the whole slice at level 0. `--network` adds the same with the first layers of a shipped model as features; that model
 learned from EPFL's training volume, so that this is no start from nothing.
 """
 

@@ -107,6 +107,16 @@ def volume_name(volume: str, project: str) -> str:
     return f"{project_name(project)}/volumes/{volume}"
 
 
+def layer_name(layer: str, project_id: str) -> str:
+    """`projects/{p}/volumes/{v}/layers/{l}` from a name, or from VOLUME/LAYER and a project."""
+    if layer.startswith("projects/"):
+        return layer
+    volume, slash, layer_id = layer.partition("/")
+    if not slash or not layer_id:
+        raise InvalidArgument("BAD_NAME", f"{layer!r} names no layer: give VOLUME/LAYER, or its whole name")
+    return f"{volume_name(volume, project_id)}/layers/{layer_id}"
+
+
 def parse_region(text: str) -> Region | None:
     """Read `z0:z1,y0:y1,x0:x1`; None for ''."""
     if not text:

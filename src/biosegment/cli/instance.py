@@ -8,7 +8,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from biosegment.cli.argument import NameArgument, ProjectOption, RegionOption, parse_region, volume_name
+from biosegment.cli.argument import (
+    NameArgument,
+    ProjectOption,
+    RegionOption,
+    layer_name,
+    parse_region,
+)
 from biosegment.cli.label_file import CommentOption, read_labels
 from biosegment.cli.output import JsonOption, show, show_list
 from biosegment.client import connect
@@ -189,16 +195,6 @@ def parse_points(text: str) -> list[tuple[int, int, int]]:
     if not points:
         raise InvalidArgument("BAD_POSITION", "give a position as z,y,x in voxels")
     return points
-
-
-def layer_name(layer: str, project_id: str) -> str:
-    """`projects/{p}/volumes/{v}/layers/{l}` from a name, or from VOLUME/LAYER and a project."""
-    if layer.startswith("projects/"):
-        return layer
-    volume, slash, layer_id = layer.partition("/")
-    if not slash or not layer_id:
-        raise InvalidArgument("BAD_NAME", f"{layer!r} names no layer: give VOLUME/LAYER, or its whole name")
-    return f"{volume_name(volume, project_id)}/layers/{layer_id}"
 
 
 def _read(path: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

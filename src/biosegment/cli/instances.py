@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from biosegment.cli.argument import ProjectOption, WaitOption
-from biosegment.cli.objects import layer_name
+from biosegment.cli.argument import ProjectOption, WaitOption, layer_name
 from biosegment.cli.output import JsonOption, follow
 from biosegment.client import connect
 

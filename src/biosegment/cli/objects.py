@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from biosegment.cli.argument import ProjectOption, project_name
+from biosegment.cli.argument import ProjectOption, layer_name
 from biosegment.cli.output import JsonOption, console, show, wait_for
 from biosegment.client import Client, connect
 from biosegment.client.jobs import MESH_FORMATS
@@ -64,18 +64,6 @@ def measure_objects(
         return
     for path in written:
         console.print(str(path), highlight=False, soft_wrap=True)
-
-
-def layer_name(layer: str, project: str) -> str:
-    """`projects/{p}/volumes/{v}/layers/{l}` from a name, or from `{v}/{l}` and a project."""
-    if layer.startswith("projects/"):
-        return layer
-    volume, found, layer_id = layer.partition("/")
-    if not found or not project:
-        raise InvalidArgument(
-            "BAD_NAME", f"say VOLUME/LAYER and --project ID, or the whole name of the layer, not {layer!r}"
-        )
-    return f"{project_name(project)}/volumes/{volume}/layers/{layer_id}"
 
 
 def _fetch_meshes(client: Client, artifact: str, path: Path) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,32 @@ def test_lost_and_damaged_objects_are_told_and_the_rest_is_backed_up(
     assert (manifest.missing, manifest.missing_count) == ((lost,), 1)
     assert set(manifest.damaged) == {hurt, wrong, "models/m1/models/model.pt"}
     assert manifest.object_count == len(small.objects.list(""))
+
+
+def test_lost_and_damaged_blocks_of_edits_are_told_and_whole_ones_backed_up(
+    small: Small, target: BlockingObjects
+) -> None:
+    layer = {"project_id": "em", "volume_id": "stack", "layer_id": "cells"}
+    row = {"project_id": "em", "volume_id": "stack", "id": "cells", "kind": "instances", "attempt": 1}
+    small.insert("datastore", "layers", {**row, "state": "committed", "storage_key": "projects/em/layers/c"})
+    small.objects.put("projects/em/layers/c/1/zarr.json", b"{}")
+    small.objects.put("projects/em/layers/c/catalogue-1", b"objects")
+    small.insert("datastore", "instance_layers", {**layer, "key": "projects/em/layers/c/catalogue-1"})
+    labels = b"labels" * 20
+    digest = hashlib.sha256(labels)
+    whole = b"BSL1" + digest.digest() + zlib.compress(labels)
+    for number, block in enumerate((whole, whole[:-9], None), 1):
+        key = f"projects/em/edits/c/{number}"
+        row = {**layer, "sequence": number, "id": f"e{number}", "key": key}
+        small.insert("datastore", "instance_edits", {**row, "labels_sha256": digest.hexdigest()})
+        if block is not None:
+            small.objects.put(key, block)
+    # A merge has no block.
+    small.insert("datastore", "instance_edits", {**layer, "sequence": 4, "id": "e4"})
+    manifest = make_snapshot(small.installation, target).manifest
+    assert manifest.missing == ("projects/em/edits/c/3",)
+    assert manifest.damaged == ("projects/em/edits/c/2",)
+    assert manifest.object_count == 3 + 4
 
 
 def test_a_volume_that_has_lost_all_its_voxels_is_told(small: Small, target: BlockingObjects) -> None:

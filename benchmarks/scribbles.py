@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -92,7 +91,7 @@ def curve(shown: Slice, network: NetworkModel | None, threads: int) -> list[floa
     segmenter = ScribbleSegmenter(shallow=network, threads=threads)
 
     def answer(strokes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return segmenter.segment("slice", shown.image, strokes[None]).labels[0]
+        return np.asarray(segmenter.segment("slice", shown.image, strokes[None]).labels[0])
 
     states = list(paint(shown.labels, answer, STROKES, *shown.brush_px))
     return [shown.iou(labels) for number in SHOWN if (labels := states[number - 1][1]) is not None]
@@ -101,8 +100,12 @@ def curve(shown: Slice, network: NetworkModel | None, threads: int) -> list[floa
 def squared(stack: Stack) -> Stack:
     """Continued by its mirror image to 1024 x 1024 voxels."""
     short = [(0, 0), *((0, max(0, EDGE - size)) for size in stack.raw.shape[1:])]
-    raw, truth = (np.pad(array, short, mode="symmetric") for array in (stack.raw, stack.truth))
-    return Stack(stack.name, raw, truth, stack.in_plane_nm)
+    return Stack(
+        stack.name,
+        np.pad(stack.raw, short, mode="symmetric"),
+        np.pad(stack.truth, short, mode="symmetric"),
+        stack.in_plane_nm,
+    )
 
 
 def times(shown: Slice, threads: int, repeats: int) -> tuple[list[float], list[float]]:
@@ -158,7 +161,7 @@ def measure_quality(stacks: Sequence[Stack], network: NetworkModel | None, threa
     for stack in stacks:
         curves.append(curve(Slice.of(stack, WORKING_NM), network, threads))
         print(f"  {stack.name}: {' '.join(f'{value:.3f}' for value in curves[-1])}", flush=True)
-    means = [statistics.mean(values) for values in zip(*curves, strict=True)]
+    means = [float(np.mean(values)) for values in zip(*curves, strict=True)]
     print(f"  mean: {' '.join(f'{value:.3f}' for value in means)}")
     return means[-1]
 

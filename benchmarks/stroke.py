@@ -80,7 +80,7 @@ def next_stroke(
     path = max((_straight(part, centre, angle, length_px) for angle in _angles()), key=len)
     line = np.ones(truth.shape, bool)
     line[tuple(path.T)] = False
-    return (ndimage.distance_transform_edt(line) <= width_px / 2) & own
+    return np.asarray((ndimage.distance_transform_edt(line) <= width_px / 2) & own)
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -90,8 +90,8 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(parts == sizes.argmax())
 
 
-def _angles() -> NDArray[np.float64]:
-    return np.arange(_DIRECTIONS) * (np.pi / _DIRECTIONS)
+def _angles() -> list[float]:
+    return [number * np.pi / _DIRECTIONS for number in range(_DIRECTIONS)]
 
 
 def _straight(

@@ -37,7 +37,7 @@ class FeatureCache:
                 otherwise answer for other tissue.
             make: Makes them.
         """
-        checksum = zlib.crc32(image)
+        checksum = zlib.crc32(image.data)
         known = self._entries.pop(key, None)
         features = known[1] if known is not None and known[0] == checksum else make()
         if features.nbytes <= self._limit:

@@ -40,8 +40,8 @@ class ShallowFeatures:
                 f"{_LEVELS + 1} levels or more that sees one slice, or none",
             )
         # A residual U-Net of MONAI is nested: the encoder's first level, all that is below it, the decoder's last.
-        whole = model.build().model
-        self._levels = [whole[0], whole[1].submodule[0]]
+        module = model.build()
+        self._levels = [module.get_submodule("model.0"), module.get_submodule("model.1.submodule.0")]
         self._stride = network.stride[1:]
 
     def of_slice(self, image: Float32) -> Float32:

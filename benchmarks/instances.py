@@ -22,9 +22,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from biosegment_trainer.compute.task import Callback
@@ -132,8 +132,7 @@ def _share(pipes: list[Connection], pieces: list[tuple[Stage, int]]) -> None:
             pipe.send(waiting.pop())
             busy += 1
     while busy:
-        for pipe in multiprocessing.connection.wait(pipes):
-            assert isinstance(pipe, Connection)
+        for pipe in cast(list[Connection], wait(pipes)):
             pipe.recv()
             busy -= 1
             if waiting:

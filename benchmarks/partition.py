@@ -39,7 +39,8 @@ def variation_of_information(one: Ids, two: Ids) -> float:
         return float(-(p * np.log2(p)).sum())
 
     def marginal(ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.bincount(np.unique(ids, return_inverse=True)[1].ravel(), joint)
+        sums: NDArray[np.float64] = np.bincount(np.unique(ids, return_inverse=True)[1].ravel(), joint)
+        return sums
 
     return 2 * entropy(joint) - entropy(marginal(first)) - entropy(marginal(second))
 

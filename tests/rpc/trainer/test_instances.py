@@ -12,9 +12,9 @@ import tifffile
 from scipy import ndimage
 
 from benchmarks.partition import same_partition
-from biosegment.api.datastore.v1alpha1 import datastore_pb2
+from biosegment.api.datastore.v1alpha1 import datastore_pb2, volume_pb2
 from biosegment.api.job.v1alpha1 import job_pb2
-from biosegment.api.volume.v1alpha1 import geometry_pb2, volume_pb2
+from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
 from biosegment.volume import Region
 
@@ -125,8 +125,8 @@ async def test_objects_of_a_layer_are_found_by_workers_that_die_and_can_be_read_
     export.region.stop.CopyFrom(geometry_pb2.Index(z=6, y=300, x=520))
     done = await reader.finished(await reader.create_job("projects/em", export=export))
     assert done.state == job_pb2.Job.STATE_SUCCEEDED, done
-    request = datastore_pb2.DownloadArtifactRequest(name=done.result.artifact)
-    data = b"".join([piece.data async for piece in reader.datastore.DownloadArtifact(request)])
+    request = datastore_pb2.ReadArtifactRequest(name=done.result.artifact)
+    data = b"".join([piece.data async for piece in reader.datastore.ReadArtifact(request)])
     np.testing.assert_array_equal(tifffile.imread(io.BytesIO(data)), ids[region.slices])
 
 

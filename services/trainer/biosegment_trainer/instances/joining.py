@@ -138,7 +138,7 @@ def _keys(seeds: Ids, meetings: Numbers) -> Numbers:
     graph = coo_array((np.ones(int(both.sum()), np.int8), (one[both], two[both])), shape=(nodes, nodes))
     groups, group = connected_components(graph, directed=False)
     # Seeds behind the groups.
-    keys = np.where(seedless, group.astype(np.int64), seeds.astype(np.int64) + groups)
+    keys: Numbers = np.where(seedless, group.astype(np.int64), seeds.astype(np.int64) + groups)
     mixed = seedless[one] != seedless[two]
     if not mixed.any():
         return keys
@@ -150,7 +150,8 @@ def _keys(seeds: Ids, meetings: Numbers) -> Numbers:
     order = np.lexsort((-contacts[1].astype(np.int64), voxels, contacts[0]))
     belongs = np.arange(groups, dtype=np.int64)
     belongs[contacts[0][order]] = contacts[1][order].astype(np.int64) + groups
-    return np.where(seedless, belongs[group], keys)
+    joined: Numbers = np.where(seedless, belongs[group], keys)
+    return joined
 
 
 def _table(keys: Numbers, sizes: Numbers, min_size: int) -> tuple[Numbers, int, int]:

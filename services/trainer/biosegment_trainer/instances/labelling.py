@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
 
 import cc3d
 import fastremap
@@ -27,7 +29,8 @@ def components(mask: Mask, connectivity: int) -> Ids:
     """Connected components of what is set, numbered from 1 in C order of their first voxels: uint32 (z, y, x)."""
     # What it knows of binary images fails for 26 neighbours in a single row of voxels (release 4.1.1).
     is_row = sorted(mask.shape)[1] == 1
-    found: Ids = cc3d.connected_components(
+    find: Any = cc3d.connected_components  # its stubs know no variable connectivity
+    found: Ids = find(
         np.ascontiguousarray(mask).view(np.uint8),
         connectivity=connectivity,
         out_dtype=np.uint32,
@@ -88,7 +91,7 @@ def _flood_piece(own: Mask, seeds: Ids, height: Heights, connectivity: int) -> I
     markers, names = fastremap.renumber(np.where(own, seeds, np.uint32(0)), preserve_zero=True)
     table = np.zeros(len(names) + 1, np.uint32)
     for name, marker in names.items():
-        table[marker] = name
+        table[int(marker)] = name
     # One step of the neighbourhood along faces, three also along edges and corners.
     steps = 1 if connectivity == 6 else 3
     flooded: Ids = table[watershed(height, markers.astype(np.int32), connectivity=steps, mask=own)]
@@ -109,7 +112,7 @@ def _numbered(given: Ids, pieces: Ids) -> Flooded:
     unreached = np.where(given == 0, pieces, np.uint32(0))
     ids, names = fastremap.renumber(given, preserve_zero=True)
     names.pop(0, None)
-    seeds = np.array(sorted(names, key=names.__getitem__), np.uint32)
+    seeds = np.array([name for name, _ in sorted(names.items(), key=itemgetter(1))], np.uint32)
     rest, _ = fastremap.renumber(unreached, preserve_zero=True)
     ids = ids.astype(np.uint32, copy=False)
     np.copyto(ids, rest.astype(np.uint32) + np.uint32(len(seeds)), where=unreached != 0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biosegment.failpoint import failpoint
 from biosegment.storage.arrays import Arrays, Voxels
@@ -67,7 +68,7 @@ class InstancesWorker:
         seam = self._cut.with_seam(number)
         mask = self._mask(self._task.source, seam)
         if self._separation.method == WATERSHED:
-            mask = self._distance(seam) >= np.float32(self._separation.seed_distance_nm)
+            mask = np.greater_equal(self._distance(seam), np.float32(self._separation.seed_distance_nm))
         self._check()
         ids = components(mask, self._separation.connectivity)
         self._record(Stage.LABEL, number, ids, np.empty(0, np.uint32))
@@ -84,7 +85,7 @@ class InstancesWorker:
             boundary = self._task.boundary
             if boundary is not None and boundary.is_graded:
                 return self._read(boundary.key, region)
-            return -self._distance(region)
+            return np.negative(self._distance(region))
 
         part = self._cut.with_seam(number).relative_to(around)
         mask = self._mask(self._task.source, around)
@@ -118,11 +119,10 @@ class InstancesWorker:
 
     def _mask(self, source: SourceArray, region: Region) -> Mask:
         values = self._read(source.key, region)
-        if source.low == source.high:
-            return values == source.low
-        return (values >= source.low) & (values <= source.high)
+        mask: Mask = (values >= source.low) & (values <= source.high)
+        return mask
 
-    def _distance(self, region: Region) -> Heights:
+    def _distance(self, region: Region) -> NDArray[np.float32]:
         """Of the voxels of a region to the surface or the boundary, in nm, up to the distance of seeds."""
         separation = self._separation
         wide = region.padded(separation.reach, self._cut.domain)
@@ -173,5 +173,6 @@ class InstancesWorker:
 
 def _packed(**arrays: Voxels) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    save: Any = np.savez_compressed
+    save(buffer, **arrays)
     return buffer.getvalue()

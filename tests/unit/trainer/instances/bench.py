@@ -25,6 +25,7 @@ class Bench:
     def __init__(self, folder: Path, labels: NDArray[np.uint8], block: tuple[int, int, int]) -> None:
         self.store = ObjectStoreSettings(object_store_url=f"file://{folder}")
         self.arrays = Arrays(self.store, sync=False)
+        self.labels = labels
         self.shape = labels.shape
         self.layout = ArrayLayout(block, block)
         self.block = Index(*block)

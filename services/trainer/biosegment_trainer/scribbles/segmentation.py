@@ -138,7 +138,7 @@ class ScribbleSegmenter:
             under = np.flatnonzero(frame.strokes[z])
             features.append(self._features(frame, z, pool)[under])
             truth.append(frame.strokes[z].ravel()[under])
-        return PixelClassifier(np.concatenate(features), np.concatenate(truth), seed, self._threads)
+        return PixelClassifier(np.concatenate(features), np.concatenate(truth), seed)
 
     def _features(self, frame: _Frame, z: int, pool: Executor) -> Float32:
         """Of the pixels of a slice of the frame, row by row: float32 (n, channels)."""

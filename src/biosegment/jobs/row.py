@@ -106,9 +106,10 @@ def job_of(row: Any) -> Job:
 
 def _result(stored: Mapping[str, Any]) -> JobResult:
     """What a job made; fields that an earlier release did not know are missing."""
-    return JobResult(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
-    )
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
+    return JobResult(**fields)
 
 
 def now_us() -> int:

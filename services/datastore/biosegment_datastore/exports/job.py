@@ -200,17 +200,18 @@ class ExportJob:
         return [step.written() for step in holding(history.edits, plan.as_of_us)]
 
     async def _objects(self, plan: ExportPlan, volume: Volume) -> list[Any]:
-        """Layers of instances that were made from the prediction and whose edits change it: key, class, steps."""
+        """Layers of instances that were made from the prediction and whose edits change it, as `EditedObjects.read`."""
         if not plan.prediction_id:
             return []
         prediction = await self._committed(volume, plan.prediction_id)
         found = []
         for layer_id, source in await self.instances.edited(volume.project_id, volume.id):
             layer = await self.layers.get(volume.project_id, volume.id, layer_id)
-            if layer.class_value and layer.shape == volume.shape and await self._is_of(source, prediction):
+            if layer.class_value and await self._is_of(source, prediction):
                 history = await self.histories.of(layer, plan.as_of_us)
                 if history.composition.says_classes:
-                    found.append([layer.key, layer.class_value, await self._steps(layer, plan)])
+                    steps = await self._steps(layer, plan)
+                    found.append([layer.key, list(layer.downsampling), layer.class_value, steps])
         return found
 
     async def _is_of(self, source: str, prediction: Layer) -> bool:

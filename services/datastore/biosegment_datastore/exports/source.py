@@ -59,19 +59,78 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class EditedObjects:
-    """Objects that were found in a prediction, and their edits that hold."""
+    """Objects that were found in a prediction, and their edits that hold.
+
+    Attributes:
+        array: The layer of instances.
+        downsampling: Voxels of level 0 per voxel of the layer.
+        class_value: That the objects are of.
+        composition: The edits.
+    """
 
     array: Array
+    downsampling: Index
     class_value: int
     composition: Composition
 
     @classmethod
     def read(cls, entry: Sequence[Any], arrays: Arrays) -> EditedObjects:
-        """From the key of the layer, the class of its objects and the steps of the edits, as JSON."""
-        key, class_value, steps = entry
-        return cls(
-            arrays.open(key, immutable=True), class_value, Composition([Step.read(step) for step in steps])
+        """From the key of the layer, its downsampling, the class of its objects and the steps of the edits, as JSON."""
+        key, factor, class_value, steps = entry
+        composition = Composition([Step.read(step) for step in steps])
+        return cls(arrays.open(key, immutable=True), Index(*factor), class_value, composition)
+
+    def lay(self, labels: Labels, region: Region, blocks: LabelBlocks) -> None:
+        """Lay what the edits say upon `labels`, in place.
+
+        Args:
+            labels: Class values at level 0, of the region's shape.
+            region: In voxels of level 0.
+            blocks: Where the blocks of edits are.
+        """
+        whole = Region.of_shape(self._shape)
+        touched = Region(
+            Index(*(low // f for low, f in zip(region.start, self.downsampling, strict=True))),
+            Index(*(-(-high // f) for high, f in zip(region.stop, self.downsampling, strict=True))),
         )
+        is_coarse = self.downsampling != (1, 1, 1)
+        part = touched.padded((1, 1, 1), whole) if is_coarse else touched
+        stored = self.array.read(part)
+        said = self.composition.classes(stored, part, self.class_value, blocks.get)
+        overlay(labels, self._enlarged(said, part, region), (self.class_value,))
+        if is_coarse:
+            # Labels are interpolated between the voxels of a coarser layer, and reach a little beyond its objects.
+            held = self.composition.ids(stored, part, blocks.get) != 0
+            beyond = np.where((stored == 0) & ~_grown(held), _grown(said), np.uint8(NOT_ANNOTATED))
+            rim = self._enlarged(beyond, part, region)
+            overlay(labels, np.where(labels == self.class_value, rim, NOT_ANNOTATED), (self.class_value,))
+
+    @property
+    def _shape(self) -> Index:
+        return Index(*self.array.shape)
+
+    def _enlarged(self, coarse: Labels, part: Region, region: Region) -> Labels:
+        """The values of the layer's voxels `part` at each voxel of `region`, level 0."""
+        if self.downsampling == (1, 1, 1):
+            return coarse
+        places = (
+            np.arange(low, high) // factor - first
+            for low, high, factor, first in zip(
+                region.start, region.stop, self.downsampling, part.start, strict=True
+            )
+        )
+        return coarse[np.ix_(*places)]
+
+
+def _grown(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The largest value among each voxel and its 26 neighbours."""
+    for axis in range(3):
+        before, after = np.moveaxis(values, axis, 0), values.copy()
+        along = np.moveaxis(after, axis, 0)
+        np.maximum(along[1:], before[:-1], out=along[1:])
+        np.maximum(along[:-1], before[1:], out=along[:-1])
+        values = after
+    return values
 
 
 class SegmentationSource:
@@ -114,9 +173,6 @@ class SegmentationSource:
             part = block[shared.relative_to(each.region).slices]
             overlay(labels[shared.relative_to(region).slices], part, each.scope)
         for found in self._objects:
-            said = found.composition.classes(
-                found.array.read(region), region, found.class_value, self._blocks.get
-            )
-            overlay(labels, said, (found.class_value,))
+            found.lay(labels, region, self._blocks)
         labels[labels == BACKGROUND] = NOT_ANNOTATED
         return labels

@@ -36,9 +36,9 @@ def run_export(task: dict[str, Any], progress: Callable[[int, int], None]) -> di
     Args:
         task: `store`, `scratch_dir`, `prefix`, `format` (key of the catalogue), `array` (key or ''), `referenced`
             (level of a volume that is not ours, or None) and the import `roots` that it must be below, `annotations`,
-            `segmentation`, `edits` (steps upon a layer of instances), `objects` (layers of instances of the prediction:
-            key, class, steps), and the frame: `start`, `stop`, `voxel_size_nm`, `origin_nm`, `name`, `description`,
-            `is_labels`, `classes` (value, name, colour).
+            `segmentation`, `edits` (steps upon a layer of instances), `objects` (of the prediction, as
+            `EditedObjects.read`), and the frame: `start`, `stop`, `voxel_size_nm`, `origin_nm`, `name`,
+            `description`, `is_labels`, `classes` (value, name, colour).
         progress: Called with slices done and slices in all.
 
     Returns:

@@ -129,7 +129,8 @@ async def test_whatever_is_taken_back_in_whatever_order_the_rest_holds(
 ) -> None:
     both = Region.of_shape((6, 20, 30), (0, 10, 10))
     new = 300
-    for order in itertools.permutations(range(4)):
+    # Each is taken back first and last; all sets of edits that are left are composed in the tests without servers.
+    for order in list(itertools.permutations(range(4)))[::3]:
         seen = len(await client.list(layer))
         merged = await client.merge(layer, [5, 7])
         split = await client.split(layer, 5, parts=half(both), region=both)
@@ -460,26 +461,24 @@ async def test_a_segmentation_is_the_prediction_the_annotations_and_then_the_edi
     np.testing.assert_array_equal(await segmentation(ada, project, volume), without)
     edits: list[Plain] = []
 
-    async def check() -> None:
+    async def check(box: Region | None = None) -> None:
         spoken = said(objects, edits, MITOCHONDRIA)
         # 'None of the class' says nothing about another class.
         spoken = np.where((spoken == 1) & (below >= 2) & (below != MITOCHONDRIA), 0, spoken)
         expected = np.where(spoken == 0, below, spoken)
         expected = np.where(expected == 1, 0, expected)
-        np.testing.assert_array_equal(await segmentation(ada, project, volume), expected)
-        box = Region.of_shape((3, 41, 37), (2, 17, 33))
-        part = await segmentation(ada, project, volume, region=region_to_proto(box))
-        np.testing.assert_array_equal(part, expected[box.slices])
+        options = {} if box is None else {"region": region_to_proto(box)}
+        got = await segmentation(ada, project, volume, **options)
+        np.testing.assert_array_equal(got, expected if box is None else expected[box.slices])
 
     edits.append(plain(await client.merge(layer, [5, 7])))
-    await check()
     # The annotation painted over a part of 9; where it says another class, the deletion changes nothing.
     edits.append(plain(await client.delete(layer, [9])))
     await check()
     moved = await client.reclassify(layer, [300], MEMBRANE)
     assert (moved.kind, moved.instances, moved.class_value) == ("reclassify", (300,), MEMBRANE)
     edits.append(plain(moved))
-    await check()
+    await check(Region.of_shape((3, 41, 37), (2, 17, 33)))
     assert (await client.at(layer, (0, 1, 1))).instance == 0
     where = Region.of_shape((2, 6, 6), (4, 50, 50))
     grown = await client.reassign(layer, np.ones(where.shape, bool), region=where, instance=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import subprocess
@@ -262,6 +263,44 @@ def test_an_export_that_cannot_be_is_refused_with_what_can(
         biosegment("export", "cell", tmp_path / "cell.tif", "--as-of", "noon"), "noon", "2026-05-04T17:30"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.system
+def test_objects_are_measured_into_a_table_and_meshes(
+    biosegment: Command, folder: Path, cell: str, tmp_path: Path
+) -> None:
+    ids = np.zeros(SHAPE, np.uint32)
+    ids[2:6, 10:30, 10:40], ids[2:6, 40:60, 20:50] = 7, 300
+    tifffile.imwrite(folder / "objects.tif", ids, photometric="minisblack")
+    given = ("volume", "import-labels", "cell", folder / "objects.tif", "--instances", "--id", "objects")
+    assert ok(biosegment(*given)).lines == [f"{cell}/layers/objects"]
+    table, meshes = tmp_path / "found.csv", tmp_path / "meshes"
+    done = ok(
+        biosegment(
+            "objects",
+            "cell/objects",
+            "-o",
+            table,
+            "--meshes",
+            meshes,
+            "--mesh-format",
+            "ply",
+            "--mesh-format",
+            "precomputed",
+        )
+    )
+    assert done.lines == [str(table), str(meshes)]
+    rows = [*csv.DictReader(table.read_text().splitlines())]
+    assert [(row["id"], row["voxels"]) for row in rows] == [("7", "2400"), ("300", "2400")]
+    assert {path.relative_to(meshes).as_posix() for path in meshes.rglob("*") if path.is_file()} == {
+        "manifest.json", "ply/7.ply", "ply/300.ply", "precomputed/info",
+        "precomputed/7:0", "precomputed/7:0:mesh", "precomputed/300:0", "precomputed/300:0:mesh",
+    }  # fmt: skip
+    archive = tmp_path / "meshes.zip"
+    ok(biosegment("objects", f"{cell}/layers/objects", "-o", tmp_path / "found.parquet", "--meshes", archive))
+    assert (tmp_path / "found.parquet").read_bytes().startswith(b"PAR1")
+    assert set(zipfile.ZipFile(archive).namelist()) == {"manifest.json", "stl/7.stl", "stl/300.stl"}
+    refused(biosegment("objects", "cell/nothing"), "nothing")
 
 
 def test_an_ome_zarr_becomes_a_volume_where_it_is(

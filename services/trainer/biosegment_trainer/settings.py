@@ -46,7 +46,8 @@ class TrainerSettings(ServiceSettings):
     concurrent_trainings: int = Field(default=0, ge=0, le=64)
     """Trainings at the same time; 0: one for each GPU, one where there is none."""
     concurrent_predictions: int = Field(default=1, ge=1, le=64)
-    """Predictions and scorings at the same time, beside trainings."""
+    """Predictions, scorings, and what is done with their layers (instances, tables of objects) at the same time, beside
+    trainings."""
     workers_per_prediction: int = Field(default=0, ge=0, le=10_000)
     """Most workers of one prediction; 0 for as many as the cluster has room for."""
     keep_failed_s: float = Field(default=7 * 24 * 3600.0, ge=0)

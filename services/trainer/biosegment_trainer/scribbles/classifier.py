@@ -44,7 +44,7 @@ class PixelClassifier:
         )
         self._forest.fit(features[chosen], values[chosen])
         self.values: Labels = self._forest.classes_
-        # Of each tree what its leaves say: far cheaper to look up than to ask the tree.
+        # Of each tree what its leaves say of all values but the last: far cheaper to look up than to ask the tree.
         self._leaves = [_shares(tree.tree_.value[:, 0]) for tree in self._forest.estimators_]
 
     def probabilities(self, features: Float32, pool: Executor) -> Float32:
@@ -56,20 +56,24 @@ class PixelClassifier:
 
         def compute(start: int) -> None:
             rows = features[start : start + _ROWS]
-            total = np.zeros((len(rows), len(self.values)), np.float32)
+            total = found[:, start : start + _ROWS]
+            total[:] = 0
             for tree, leaves in zip(self._forest.estimators_, self._leaves, strict=True):
-                total += leaves[tree.tree_.apply(rows)]
-            found[:, start : start + _ROWS] = total.T
+                reached = tree.tree_.apply(rows)
+                for share, leaf in zip(total, leaves, strict=False):
+                    share += leaf.take(reached)
+            total /= np.float32(_TREES)
+            # Of the last value is what the others leave.
+            np.subtract(1, total[:-1].sum(0), out=total[-1])
 
         for _ in pool.map(compute, range(0, len(features), _ROWS)):
             pass
-        found /= np.float32(_TREES)
         return found
 
 
 def _shares(weights: NDArray[np.float64]) -> Float32:
-    """Weights (nodes, values) as shares of one."""
-    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
+    """Weights (nodes, values) as shares of one, (values - 1, nodes)."""
+    return np.ascontiguousarray((weights / weights.sum(1, keepdims=True)).T[:-1], np.float32)
 
 
 def _subsample(values: Labels, seed: int) -> NDArray[np.int64]:

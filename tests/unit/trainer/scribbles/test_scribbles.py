@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from biosegment_trainer.interaction.service import HALO_PX
 from biosegment_trainer.scribbles.segmentation import HALO, ScribbleSegmenter, confident
 
 from biosegment.errors import InvalidArgument
@@ -105,10 +104,6 @@ def test_an_answer_does_not_depend_on_where_the_region_was_cut(segmenter):
     assert np.array_equal(cut.probabilities[2], whole.probabilities[2][inner])
     bare = segmenter.segment("bare", image[inner], strokes[inner])
     assert not np.array_equal(bare.labels, whole.labels[inner])
-
-
-def test_the_service_reads_as_far_around_a_region_as_features_see():
-    assert HALO_PX >= HALO
 
 
 def test_kept_features_are_those_of_the_image(tissue):

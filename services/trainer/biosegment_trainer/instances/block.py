@@ -47,10 +47,9 @@ class BlockCut:
         stop = Index(*(min(high + 1, end) for high, end in zip(core.stop, self.domain.stop, strict=True)))
         return Region(core.start, stop)
 
-    def around(self, number: int, *margins: Index) -> Region:
-        """The core grown by the sum of some margins, cut to the domain."""
-        z, y, x = (sum(edges) for edges in zip(*margins, strict=True))
-        return self.core(number).padded((z, y, x), self.domain)
+    def around(self, number: int, margin: Index) -> Region:
+        """The core grown by a margin of at least 1, cut to the domain."""
+        return self.core(number).padded(margin, self.domain)
 
     def behind(self, number: int) -> tuple[int, ...]:
         """The up to seven blocks that lie behind a block in any axes."""

@@ -177,7 +177,8 @@ class BlockPool:
             }
 
             def make(ray: Any, options: dict[str, Any] = options) -> tuple[Any, Any]:
-                actor = ray.remote(self.actor).options(**options).remote(task, self._at_once)
+                kind = ray.remote(concurrency_groups={_PULSE: 1})(self.actor)
+                actor = kind.options(**options).remote(task, self._at_once)
                 return actor, actor.prepare.remote()
 
             actor, reference = await self.cluster.call(make)

@@ -51,7 +51,9 @@ def train(
     parent: Annotated[str, typer.Option(help="Model to start from; the newest by default.")] = "",
     from_scratch: Annotated[bool, typer.Option(help="Start from random weights.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    max_steps: Annotated[int, typer.Option(help="Optimisation steps; 0 for the default.")] = 0,
+    max_steps: Annotated[
+        int, typer.Option(help="Optimisation steps; 0: 200 to 1000 by the number of annotations.")
+    ] = 0,
     option: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the training configuration.")
     ] = None,

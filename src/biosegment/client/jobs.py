@@ -230,7 +230,7 @@ class Jobs:
             annotations: What to train on; all of the project that hold when empty.
             display_name: For people.
             seed: Seed of everything random.
-            max_steps: Optimisation steps; 0 for the default.
+            max_steps: Optimisation steps; 0: 200 to 1000, by the number of annotations.
             max_seconds_s: Time limit of the optimisation; 0 for none.
             options: Options of the training configuration by name.
             resources: What to reserve; the platform's default when None.

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from biosegment_trainer.compute.task import Callback, PretrainTask
 from biosegment_trainer.learning.network import NetworkConfig
-from biosegment_trainer.training.configuration import configured
+from biosegment_trainer.training.configuration import configured, default_steps
 
 from biosegment.errors import InvalidArgument
 from biosegment.settings import ObjectStoreSettings
@@ -82,3 +82,7 @@ def test_a_parent_s_network_stays_and_wishes_against_it_are_named():
 def test_a_2d_parent_can_be_shown_its_neighbours():
     found = asked(NetworkConfig.unet((8, 16), (2,), 1), options={"network.kind": "2.5d", "network.slices": 5})
     assert (found.config.network.input_slices, found.remarks) == (5, ())
+
+
+def test_steps_that_nobody_chose_grow_with_the_annotations_within_bounds():
+    assert [default_steps(count) for count in (1, 16, 40, 80, 5000)] == [200, 200, 500, 1000, 1000]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from biosegment_trainer.compute.task import LearnTask
+from biosegment_trainer.compute.task import LearnTask, TrainTask
 from biosegment_trainer.learning.network import NetworkConfig
 from biosegment_trainer.learning.optimisation import TrainingConfig
 from biosegment_trainer.learning.plan import Plan, kind_of, plan, plan_for
@@ -21,6 +21,10 @@ _NAMES = {
     "SwinUNETR": {"norm": "norm_name", "dropout": "drop_rate"},
 }
 """What some families call their norm and dropout."""
+
+_FEWEST_STEPS = 200
+_STEPS_PER_ANNOTATION = 12.5
+_MOST_STEPS = 1000
 
 _ELSEWHERE = ("working_resolution_nm", "workers")
 """Options that say what a task is, not how it is done."""
@@ -65,6 +69,8 @@ def configured(task: LearnTask, parent: NetworkConfig | None) -> Configured:
             fields[name] = value
     if task.max_steps:
         fields["steps"] = task.max_steps
+    elif isinstance(task, TrainTask):
+        fields["steps"] = default_steps(len(task.annotations))
     if task.max_seconds:
         fields["max_seconds"] = task.max_seconds
     mask: Any = parts.pop("mask", {})
@@ -73,6 +79,13 @@ def configured(task: LearnTask, parent: NetworkConfig | None) -> Configured:
         values: Any = changes
         fields[part] = dataclasses.replace(getattr(base, part), **values)
     return Configured(dataclasses.replace(base, **fields), MaskConfig(**mask), remarks)
+
+
+def default_steps(annotations: int) -> int:
+    """Steps of a training that nobody chose them for: few for the first annotations, which are soon learned, and what
+    fits into the minute and a half that an annotator waits for a fine-tune on two cores for 80 and more.
+    """
+    return min(max(_FEWEST_STEPS, round(_STEPS_PER_ANNOTATION * annotations)), _MOST_STEPS)
 
 
 def _plan(task: LearnTask, parent: NetworkConfig | None) -> tuple[Plan, tuple[str, ...]]:

@@ -183,7 +183,6 @@ async def artifact_files(datastore: Any) -> list[str]:
     "point",
     [
         "trainer.measure.table_written",
-        "trainer.measure.meshes_written",
         "trainer.measure.before_commit",
         "trainer.measure.committed",
     ],

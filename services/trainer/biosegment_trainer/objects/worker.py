@@ -207,7 +207,6 @@ def _write_meshes(
             done = len(entries)
             reporter.progress(0.5 + 0.5 * done / len(sums), "meshing", done, len(sums), "objects")
         archive.writestr("manifest.json", json.dumps(_manifest(task, entries)))
-    failpoint("trainer.measure.meshes_written")
     if coarser := sum(entry["is_coarser"] for entry in entries):
         reporter.log(f"{coarser} objects are so large that their meshes are made on a coarser grid")
     name = f"{task.file_stem}-meshes.zip"

@@ -303,6 +303,45 @@ def test_objects_are_measured_into_a_table_and_meshes(
     refused(biosegment("objects", "cell/nothing"), "nothing")
 
 
+def test_objects_are_corrected_and_what_happened_to_them_is_told(
+    biosegment: Command, folder: Path, cell: str, tmp_path: Path
+) -> None:
+    ids = np.zeros(SHAPE, np.uint32)
+    ids[:, 5:15, 5:45], ids[:, 30:40, 5:45] = 1, 2
+    tifffile.imwrite(folder / "ids.tif", ids, photometric="minisblack")
+    ok(biosegment("volume", "import-labels", "cell", folder / "ids.tif", "--instances", "--id", "proofread"))
+    layer = "cell/proofread"
+    split = result(
+        biosegment("instance", "split", layer, "1", "--part", "0,6,6", "--part", "0,6,44 7,14,44", "--json")
+    )
+    assert split["new_instances"] == [3]
+    np.save(tmp_path / "mask.npy", np.ones((1, 2, 2), np.uint8))
+    place = ("--mask", tmp_path / "mask.npy", "--region", "0:1,60:62,60:62")
+    assert result(biosegment("instance", "reassign", layer, *place, "--to", "2", "--json"))["into"] == 2
+    merged = result(biosegment("instance", "merge", layer, "2", "3", "--comment", "one", "--json"))
+    ok(biosegment("instance", "delete", layer, "1"))
+    edits = result(biosegment("instance", "edits", layer, "--json"))
+    assert [each["kind"] for each in edits] == ["split", "reassign", "merge", "delete"]
+    history = result(biosegment("instance", "edits", layer, "--instance", "3", "--json"))
+    assert [each["kind"] for each in history] == ["split", "merge"]
+    assert result(biosegment("instance", "at", layer, "7,14,44", "--json"))["instance"] == 2
+    name = f"{cell}/layers/proofread"
+    ok(biosegment("volume", "read", name, tmp_path / "now.npy", "--with-edits"))
+    now = np.load(tmp_path / "now.npy")
+    assert set(np.unique(now).tolist()) == {0, 2}
+    assert (now[0, 60:62, 60:62] == 2).all()
+    ok(biosegment("export", name, tmp_path / "now.tif"))
+    assert (tifffile.imread(tmp_path / "now.tif") == now).all()
+    ok(biosegment("export", name, tmp_path / "computed.tif", "--without-edits"))
+    assert (tifffile.imread(tmp_path / "computed.tif") == ids).all()
+    assert result(biosegment("instance", "revert", merged["name"], "--json"))["reverted"] is True
+    refused(biosegment("instance", "delete", layer, "1"), "object 1", "take that back first")
+    refused(biosegment("instance", "merge", layer, "2", "3", "--base", "1"), "saw last", "edit again")
+    refused(biosegment("instance", "reassign", layer, "2", "--class", "3"), "which class")
+    refused(biosegment("instance", "reassign", layer), "--class", "--mask")
+    refused(biosegment("instance", "split", layer, "2"), "seeds")
+
+
 def test_an_ome_zarr_becomes_a_volume_where_it_is(
     biosegment: Command, folder: Path, cell: str, tmp_path: Path
 ) -> None:

@@ -18,12 +18,13 @@ import biosegment
 from biosegment.client import Client, aconnect
 from biosegment.volume import Region, VoxelSize
 from tests.rpc.trainer.tiny_clicks import write_click_bundle
-from tests.system.platform import Platform, running
+from tests.system.platform import Platform, running, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(280)]
 
 SHAPE = (6, 128, 128)
 REGION = Region((0, 0, 0), SHAPE)
+VOLUME = "projects/em/volumes/discs"
 DISCS = ((40, 40), (90, 80))
 RADIUS = 18
 
@@ -47,6 +48,15 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
                 project.name, str(folder / "discs.tif"), volume_id="discs", voxel_size=VoxelSize(30, 10, 10)
             )
             client.jobs.wait(job.name)
+
+            def is_warm() -> bool:
+                try:
+                    client.segmentation.segment(VOLUME, REGION, class_value=2, clicks=[((0, 0, 0), False)])
+                except biosegment.DeadlineExceeded:
+                    return False
+                return True
+
+            until(is_warm, 240, "the process that segments has started")
         yield started
 
 
@@ -54,9 +64,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def client(platform: Platform) -> Iterator[Client]:
     with platform.connect() as connected:
         yield connected
-
-
-VOLUME = "projects/em/volumes/discs"
 
 
 def test_a_session_from_the_first_click_to_the_annotation(client: Client) -> None:

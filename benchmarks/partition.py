@@ -39,8 +39,8 @@ def variation_of_information(one: Ids, two: Ids) -> float:
         return float(-(p * np.log2(p)).sum())
 
     def marginal(ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        sums: NDArray[np.float64] = np.bincount(np.unique(ids, return_inverse=True)[1].ravel(), joint)
-        return sums
+        inverse = np.unique(ids, return_inverse=True)[1].ravel()
+        return np.bincount(inverse, weights=joint).astype(np.float64)
 
     return 2 * entropy(joint) - entropy(marginal(first)) - entropy(marginal(second))
 

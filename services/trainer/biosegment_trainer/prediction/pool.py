@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -212,13 +213,8 @@ class BlockPool:
             if worker.pulse is not None and not worker.pulse.done():
                 worker.silent_s += passed_s
                 continue
-            actor = worker.actor
             worker.silent_s = 0.0
-            worker.pulse = _future(
-                await self.cluster.call(
-                    lambda ray, actor=actor: actor.alive.options(concurrency_group=_PULSE).remote()
-                )
-            )
+            worker.pulse = _future(await self.cluster.call(partial(_pulse, worker.actor)))
             # How it ends is learned from the call.
             worker.pulse.add_done_callback(lambda pulse: pulse.cancelled() or pulse.exception())
 
@@ -283,6 +279,10 @@ class BlockPool:
             await self.cluster.call(kill)
         except JobCrashed:
             pass  # with the cluster they are gone
+
+
+def _pulse(actor: Any, ray: Any) -> Any:
+    return actor.alive.options(concurrency_group=_PULSE).remote()
 
 
 def _future(reference: Any) -> asyncio.Future[Any]:

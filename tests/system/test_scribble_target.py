@@ -21,7 +21,7 @@ pytestmark = pytest.mark.system
 
 NM, FACTOR = 10.0, 2
 PAINTED, DRAFTED, OTHERS = 100, (60, 80, 120, 140), (20, 40, 160)
-STROKES, SURE = 40, 0.8
+STROKES, SURE = 40, 0.6  # surer than that are hardly any pixels of the class on slices without strokes
 
 
 def iou(labels, stack):
@@ -38,7 +38,7 @@ def joined(stacks):
     return Stack("some slices", raw, truth, stacks[0].in_plane_nm)
 
 
-def test_a_network_learns_from_a_draft_and_does_no_worse_on_other_slices(shared: Path):
+def test_a_network_that_learned_from_a_draft_does_no_worse_on_other_slices(shared: Path):
     order = (PAINTED, *DRAFTED, *OTHERS)
     stack = joined([epfl("train", z, z + 1) for z in order])
     image = normalise(downsample_raw(stack.raw, FACTOR), stack.statistics)
@@ -69,10 +69,10 @@ def test_a_network_learns_from_a_draft_and_does_no_worse_on_other_slices(shared:
         )
         for z in range(seen)
     ]
-    trained = train(TrainingConfig(steps=150), annotations, None, classes=(MITOCHONDRIA,), seed=0)
+    trained = train(TrainingConfig(), annotations, None, classes=(MITOCHONDRIA,), seed=0)
     others = Stack("others", stack.raw[seen:], stack.truth[seen:], stack.in_plane_nm)
     by_strokes = iou(at_voxels(draft.labels, stack.raw.shape)[seen:], others)
     by_network = iou(predicted(trained.model, others), others)
     print(f"IoU on slices {OTHERS}: pixel classifier {by_strokes:.3f}, network {by_network:.3f}")
     assert by_strokes > 0.3
-    assert by_network >= by_strokes - 0.01
+    assert by_network >= by_strokes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ REGION = Region((0, 0, 0), SHAPE)
 VOLUME = "projects/em/volumes/discs"
 DISCS = ((40, 40), (90, 80))
 RADIUS = 18
+WRONG = (slice(5, 20), slice(90, 110))
+"""A part of a slice that is dark: no object."""
 
 
 def disc(number: int) -> np.ndarray:
@@ -67,53 +70,61 @@ def client(platform: Platform) -> Iterator[Client]:
 
 
 def test_a_session_from_the_first_click_to_the_annotation(client: Client) -> None:
-    session = client.segmentation.begin(VOLUME, REGION, class_value=2)
+    begun = np.zeros(SHAPE, np.uint8)
+    begun[2][WRONG] = 1
+    session = client.segmentation.begin(VOLUME, REGION, class_value=2, mask=begun)
     first = client.segmentation.click(session, (2, *DISCS[0]))
     one = session.mask
     assert first.mask[2][disc(0)].mean() > 0.9
     assert not first.mask[2][disc(1)].any()
+    assert first.mask[2][WRONG].all()
     assert first.voxel_size == VoxelSize(30, 10, 10)
     client.segmentation.click(session, (2, *DISCS[1]))
     two = session.mask
     assert two[2][disc(0) | disc(1)].mean() > 0.9
-    client.segmentation.click(session, (2, *DISCS[0]), positive=False)
-    assert not session.mask[2][disc(0)].any()
+    client.segmentation.click(session, (2, 12, 100), positive=False)
+    three = session.mask
+    assert not three[2][WRONG].any()
     assert (session.undo() == two).all()
     assert (session.undo() == one).all()
     assert (session.redo() == two).all()
     assert (session.undo_count, session.redo_count) == (2, 1)
+    session.redo()
     strokes = np.zeros(SHAPE, np.uint8)
     strokes[4, 38:42, 30:50], strokes[4, 2:5, 5:120] = 2, 1
     drawn = client.segmentation.scribble(session, strokes)
-    assert session.redo_count == 0
     assert drawn.model == ""
     assert session.mask[4][disc(0)].mean() > 0.9
-    assert (session.mask[2] == two[2]).all()
-    stored = client.segmentation.commit(session, comment="two clicks and a stroke")
+    assert (session.mask[2] == three[2]).all()
+    stored = client.segmentation.commit(session, comment="three clicks and a stroke")
     labels = client.annotations.labels(stored.name)
     assert stored.kind == "scribbles"
     assert ((labels == 2) == (session.mask > 0)).all()
-    assert not (labels == 1).any()
-    # The session goes on: its own annotation is not news to it.
-    client.segmentation.click(session, (2, *DISCS[0]), positive=False)
+    # What was there first and is no longer is background; of the rest nothing is said.
+    assert ((labels == 1) == (begun > session.mask)).all()
+    # The session goes on: its own annotation is not news to it. A new step ends what could be done again.
+    assert (session.undo() == three).all()
+    client.segmentation.click(session, (5, *DISCS[1]))
+    assert session.redo_count == 0
     complete = client.segmentation.commit(session, complete=True)
     assert complete.kind == "dense"
-    assert client.annotations.labels(complete.name)[2][disc(0)].max() == 1
+    assert set(np.unique(client.annotations.labels(complete.name))) == {1, 2}
     client.annotations.revert(stored.name)
     client.annotations.revert(complete.name)
 
 
 def test_a_session_begins_with_a_layer_and_what_is_taken_out_of_it_becomes_background(client: Client) -> None:
-    predicted = np.where(np.repeat((disc(0) | disc(1))[None], SHAPE[0], 0), 2, 1).astype(np.uint8)
+    predicted = np.ones(SHAPE, np.uint8)
+    predicted[:, disc(0) | disc(1)] = 2
+    predicted[(slice(None), *WRONG)] = 2
     layer = client.volumes.write_layer(VOLUME, predicted)
     session = client.segmentation.begin(VOLUME, REGION, class_value=2, plane="3d", layer=layer.name)
-    answer = client.segmentation.click(session, (2, *DISCS[0]), positive=False)
-    assert not answer.mask[2][disc(0)].any()
+    client.segmentation.click(session, (2, 12, 100), positive=False)
     stored = client.segmentation.commit(session)
     labels = client.annotations.labels(stored.name)
-    assert (labels[2][disc(0)] == 1).all()
-    assert (labels[:, disc(1)] == 2).all()
-    assert (labels[:, :10] == 0).all()
+    assert (labels[(slice(None), *WRONG)] == 1).all()  # through all slices
+    assert (labels[:, disc(0) | disc(1)] == 2).all()
+    assert (labels[:, 120:] == 0).all()
     client.annotations.revert(stored.name)
 
 
@@ -179,14 +190,15 @@ def test_as_somebody_types_it(platform: Platform, client: Client, tmp_path: Path
     output = tmp_path / "mask.npy"
     done = run(*place, "--click", "2,40,40", "--class", "mitochondria", "-o", str(output))
     assert done.returncode == 0, done.stderr
-    words = {line.rpartition("  ")[0].strip(): line.rpartition("  ")[2] for line in done.stdout.splitlines()}
+    words = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in done.stdout.splitlines())
     mask = np.load(output)
     assert words["level"] == "0"
     assert words["voxel size nm"] == "30 x 10 x 10"
     assert words["changed voxels"] == str(int(mask.sum()))
     assert mask[2][disc(0)].mean() > 0.9
     corrected = run(*place, "--previous", str(output), "--no-click", "2,40,40", "--json")
-    assert json.loads(corrected.stdout)["mask_voxels"] == 0
+    report = json.loads(corrected.stdout)
+    assert 0 < report["changed_voxels"] == int(mask.sum()) - report["mask_voxels"]
     stored = run(*place, "--click", "2,40,40", "--commit", "--json")
     name = json.loads(stored.stdout)["annotation"]
     assert client.annotations.get(name).voxel_counts[2] == int(mask.sum())

@@ -21,9 +21,11 @@ PAIRS: Final = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 STEPS: Final = ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1))
 """Kinds of steps to one of the 26 neighbours, in the order of `ObjectSums.exposed`: sizes along z, y, x."""
 _DIRECT_IDS: Final = 1 << 16
-"""Ids below are used as indices as they are; larger ones are numbered anew within each block."""
-_SLAB_VOXELS: Final = 1 << 20
+"""Ids below, which 16 bits hold, are used as indices as they are; larger ones are numbered anew within each block."""
+_TILE_VOXELS: Final = 1 << 19
 """Worked on at a time: what is computed of them stays in the processor's cache."""
+_TILE_DEPTH: Final = 16
+"""Slices of a tile: with few, more of what lies around would be looked at again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,12 +128,16 @@ def add_up(padded: Voxels, image: Voxels | None, origin: tuple[int, int, int]) -
     """
     labels, names = _as_indices(padded)
     total = _Totals.empty(len(names), image)
-    rows = max(1, _SLAB_VOXELS // max(1, labels.shape[1] * labels.shape[2]))
-    for z in range(0, labels.shape[0] - 2, rows):
-        slab = labels[z : z + rows + 2]
-        if slab[1:-1, 1:-1, 1:-1].any():
-            total.add_runs(slab, None if image is None else image[z : z + rows], z)
-            total.add_exposed(slab)
+    depth, height, width = (size - 2 for size in labels.shape)
+    rows = max(1, _TILE_VOXELS // (_TILE_DEPTH * width))
+    for z in range(0, depth, _TILE_DEPTH):
+        for y in range(0, height, rows):
+            tile = labels[z : z + _TILE_DEPTH + 2, y : y + rows + 2]
+            if tile[1:-1, 1:-1, 1:-1].any():
+                total.add_runs(
+                    tile, None if image is None else image[z : z + _TILE_DEPTH, y : y + rows], z, y
+                )
+                total.add_exposed(tile)
     return total.sums(names, origin)
 
 
@@ -139,7 +145,7 @@ def _as_indices(padded: Voxels) -> tuple[Voxels, NDArray[np.uint64]]:
     """Small numbers for ids, and what they stand for; 0 stays 0."""
     largest = int(padded.max(initial=0))
     if largest < _DIRECT_IDS:
-        return np.ascontiguousarray(padded), np.arange(largest + 1, dtype=np.uint64)
+        return padded.astype(np.uint16), np.arange(largest + 1, dtype=np.uint64)
     labels, numbers = fastremap.renumber(padded, preserve_zero=True)
     names = np.zeros(1 + max(map(int, numbers.values())), np.uint64)
     for name, number in numbers.items():
@@ -175,9 +181,9 @@ class _Totals:
             extremes=np.zeros((kinds, count), None if image is None else image.dtype),
         )
 
-    def add_runs(self, slab: Voxels, image: Voxels | None, first_z: int) -> None:
+    def add_runs(self, tile: Voxels, image: Voxels | None, first_z: int, first_y: int) -> None:
         """Add what can be told from each run of voxels of an object along x: there are far fewer runs than voxels."""
-        inner = np.ascontiguousarray(slab[1:-1, 1:-1, 1:-1])
+        inner = np.ascontiguousarray(tile[1:-1, 1:-1, 1:-1])
         begins = np.ones(inner.shape, np.bool_)
         np.not_equal(inner[:, :, 1:], inner[:, :, :-1], out=begins[:, :, 1:])
         starts = np.flatnonzero(begins)
@@ -188,6 +194,7 @@ class _Totals:
         lines, x = np.divmod(starts, inner.shape[2])
         z, y = np.divmod(lines, inner.shape[1])
         z += first_z
+        y += first_y
         last = x + lengths - 1
         n = lengths.astype(np.float64)
         in_x = n * (x + last) / 2
@@ -227,12 +234,12 @@ class _Totals:
             # Whole numbers of runs are small enough for floats, their sum need not be.
             into += np.bincount(labels, of_runs, len(into)).astype(kind)
 
-    def add_exposed(self, slab: Voxels) -> None:
+    def add_exposed(self, tile: Voxels) -> None:
         """Add the pairs of a voxel of an object and a neighbour outside of it, in all 26 directions."""
-        places = np.flatnonzero(_on_surface(slab))
-        flat = np.ascontiguousarray(slab).ravel()
+        places = np.flatnonzero(_on_surface(tile))
+        flat = np.ascontiguousarray(tile).ravel()
         own = flat[places]
-        _, height, width = slab.shape
+        _, height, width = tile.shape
         reach = height * width + width + 1
         before = places - reach
         labels = own.astype(np.intp)
@@ -275,14 +282,14 @@ class _Totals:
         )
 
 
-def _on_surface(slab: Voxels) -> NDArray[np.bool_]:
-    """Where, of a slab with its surroundings, an object's voxel has a neighbour of another kind among the 26.
+def _on_surface(tile: Voxels) -> NDArray[np.bool_]:
+    """Where, of a tile with its surroundings, an object's voxel has a neighbour of another kind among the 26.
 
     Axis by axis: a box of three is of one kind when its lines are, and neighbouring lines are the same.
     """
-    changes = slab[:, :, 1:] != slab[:, :, :-1]
+    changes = tile[:, :, 1:] != tile[:, :, :-1]
     mixed = changes[:, :, 1:] | changes[:, :, :-1]
-    middle = slab[:, :, 1:-1]
+    middle = tile[:, :, 1:-1]
     for axis in (1, 0):
         ahead = [slice(None)] * axis
         low, centre, high = ((*ahead, part) for part in (slice(-2), slice(1, -1), slice(2, None)))
@@ -293,6 +300,6 @@ def _on_surface(slab: Voxels) -> NDArray[np.bool_]:
         mixed |= changes[lower]
         middle = middle[centre]
     mixed &= middle != 0
-    found = np.zeros(slab.shape, np.bool_)
+    found = np.zeros(tile.shape, np.bool_)
     found[1:-1, 1:-1, 1:-1] = mixed
     return found

@@ -13,6 +13,8 @@ import pytest
 from biosegment.api.datastore.v1alpha1 import annotation_pb2, project_pb2
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.client.annotations import Annotations
+from biosegment.client.instances import Instances
+from biosegment.client.volumes import Volumes
 from biosegment.errors import AlreadyExists, Conflict, FailedPrecondition
 from biosegment.rpc.geometry import region_to_proto
 from biosegment.volume import Region
@@ -57,7 +59,34 @@ async def test_a_project_lives_its_life_on_two_instances(
     assert (await ada.read(volume.name) == image).all()
     await _annotate_at_once(ada, also_ada, volume, image)
     await _layers(one, two, volume, image)
+    await _objects(ada, also_ada, volume, image)
     await _classes_and_members(ada, also_ada, project)
+
+
+async def _objects(ada: Any, also_ada: Any, volume: Any, image: Any) -> None:
+    ids = np.arange(1, image.size + 1, dtype=np.uint32).reshape(image.shape)
+    layer = (await Volumes(ada.channel).write_layer(volume.name, ids, kind="instances")).name
+    here, there = Instances(ada.channel), Instances(also_ada.channel)
+    # The first edits of two instances at once: both list the objects, and one list counts.
+    merged = await asyncio.gather(
+        *((here, there)[number % 2].merge(layer, [1, number]) for number in range(2, 8))
+    )
+    assert sorted(each.sequence for each in merged) == list(range(1, 7))
+    place, one = Region.of_shape((1, 1, 2), (3, 4, 5)), np.ones((1, 1, 2), bool)
+    made = await asyncio.gather(*(each.reassign(layer, one, region=place) for each in (here, there)))
+    last = max(made, key=lambda each: each.sequence)
+    assert sorted(each.new_instances[0] for each in made) == [image.size + 1, image.size + 2]
+    assert (await there.revert(merged[0].name)).reverted
+    ids[0, 0, 2:7] = 1
+    ids[place.slices] = last.new_instances[0]
+    for caller in (ada, also_ada):
+        assert (await Volumes(caller.channel).read(layer, with_edits=True) == ids).all()
+    assert await here.list(layer, instance=1) == await there.list(layer, instance=1)
+    assert len(await here.list(layer, instance=1)) == 7
+    with pytest.raises(Conflict) as caught:
+        await there.delete(layer, [1], base_sequence=6)
+    assert caught.value.reason == "BASE_OUTDATED"
+    await ada.datastore.DeleteLayer(pb.DeleteLayerRequest(name=layer))
 
 
 async def _annotate_at_once(ada: Any, also_ada: Any, volume: Any, image: Any) -> None:

@@ -7,7 +7,8 @@ An embedded platform with a synthetic volume of 16 x 1024 x 1024 voxels of 10 nm
 - a click on a region of 256 x 256, with the mask before, somewhere new each time: when nothing else runs, and while the
   platform trains a network
 - strokes on a slice of 1024 x 1024: the first answer on a slice, and the one after another stroke
-- the memory of the process that segments, after all of it (PSS), and the time until it has started
+- the memory of the process that segments, after all of it (PSS), the time until it has started, and the processor time
+  of a click by process, which other load on the machine changes little
 """
 
 from __future__ import annotations
@@ -131,7 +132,9 @@ async def measure(folder: Path, repeats: int) -> list[Target]:
             print(f"first click, with the start of the process: {await annotator.click():.0f} ms")
             for _ in range(WARM_UP):
                 await annotator.click()
+            spent = processor_seconds(supervisor)
             idle = [await annotator.click() for _ in range(repeats)]
+            spent = {name: now - spent[name] for name, now in processor_seconds(supervisor).items()}
             both = [await annotator.strokes(z) for z in range(SLICES)]
             process = _segmenting(supervisor.process_id("trainer"))
             memory = tree_memory_bytes(process) / 2**20
@@ -139,6 +142,8 @@ async def measure(folder: Path, repeats: int) -> list[Target]:
     finally:
         await supervisor.stop()
     print(f"memory of the process that segments: {memory:.0f} MiB")
+    parts = ", ".join(f"{name} {1e3 * seconds / repeats:.0f}" for name, seconds in spent.items())
+    print(f"processor time of a click, idle: {parts} ms")
     for name, samples in (("idle", idle), ("while training", busy)):
         print(f"click, {name}: p95 {np.percentile(samples, 95):.0f} ms")
     what = "click on 256 x 256 through the stack, p50"
@@ -150,6 +155,14 @@ async def measure(folder: Path, repeats: int) -> list[Target]:
         Target("... after another stroke, p50",
                print_samples("another stroke", [two for _, two in both], "ms"), "ms", UPDATE_MS),
     ]  # fmt: skip
+
+
+def processor_seconds(supervisor: Supervisor) -> dict[str, float]:
+    """Of the services, and of the process that segments, until now."""
+    trainer = supervisor.process_id("trainer")
+    processes = {"segmenting": _segmenting(trainer), "trainer": psutil.Process(trainer)}
+    processes |= {name: psutil.Process(supervisor.process_id(name)) for name in ("gateway", "datastore")}
+    return {name: sum(process.cpu_times()[:2]) for name, process in processes.items()}
 
 
 def _segmenting(trainer: int) -> psutil.Process:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -61,6 +62,23 @@ def separation(
     return Separation(method, connectivity, min_size, distance, SPACING_NM)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """What the processes found.
+
+    Attributes:
+        ids: Of the objects (z, y, x).
+        seconds: From before their start to the last id.
+        processor_seconds: Of both of them.
+        memory_mib: Peak of the larger one.
+    """
+
+    ids: NDArray[np.uint32]
+    seconds: float
+    processor_seconds: float
+    memory_mib: float
+
+
 class Runner:
     """Labels in a folder, and the processes that find their objects."""
 
@@ -72,8 +90,8 @@ class Runner:
         array.write(Region.of_shape(labels.shape), labels)
         self._runs = 0
 
-    def run(self, wanted: Separation) -> tuple[NDArray[np.uint32], float, float]:
-        """Ids of all objects, seconds, and the largest memory of a process in MiB."""
+    def run(self, wanted: Separation) -> Run:
+        """Find the objects."""
         self._runs += 1
         task = self._task(wanted)
         began = time.perf_counter()
@@ -87,12 +105,15 @@ class Runner:
         for stage in task.stages:
             _share(pipes, [(stage, number) for number in task.numbers(stage)])
         seconds = time.perf_counter() - began
-        memory = []
+        memory, processor = [], []
         for pipe, process in zip(pipes, processes, strict=True):
             pipe.send(None)
-            memory.append(pipe.recv())
+            mebibytes, processor_seconds = pipe.recv()
+            memory.append(mebibytes)
+            processor.append(processor_seconds)
             process.join()
-        return self._arrays.open(task.target).read(Region.of_shape(self._shape)), seconds, max(memory)
+        ids = self._arrays.open(task.target).read(Region.of_shape(self._shape))
+        return Run(ids, seconds, sum(processor), max(memory))
 
     def _task(self, wanted: Separation) -> InstancesTask:
         target = self._arrays.create(f"instances-{self._runs}", tuple(self._shape), np.uint32)
@@ -120,7 +141,7 @@ def work(task: InstancesTask, pipe: Connection) -> None:
     while piece := pipe.recv():
         worker.compute(*piece)
         pipe.send(True)
-    pipe.send(_peak_memory_mib())
+    pipe.send((_peak_memory_mib(), time.process_time()))
 
 
 def _peak_memory_mib() -> float:
@@ -197,7 +218,7 @@ def tune(stack: Stack, labels: NDArray[np.uint8]) -> None:
     with tempfile.TemporaryDirectory(prefix="instances-") as folder:
         runner = Runner(Path(folder), labels)
         for wanted in _candidates():
-            ids, _, _ = runner.run(wanted)
+            ids = runner.run(wanted).ids
             sizes = np.bincount(ids.ravel())
             for min_size in (0, 1000, 2000, 4000, 8000, 16000):
                 kept = np.where(sizes >= min_size, np.arange(len(sizes)), 0)
@@ -243,17 +264,18 @@ def main() -> int:
         runner = Runner(Path(folder), labels)
         for method in (COMPONENTS, WATERSHED):
             runs = [runner.run(separation(method)) for _ in range(options.repeats)]
-            median = print_samples(method, [seconds for _, seconds, _ in runs], "s")
-            print_samples(f"{method}, memory of a worker", [memory for _, _, memory in runs], "MiB")
+            median = print_samples(method, [run.seconds for run in runs], "s")
+            print_samples(f"{method}, processor time of both", [run.processor_seconds for run in runs], "s")
+            print_samples(f"{method}, memory of a worker", [run.memory_mib for run in runs], "MiB")
             targets.append(Target(f"{method} of {labels.shape}, {WORKERS} processes", median, "s", SECONDS))
-            ids = runs[-1][0]
+            ids = runs[-1].ids
             if method == COMPONENTS:
                 differ = 0.0 if same_partition(ids, whole_components(mask)) else 1.0
                 targets.append(Target("components differ from the whole volume's", differ, "", 0.0))
             else:
                 bits = variation_of_information(ids, whole_watershed(mask, SEED_DISTANCE_NM))
                 targets.append(Target("variation of information of the watershed", bits, "bit", BITS))
-            kept, _, _ = runner.run(separation(method, MIN_SIZE))
+            kept = runner.run(separation(method, MIN_SIZE)).ids
             f1, matched, found, true = f1_at_half(kept, truth)
             print(
                 f"{method}, min size {MIN_SIZE}: F1 at IoU 0.5 {f1:.3f}: {matched} matched of {found} found and "

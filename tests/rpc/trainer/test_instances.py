@@ -15,6 +15,7 @@ from benchmarks.partition import same_partition
 from biosegment.api.datastore.v1alpha1 import datastore_pb2, volume_pb2
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.volume.v1alpha1 import geometry_pb2
+from biosegment.client.jobs import Jobs
 from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
 from biosegment.volume import Region
 
@@ -82,7 +83,7 @@ def expected(min_size: int = 1) -> Any:
 
 async def wait_for_piece(folder: Path, stage: str) -> None:
     async with asyncio.timeout(100):
-        while not list((folder / "objects" / "jobs").rglob(f"instances/{stage}/*")):
+        while not list((folder / "objects" / "jobs").rglob(f"instances/*/{stage}/*")):
             await asyncio.sleep(0.02)
 
 
@@ -114,9 +115,8 @@ async def test_objects_of_a_layer_are_found_by_workers_that_die_and_can_be_read_
     assert not list((tmp_path / "objects" / "jobs").rglob("*.*"))
 
     # On a Ray that is warm: a watershed, and an export of the ids.
-    parted = await ada.succeeded(
-        await ada.create_job(instances=spec(labels, method="watershed", seed_distance_nm=60, class_value=3))
-    )
+    asked = await Jobs(ada.channel).instances(labels, class_value=3, method="watershed", seed_distance_nm=60)
+    parted = await ada.succeeded(await ada.job(asked.name))
     objects = await reader.read(parted.result.layers[0])
     assert ((objects > 0) == (mask() == 3)).all()
     region = Region((0, 200, 200), (6, 300, 520))

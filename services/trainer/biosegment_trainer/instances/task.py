@@ -1,12 +1,13 @@
 """What the workers of an instances job are told, and where they leave what they found.
 
-All of it lies below `jobs/{job}/instances/`. What a block finds follows from the layer and the settings alone, so later
-attempts of the job go on with what earlier ones left there; only the layer is written anew.
+All of it lies below `jobs/{job}/instances/`. What a block finds follows from the source and the settings alone, so
+later attempts of the job go on with what earlier ones found in the same source; only the layer is written anew.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 from dataclasses import dataclass
 
 from biosegment.settings import ObjectStoreSettings
@@ -86,8 +87,9 @@ class InstancesTask:
 
     @property
     def prefix(self) -> str:
-        """Of everything that the job leaves on its way."""
-        return f"jobs/{self.callback.job_id}/instances"
+        """Of everything that the job leaves on its way; another one for a source that was made anew meanwhile."""
+        what = repr((self.source, self.boundary, self.cut, self.separation))
+        return f"jobs/{self.callback.job_id}/instances/{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
     def numbers(self, stage: Stage) -> tuple[int, ...]:
         """The pieces of work of a stage."""

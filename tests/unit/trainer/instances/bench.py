@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from biosegment_trainer.instances.task import InstancesTask, SourceArray, Stage
 from biosegment_trainer.instances.worker import InstancesWorker
 from numpy.typing import NDArray
 
+from biosegment.errors import AlreadyExists
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.arrays import Arrays
 from biosegment.storage.layout import ArrayLayout
+from biosegment.storage.objects import open_blocking_objects
 from biosegment.volume import Index, Region
 
 
@@ -51,9 +54,23 @@ class Bench:
         )
         for name, value in fields.items():
             object.__setattr__(task, name, value)
-        for key in [task.ids_key(Stage.LABEL), task.ids_key(Stage.FLOOD), task.target]:
-            self.arrays.create(key, self.shape, np.uint32, layout=self.layout)
+        self.create(task)
         return task
+
+    def create(self, task: InstancesTask) -> None:
+        """The arrays that the job makes, those of an earlier attempt kept."""
+        for key in [task.ids_key(Stage.LABEL), task.ids_key(Stage.FLOOD), task.target]:
+            with contextlib.suppress(AlreadyExists):
+                self.arrays.create(key, self.shape, np.uint32, layout=self.layout)
+
+    def go_on(self, task: InstancesTask) -> NDArray[np.uint32]:
+        """What another attempt does: only what is not done."""
+        objects, worker = open_blocking_objects(self.store), InstancesWorker(task)
+        for stage in task.stages:
+            for number in task.numbers(stage):
+                if not objects.exists(task.done_key(stage, number)):
+                    worker.compute(stage, number)
+        return self.read(task)
 
     def run(
         self, task: InstancesTask, *, workers: int = 1, seed: int = 0, max_objects: int = MAX_OBJECTS

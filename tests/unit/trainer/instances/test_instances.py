@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from biosegment_trainer.instances.block import BlockCut, Faces
 from biosegment_trainer.instances.distance import capped_distance
 from biosegment_trainer.instances.joining import BlockObjects, join
 from biosegment_trainer.instances.labelling import components
+from biosegment_trainer.instances.task import Stage
+from biosegment_trainer.instances.worker import InstancesWorker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -205,6 +209,26 @@ def test_a_boundary_parts_what_is_one_component(tmp_path, graded):
     assert ids.max() == 2
     assert ((ids > 0) == (labels == 2)).all()
     assert len(np.unique(ids[1:, :, :29])) == len(np.unique(ids[1:, :, 32:])) == 1
+
+
+def test_a_source_that_was_made_anew_is_looked_through_anew(tmp_path):
+    old, new = np.ones((4, 6, 20), np.uint8), np.ones((4, 6, 20), np.uint8)
+    old[1, 1, :], new[2, 2:4, 3:8], new[3, 5, 9:12] = 2, 2, 2
+    bench = Bench(tmp_path, old, (4, 6, 10))
+    one = bench.task(components_of(26))
+    worker = InstancesWorker(one)
+    for stage in (Stage.LABEL, Stage.JOIN):
+        for number in one.numbers(stage):
+            worker.compute(stage, number)
+    # The next attempt of the same job does only what is not done.
+    two = replace(one, callback=replace(one.callback, attempt=2), source=bench.put("anew", new))
+    bench.create(two)
+    ids = bench.go_on(two)
+    assert same_partition(ids, whole_components(new == 2, 26))
+    # Of the same source it is not looked through again.
+    kept = replace(one, callback=two.callback)
+    assert kept.prefix == one.prefix
+    assert same_partition(bench.go_on(kept), whole_components(old == 2, 26))
 
 
 def test_measures_of_likeness_know_the_plain_cases():

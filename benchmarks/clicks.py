@@ -6,11 +6,12 @@ usage: python -m benchmarks.clicks [time counts objects] [--on test|validation] 
   Beside it, in turn, a pass over a whole region of 768 x 1024 pixels as MONAI Label's DeepEdit makes for every click
   (A. Diaz-Pinto et al.: DeepEdit, 2023, arXiv 2305.10655), with a network of the same size: image and both kinds of
   clicks go in.
-- counts: number of clicks (at most 20, as in RITM and FocalClick) until a region of 256 x 256 working pixels reaches an
-  IoU of 0.85: 50 regions that start at the prediction of `mitochondria_vem_segmentation` where that is worse, and 50
-  that start at 0.6 to 0.8 with `mitochondria_vem_general`. Beside it, on the same regions, corrections with a brush,
-  without a slip: strokes of a disc of 5 working pixels' radius, each drawn once through the middle of the largest wrong
-  component from end to end; and whole components, each painted over exactly, however many strokes that takes.
+- counts: number of clicks (at most 20, as in RITM and FocalClick; the network sees all of them) until a region of
+  256 x 256 working pixels reaches an IoU of 0.85: 50 regions that start at the prediction of
+  `mitochondria_vem_segmentation` where that is worse, and 50 that start at 0.6 to 0.8 with `mitochondria_vem_general`.
+  Beside it, on the same regions, corrections with a brush, without a slip: strokes of a disc of 5 working pixels'
+  radius, each drawn once through the middle of the largest wrong component from end to end; and whole components, each
+  painted over exactly, however many strokes that takes.
 - objects: single mitochondria (components of the truth) from nothing, with clicks through the slices, in the box around
   the object with 32 working pixels and slices to spare: clicks to an IoU of 0.85, and how far the first click's answer
   reaches past the object's ends.
@@ -50,6 +51,8 @@ from bundles.interaction import (
 )
 
 Mask = NDArray[np.bool_]
+Correct = Callable[[NDArray[np.float32], Mask, Mask, list[Click]], Mask]
+"""From image, mask and truth of a region, and the clicks on it so far, which it may add to, to the next mask."""
 PARTS = ("time", "counts", "objects")
 MODEL = ROOT / "bundles" / "mitochondria_vem_clicks"
 GOAL, MOST_CLICKS = 0.85, 20
@@ -57,6 +60,8 @@ REGIONS, REGION_PX, BRUSH_PX = 50, 256, 5
 OBJECTS, MARGIN = 20, 32
 LEAST_OBJECT = 4000
 """Working voxels of an object that is worth clicking on: 0.002 cubic micrometres."""
+FAR = 10
+"""Slices past the end of an object, 50 nm here, that somebody would notice."""
 IDLE_MS, BUSY_MS = 300.0, 600.0
 
 
@@ -147,13 +152,14 @@ class Regions:
         """Their IoU."""
         return [iou(self._start[box], self._stack.truth[box]) for box in self.boxes]
 
-    def counts(self, correct: Callable[[NDArray[np.float32], Mask, Mask], Mask]) -> list[int]:
+    def counts(self, correct: Correct) -> list[int]:
         """Corrections until the goal is reached, MOST_CLICKS + 1 for never."""
         found = []
         for box in self.boxes:
             image, truth, mask = self._stack.image[box], self._stack.truth[box], self._start[box].copy()
+            clicks: list[Click] = []
             for number in range(1, MOST_CLICKS + 1):
-                mask = correct(image, mask, truth)
+                mask = correct(image, mask, truth, clicks)
                 if iou(mask, truth) >= GOAL:
                     found.append(number)
                     break
@@ -165,18 +171,18 @@ class Regions:
 def counts_part(model: ClickModel, stack: WorkingStack) -> list[Target]:
     """The table of numbers of clicks."""
 
-    def click(image: NDArray[np.float32], mask: Mask, truth: Mask) -> Mask:
+    def click(image: NDArray[np.float32], mask: Mask, truth: Mask, clicks: list[Click]) -> Mask:
         found = next_click(mask, truth)
         if found is None:
             return mask
         (y, x), is_positive = found
-        answer = refine(model, image[None], mask[None].astype(np.uint8), [Click((0, y, x), is_positive)])
-        return answer.mask[0] > 0
+        clicks.append(Click((0, y, x), is_positive))
+        return refine(model, image[None], mask[None].astype(np.uint8), clicks).mask[0] > 0
 
-    corrections: dict[str, Callable[[NDArray[np.float32], Mask, Mask], Mask]] = {
+    corrections: dict[str, Correct] = {
         "clicks": click,
-        f"strokes, radius {BRUSH_PX} px": lambda image, mask, truth: brush_stroke(mask, truth, BRUSH_PX),
-        "components painted over": lambda image, mask, truth: filling_stroke(mask, truth),
+        f"strokes, radius {BRUSH_PX} px": lambda image, mask, truth, _: brush_stroke(mask, truth, BRUSH_PX),
+        "components painted over": lambda image, mask, truth, _: filling_stroke(mask, truth),
     }
     targets = []
     rows = [
@@ -232,16 +238,20 @@ def objects_part(model: ClickModel, stack: WorkingStack, count: int) -> list[Tar
         )
     median = print_samples(f"clicks to {GOAL} for a whole object", clicks, "")
     print_samples("IoU after the first click", first, "")
-    print_samples("slices past an end of the object, first click", past, "")
+    if past:
+        print_samples("slices past an end of the object, first click", past, "")
     print_samples("seconds for a click", seconds, "s")
     reached = sum(n <= MOST_CLICKS for n in clicks) / len(clicks)
     return [
-        Target(f"median clicks to {GOAL} for whole objects", median, "", 10),
+        Target(f"median clicks to {GOAL} for whole objects", median, "", 5),
         Target(
             f"share of objects that reach {GOAL} in {MOST_CLICKS} clicks", reached, "", 0.9, at_most=False
         ),
         Target(
-            "answers that reach more than 10 slices past an end", float(np.mean(np.array(past) > 10)), "", 0.1
+            f"share of ends that the first click's answer overruns by more than {FAR} slices",
+            float(np.mean(np.array(past or [0]) > FAR)),
+            "",
+            0.1,
         ),
     ]
 

@@ -1,6 +1,6 @@
-"""Makes the bundle of what `bundles.clicks` left: `python -m bundles.release_clicks [--figures FILE]`.
+"""Makes the bundle of what `bundles.clicks` left: `python -m bundles.release_clicks [--figures FILE ...]`.
 
-FILE is what `python -m benchmarks.clicks --json FILE` wrote about the bundle as it was released without figures.
+A FILE is what `python -m benchmarks.clicks --json FILE` wrote about the bundle as it was released without figures.
 """
 
 from __future__ import annotations
@@ -152,9 +152,9 @@ Terms of the data that these weights were trained on:
 def main() -> None:
     """Write the bundle."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--figures", type=Path, help="JSON of benchmarks.clicks")
+    parser.add_argument("--figures", type=Path, nargs="+", default=[], help="JSON of benchmarks.clicks")
     options = parser.parse_args()
-    figures = json.loads(options.figures.read_text()) if options.figures else []
+    figures = [item for path in options.figures for item in json.loads(path.read_text())]
     run = torch.load(BUILD / "checkpoint.pt", weights_only=True)
     for name in ("configs", "models", "docs"):
         (FOLDER / name).mkdir(parents=True, exist_ok=True)

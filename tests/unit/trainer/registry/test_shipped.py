@@ -154,6 +154,7 @@ async def test_what_this_repository_ships_is_registered(place):
     models, objects = place
     found = await ShippedModels(models, objects, shipped_folder(AUTO), "").registered()
     assert "mitochondria_vem_segmentation" in found
+    assert [name for name, model in found.items() if model.is_click_model] == ["mitochondria_vem_clicks"]
     for model in found.values():
         assert [item.name for item in model.new.classes] == ["mitochondria"]
         assert "non-commercial" in model.new.data_license

@@ -17,8 +17,12 @@ _LEAST_PX = 24
 """An object that covers less of a slice has ended."""
 _LEAST_OVERLAP = 0.25
 """So has one of which less is left than this share of the slice before."""
-_LEAST_PROBABILITY = 0.6
-"""And one that the network believes in less than this, on average."""
+_TRUST = 0.75
+"""The network must believe in it at least by this share of what it believes in it where somebody clicked ..."""
+_LEAST_BELIEF, _MOST_BELIEF = 0.1, 0.5
+"""... within these probabilities; ..."""
+_MARGIN = 1.2
+"""... and so many times as much on average over the object."""
 _GROWTH = 1.6
 """An object of more than so many times its mean area of late has run into something else."""
 _LATE_SLICES = 8
@@ -27,10 +31,12 @@ _LATE_SLICES = 8
 class Propagation:
     """Follows what was clicked on through the slices beside it, and changes mask and probability in place.
 
-    The network is shown each slice with the object of the slice before drawn into its mask (for a negative click: cut
+    What is followed is what the click added or took away in its slice, so that a later click does not undo what earlier
+    ones did elsewhere. The network is shown each slice with what the slice before has of it drawn into its mask (or cut
     out of it), and no clicks: those would be believed also where there is no object any more. What it calls foreground
-    and what lies near the object of the slice before is the object there. It has ended when little is left of it, when
-    the network does not believe in it, or when it suddenly spreads, as one that leaks into its surroundings does.
+    (or background) and what lies near is taken over. The object has ended when little is left of it, when the network
+    does not believe in it, or when it suddenly spreads, as one that leaks into its surroundings does. What the network
+    doubts even where somebody clicked may be doubted as much in the slices beside.
 
     Args:
         model: What corrects.
@@ -66,10 +72,15 @@ class Propagation:
             positive: Clicked pixels of objects.
             negative: Clicked pixels of what is none.
         """
-        added = flood(self._seeds(positive), self._mask[z])
-        yield from self._follow(slices, added, adds=True)
+        seeds = self._seeds(positive)
+        added = flood(seeds, self._mask[z] & ~self._before[z])
+        yield from self._follow(z, slices, added, adds=True)
+        if not added.any():
+            # Somebody points at what is there already: perhaps it is not in the slices beside.
+            known = flood(seeds, self._mask[z])
+            yield from self._follow(z, slices, known, adds=True, is_known=True)
         removed = flood(self._seeds(negative), self._before[z] & ~self._mask[z])
-        yield from self._follow(slices, removed, adds=False)
+        yield from self._follow(z, slices, removed, adds=False)
 
     def _seeds(self, points: Sequence[Point]) -> Mask:
         found = np.zeros(self._shape, bool)
@@ -77,47 +88,48 @@ class Propagation:
             found[point] = True
         return found
 
-    def _follow(self, slices: range, guide: Mask, *, adds: bool) -> Iterator[tuple[Window, int]]:
+    def _follow(
+        self, z: int, slices: range, guide: Mask, *, adds: bool, is_known: bool = False
+    ) -> Iterator[tuple[Window, int]]:
         areas = [float(guide.sum())]
-        for z in slices:
-            if areas[-1] < _LEAST_PX:
-                return
+        if areas[-1] < _LEAST_PX or not slices:
+            return
+        window = _window_of(guide, self._shape)
+        if not guide[window].any():
+            return  # a ring that is wider than a crop
+        belief = self._belief(z, window, self._mask[z][window], adds=adds)[guide[window]].mean()
+        least = float(np.clip(_TRUST * belief, _LEAST_BELIEF, _MOST_BELIEF))
+        for at in slices:
             window = _window_of(guide, self._shape)
-            yield window, z
-            before = self._mask[z][window]
-            found, meant, chance = self._look(z, window, before, guide[window], adds=adds)
+            yield window, at
+            before = self._mask[at][window]
+            shown = before | guide[window] if adds else before & ~guide[window]
+            belief = self._belief(at, window, shown, adds=adds)
+            right = belief >= least if is_known else (belief >= least) & (before != adds)
+            found = flood(guide[window] & right, right & dilated(guide[window], _REACH_PX))
+            if found.any() and float(belief[found].mean()) < _MARGIN * least:
+                return
             area = float(found.sum())
             late = areas[-_LATE_SLICES:]
             if area < max(_LEAST_PX, _LEAST_OVERLAP * areas[-1]) or area > _GROWTH * sum(late) / len(late):
                 return
-            self._write(z, window, np.where(meant, chance >= 0.5, before), meant, chance)
+            self._write(at, window, found, belief, adds=adds)
             guide = np.zeros(self._shape, bool)
             guide[window] = found
             areas.append(area)
 
-    def _look(
-        self, z: int, window: Window, before: Mask, guide: Mask, *, adds: bool
-    ) -> tuple[Mask, Mask, NDArray[np.float32]]:
-        """What is left of the object (or of what has to go) in a slice, what of the mask is to be replaced, and the
-        probability of foreground there.
-        """
-        shown = before | guide if adds else before & ~guide
+    def _belief(self, z: int, window: Window, shown: Mask, *, adds: bool) -> NDArray[np.float32]:
+        """Of the network in foreground, or in there being none, float32 (y, x) of the window."""
         chance = self._model.foreground(self._image[z][window], shown)
-        near, answer = dilated(guide, _REACH_PX), chance >= 0.5
-        if not adds:
-            found = flood(guide & before & ~answer, before & ~answer & near)
-            return found, found, chance
-        found = flood(guide & answer, answer & near)
-        if not found.any() or float(chance[found].mean()) < _LEAST_PROBABILITY:
-            return np.zeros_like(found), found, chance
-        # The object as it was in the mask goes with it, as far as it is near: its outline is corrected inwards too.
-        return found, flood(found, (before & near) | found), chance
+        return chance if adds else 1 - chance
 
-    def _write(self, z: int, window: Window, mask: Mask, meant: Mask, chance: NDArray[np.float32]) -> None:
-        self._mask[z][window] = mask
-        graded = np.clip(np.rint(chance * 255), np.where(mask, 128, 0), np.where(mask, 255, 127))
-        part = self._probability[z][window]
-        part[meant] = graded[meant].astype(np.uint8)
+    def _write(self, z: int, window: Window, found: Mask, belief: NDArray[np.float32], *, adds: bool) -> None:
+        mask, probability = self._mask[z][window], self._probability[z][window]
+        changed = found & (mask != adds)
+        mask[changed] = adds
+        # What was believed at all counts as more likely than not: mask and probability agree.
+        graded = np.maximum(np.rint(belief[changed] * 255), 128)
+        probability[changed] = (graded if adds else 255 - graded).astype(np.uint8)
 
 
 def _window_of(guide: Mask, shape: Point) -> Window:

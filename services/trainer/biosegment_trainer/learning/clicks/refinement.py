@@ -66,8 +66,9 @@ def refine(
         image: float32 (z, y, x), normalised by the statistics of whole slices, at the model's working resolution. The
             last two axes are the plane that is clicked in: for another plane than xy all arrays are transposed.
         previous: The mask before, (z, y, x); what is not 0 is foreground.
-        clicks: At least one. Each works in its own slice, whether it is new or not: who wants a single correction gives
-            the newest alone, with the mask that the others led to.
+        clicks: At least one. Each works in its own slice, whether it is new or not. On a slice, give all clicks since
+            the correction began, with the mask that they led to: the newest alone may undo what others did to the same
+            object. Through slices, give the newest alone.
         through: Also follow each object through the neighbouring slices, until it ends. Every slice follows the nearest
             slice with clicks, see `Propagation`.
 

@@ -367,6 +367,33 @@ async def test_two_who_saw_the_same_do_not_undo_each_other(
         await bob.delete(layer, [7], base_sequence=mine.sequence)
 
 
+async def test_who_takes_back_an_inner_edit_changes_what_was_made_of_its_objects_since(
+    ada: Caller, client: Instances, layer: str, objects: Any
+) -> None:
+    inner = await client.merge(layer, [7, 9], into=9)
+    await client.merge(layer, [5, 9], into=5)
+    split = await client.split(layer, 5, seeds=[[(0, 12, 12)], [(0, 28, 38)]])
+    last = await client.merge(layer, [300, *split.new_instances], into=300)
+    await client.revert(inner.name)
+    for instance in (5, 7, 9, 300):
+        with pytest.raises(Conflict) as caught:
+            await client.delete(layer, [instance], base_sequence=last.sequence)
+        assert caught.value.metadata["sequence"] == "5"
+        assert (await client.list(layer, instance=instance))[-1].reverts == inner.name
+    # A part of an object that was taken apart lies below voxels that come back.
+    joined = await client.merge(layer, [300, 7], into=300)
+    where = Region.of_shape((1, 1, 1), (0, 29, 39))
+    moved = await client.reassign(layer, ONE, region=where, instance=5)
+    apart = await client.revert(joined.name)
+    assert apart.reverted
+    seen = (await client.list(layer))[-1].sequence
+    await client.revert(moved.name)
+    assert (await now(ada, layer, where)).item() == 7
+    with pytest.raises(Conflict):
+        await client.delete(layer, [7], base_sequence=seen)
+    assert (await now(ada, layer) == 7).sum() == (objects == 7).sum()
+
+
 async def test_many_edit_at_once_and_none_is_lost(
     ada: Caller, client: Instances, volume: Any, image: Any
 ) -> None:

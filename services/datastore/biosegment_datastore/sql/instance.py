@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -188,7 +188,7 @@ class SqlInstances:
                 comment="",
                 reverts=present.id,
             )
-            await _insert(connection, record, state.next_id)
+            await _insert(connection, record, state.next_id, await _reached(connection, layer, present.step))
             await connection.execute(
                 sa.update(INSTANCE_EDITS)
                 .where(*_of(INSTANCE_EDITS, layer), INSTANCE_EDITS.c.id == edit_id)
@@ -320,7 +320,9 @@ async def _time_us(connection: AsyncConnection, owner: Layer | Edit) -> int:
     return now_us() if last is None else max(now_us(), last + 1)
 
 
-async def _insert(connection: AsyncConnection, edit: Edit, next_id: int) -> None:
+async def _insert(
+    connection: AsyncConnection, edit: Edit, next_id: int, reached: Collection[int] = ()
+) -> None:
     step = edit.step
     row = {name: getattr(edit, name) for name in _PLAIN}
     row |= {"sequence": step.sequence, "kind": step.kind.value, "target": step.target, "key": step.key}
@@ -328,7 +330,10 @@ async def _insert(connection: AsyncConnection, edit: Edit, next_id: int) -> None
     row["labels_sha256"] = step.sha256
     row["region"] = None if step.region is None else [list(step.region.start), list(step.region.stop)]
     await connection.execute(sa.insert(INSTANCE_EDITS).values(**row))
-    touched = [{**_ids(edit), "instance": each, "sequence": step.sequence} for each in sorted(step.touched)]
+    touched = [
+        {**_ids(edit), "instance": each, "sequence": step.sequence}
+        for each in sorted({*step.touched, *reached})
+    ]
     for start in range(0, len(touched), _AT_ONCE):
         await connection.execute(sa.insert(INSTANCE_EDIT_IDS), touched[start : start + _AT_ONCE])
     await connection.execute(
@@ -336,6 +341,59 @@ async def _insert(connection: AsyncConnection, edit: Edit, next_id: int) -> None
         .where(*_of(INSTANCE_LAYERS, edit))
         .values(last_sequence=step.sequence, next_id=next_id)
     )
+
+
+async def _reached(connection: AsyncConnection, owner: Layer | Edit, step: Step) -> set[int]:
+    """The objects that may have other voxels when a step is taken back, apart from those that it speaks of.
+
+    What it speaks of may have been merged or split since: then the objects of today change. A split counts wherever it
+    was, as nobody looks at voxels here.
+    """
+    reached = set(step.touched)
+    if step.kind is EditKind.REASSIGN:
+        # Below its voxels are parts of the objects that lost them, which may have been taken apart again.
+        await _follow(connection, owner, reached, INSTANCE_EDITS.c.sequence < step.sequence, _merged)
+    still_holds = sa.and_(INSTANCE_EDITS.c.sequence > step.sequence, INSTANCE_EDITS.c.revert_time_us == 0)
+    await _follow(connection, owner, reached, still_holds, _became)
+    return reached - step.touched
+
+
+def _merged(ids: Collection[int], step: Step) -> Collection[int]:
+    return step.ids if step.kind is EditKind.MERGE and step.target in ids else ()
+
+
+def _became(ids: Collection[int], step: Step) -> Collection[int]:
+    if step.kind is EditKind.SPLIT:
+        return step.new_ids if step.ids[0] in ids else ()
+    return (step.target,)
+
+
+async def _follow(
+    connection: AsyncConnection,
+    owner: Layer | Edit,
+    ids: set[int],
+    where: sa.ColumnElement[bool],
+    leads_to: Callable[[Collection[int], Step], Collection[int]],
+) -> None:
+    """Add to `ids` where the merges and splits that name them lead, and so on."""
+    fresh = sorted(ids)
+    while fresh:
+        found: set[int] = set()
+        for start in range(0, len(fresh), _AT_ONCE):
+            sequences = sa.select(INSTANCE_EDIT_IDS.c.sequence).where(
+                *_of(INSTANCE_EDIT_IDS, owner),
+                INSTANCE_EDIT_IDS.c.instance.in_(fresh[start : start + _AT_ONCE]),
+            )
+            query = sa.select(INSTANCE_EDITS).where(
+                *_of(INSTANCE_EDITS, owner),
+                INSTANCE_EDITS.c.kind.in_((EditKind.MERGE.value, EditKind.SPLIT.value)),
+                INSTANCE_EDITS.c.sequence.in_(sequences),
+                where,
+            )
+            for row in (await connection.execute(query)).all():
+                found.update(leads_to(ids, _edit(row).step))
+        fresh = sorted(found - ids)
+        ids |= found
 
 
 async def _newer(connection: AsyncConnection, owner: Layer | Edit, step: Step, base_sequence: int) -> int:

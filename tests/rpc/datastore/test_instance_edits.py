@@ -351,9 +351,6 @@ async def test_two_who_saw_the_same_do_not_undo_each_other(
     await bob.split(layer, 5, parts=half(FIVE), region=FIVE, base_sequence=hers.sequence)
     # Background has no id: there the place counts.
     where = Region.of_shape((1, 2, 2), (0, 60, 60))
-    await client.reassign(
-        layer, np.ones(where.shape), region=where, base_sequence=his.sequence
-    ) if False else None
     mine = await client.reassign(layer, np.ones(where.shape, bool), region=where, base_sequence=his.sequence)
     beside = where.shifted((0, 1, 1))
     with pytest.raises(Conflict) as caught:
@@ -361,6 +358,13 @@ async def test_two_who_saw_the_same_do_not_undo_each_other(
     assert caught.value.metadata["edit"] == mine.name
     far = where.shifted((0, 5, 0))
     await bob.reassign(layer, np.ones(where.shape, bool), region=far, base_sequence=his.sequence)
+    # Voxels of an object that is gone since are background now; she saw them as the object's.
+    gone = await client.delete(layer, [300])
+    corner = Region.of_shape((1, 2, 2))
+    with pytest.raises(Conflict) as caught:
+        await bob.reassign(layer, np.ones(corner.shape, bool), region=corner, base_sequence=gone.sequence - 1)
+    assert caught.value.metadata["edit"] == gone.name
+    await bob.reassign(layer, np.ones(corner.shape, bool), region=corner, base_sequence=gone.sequence)
     # A revert is a change, too.
     await client.revert(hers.name)
     with pytest.raises(Conflict):

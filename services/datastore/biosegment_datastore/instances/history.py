@@ -28,6 +28,11 @@ class History:
     sequence: int
     composition: Composition
 
+    def at(self, sequence: int) -> Composition:
+        """What the edits until one made together."""
+        then = [each for each in self.edits if each.step.sequence <= sequence]
+        return Composition(holding(then, then[-1].create_time_us) if then else ())
+
 
 class Histories:
     """Histories of layers.

@@ -243,6 +243,8 @@ class InstanceService:
         for _ in range(_TRIES):
             history = await self._histories.of(layer)
             step, new_count, block = await self._checked(layer, history, wish, labels)
+            if base_sequence is not None and base_sequence < history.sequence and labels is not None:
+                await self._require_sources(layer, history, wish, labels, base_sequence)
             edit = await self._made(principal, layer, wish, step, block)
             new = NewEdit(edit, new_count, _largest_id(layer), history.sequence, base_sequence, request)
             try:
@@ -259,6 +261,25 @@ class InstanceService:
         raise Conflict(
             "LAYER_BUSY", f"the objects of {layer.name} are being edited by too many at once; try again"
         )
+
+    async def _require_sources(
+        self, layer: Layer, history: History, wish: Wish, labels: Labels, base_sequence: int
+    ) -> None:
+        """Raise Conflict BASE_OUTDATED when an object that lost voxels here, as the author saw it, was touched since.
+
+        It may be gone, so that it is not among those that the voxels are of now.
+        """
+        if wish.kind is not EditKind.REASSIGN or wish.region is None:
+            return
+        composition = await asyncio.to_thread(history.at, base_sequence)
+        array = EditedArray(await self._open_arrays.get(layer.key, immutable=True), composition, self._blocks)
+        room = await self._room.enter(wish.region.size * array.dtype.itemsize)
+        try:
+            ids = await array.read_async(wish.region)
+            seen = await asyncio.to_thread(np.unique, ids[labels != 0])
+        finally:
+            room.close()
+        await self._instances.require_base(layer, seen.tolist(), base_sequence, None)
 
     async def _made(self, principal: Principal, layer: Layer, wish: Wish, step: Step, block: bytes) -> Edit:
         edit_id = new_id()

@@ -145,9 +145,9 @@ def test_two_clients_never_fight(platform: Platform, client: Client) -> None:
             assert caught.value.reason == "BASE_OUTDATED"
             assert caught.value.metadata["annotation"] == stored.name
         assert mine.mask is before
-        again = client.segmentation.begin(VOLUME, REGION, class_value=2, mask=mine.mask)
-        client.segmentation.click(again, (2, *DISCS[1]))
-        merged = client.segmentation.commit(again)
+        client.segmentation.refresh(mine)
+        client.segmentation.click(mine, (2, *DISCS[1]))
+        merged = client.segmentation.commit(mine)
         assert (client.annotations.labels(merged.name) == 2)[2][disc(0)].mean() > 0.9
 
 

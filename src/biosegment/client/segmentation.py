@@ -53,9 +53,12 @@ class Segmentation:
             layer: Layer of the volume to begin with: labels, annotations, or the probabilities of the class.
             mask: uint8 0/1 (z, y, x) to begin with instead; empty when neither is given.
             model: `models/{m}` that takes clicks; the shipped one when empty.
+
+        Raises:
+            InvalidArgument: BAD_BASE when the layer does not say where the class is.
         """
         _plane(plane)
-        records = await self._annotations.history(volume, region)
+        base_sequence = await self._seen(volume, region)
         if layer and mask is None:
             mask = await self._mask_of(layer, region, class_value)
         return SegmentationSession(
@@ -66,8 +69,15 @@ class Segmentation:
             mask=mask,
             model=model,
             base_layer=layer,
-            base_sequence=records[-1].sequence if records else 0,
+            base_sequence=base_sequence,
         )
+
+    async def refresh(self, session: SegmentationSession) -> None:
+        """Count what anybody annotated in the session's region until now as seen, and go on after BASE_OUTDATED.
+
+        The mask, the strokes, what can be undone and what was taken out of the first mask stay.
+        """
+        session.base_sequence = await self._seen(session.volume, session.region)
 
     async def click(
         self, session: SegmentationSession, position: tuple[int, int, int], *, positive: bool = True
@@ -80,7 +90,7 @@ class Segmentation:
             positive: Whether the voxel belongs to the class.
 
         Raises:
-            Conflict: BASE_OUTDATED; somebody annotated there since: begin again, with `mask=session.mask` to keep it.
+            Conflict: BASE_OUTDATED; somebody annotated there since: look at it, and `refresh` to go on.
             InvalidArgument: PROMPT_OUTSIDE.
         """
         answer = await self._ask(session, clicks=[(position, positive)])
@@ -104,7 +114,7 @@ class Segmentation:
             network_features: Use what the first layers of the shipped model see.
 
         Raises:
-            Conflict: BASE_OUTDATED.
+            Conflict: BASE_OUTDATED, as for `click`.
             InvalidArgument: NEED_TWO_CLASSES when only one thing was drawn so far.
         """
         _require_strokes(strokes, session.region)
@@ -131,7 +141,7 @@ class Segmentation:
             comment: For people.
 
         Raises:
-            Conflict: BASE_OUTDATED.
+            Conflict: BASE_OUTDATED, as for `click`.
             FailedPrecondition: NOTHING_TO_COMMIT.
         """
         labels = session.labels(complete=complete)
@@ -290,6 +300,10 @@ class Segmentation:
             **prompts,
         )
 
+    async def _seen(self, volume: str, region: Region) -> int:
+        records = await self._annotations.history(volume, region)
+        return records[-1].sequence if records else 0
+
     async def _mask_of(self, name: str, region: Region, class_value: int) -> NDArray[np.uint8]:
         layer = await self._volumes.layer(name)
         kinds = {"annotations": class_value, "labels": class_value, "probabilities": None}
@@ -298,6 +312,11 @@ class Segmentation:
                 "BAD_BASE",
                 f"{name} is {layer.kind} with downsampling {tuple(layer.downsampling)}; begin with labels, annotations "
                 "or probabilities at full resolution",
+            )
+        if layer.kind == "probabilities" and layer.class_value != class_value:
+            raise InvalidArgument(
+                "BAD_BASE",
+                f"{name} holds the probabilities of class {layer.class_value}, and not of class {class_value}",
             )
         values = await self._volumes.read(name, region)
         return (values >= _SURE if layer.kind == "probabilities" else values == class_value).astype(np.uint8)

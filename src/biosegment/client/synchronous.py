@@ -1311,12 +1311,22 @@ class Segmentation:
             layer: Layer of the volume to begin with: labels, annotations, or the probabilities of the class.
             mask: uint8 0/1 (z, y, x) to begin with instead; empty when neither is given.
             model: `models/{m}` that takes clicks; the shipped one when empty.
+
+        Raises:
+            InvalidArgument: BAD_BASE when the layer does not say where the class is.
         """
         return self._loop.run(
             self._group.begin(
                 volume, region, class_value=class_value, plane=plane, layer=layer, mask=mask, model=model
             )
         )
+
+    def refresh(self, session: SegmentationSession) -> None:
+        """Count what anybody annotated in the session's region until now as seen, and go on after BASE_OUTDATED.
+
+        The mask, the strokes, what can be undone and what was taken out of the first mask stay.
+        """
+        self._loop.run(self._group.refresh(session))
 
     def click(
         self, session: SegmentationSession, position: tuple[int, int, int], *, positive: bool = True
@@ -1329,7 +1339,7 @@ class Segmentation:
             positive: Whether the voxel belongs to the class.
 
         Raises:
-            Conflict: BASE_OUTDATED; somebody annotated there since: begin again, with `mask=session.mask` to keep it.
+            Conflict: BASE_OUTDATED; somebody annotated there since: look at it, and `refresh` to go on.
             InvalidArgument: PROMPT_OUTSIDE.
         """
         return self._loop.run(self._group.click(session, position, positive=positive))
@@ -1351,7 +1361,7 @@ class Segmentation:
             network_features: Use what the first layers of the shipped model see.
 
         Raises:
-            Conflict: BASE_OUTDATED.
+            Conflict: BASE_OUTDATED, as for `click`.
             InvalidArgument: NEED_TWO_CLASSES when only one thing was drawn so far.
         """
         return self._loop.run(
@@ -1376,7 +1386,7 @@ class Segmentation:
             comment: For people.
 
         Raises:
-            Conflict: BASE_OUTDATED.
+            Conflict: BASE_OUTDATED, as for `click`.
             FailedPrecondition: NOTHING_TO_COMMIT.
         """
         return self._loop.run(

@@ -170,7 +170,7 @@ class InteractionService:
             raise Conflict(
                 "BASE_OUTDATED",
                 f"{newer.annotation} changed this region after record {request.base_sequence}, which you saw last; "
-                "look at it and begin again from there",
+                "look at it, and `refresh` the session or send the new number to go on",
                 annotation=newer.annotation,
                 sequence=str(newer.sequence),
             )

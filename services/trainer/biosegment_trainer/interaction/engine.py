@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from biosegment.storage.objects import BlockingObjects, open_blocking_objects
 from biosegment.volume import Index, Region
 from biosegment_trainer.interaction.task import ModelPlace, SegmentAnswer, SegmenterConfig, SegmentTask
+from biosegment_trainer.learning.clicks.mask import flood
 from biosegment_trainer.learning.clicks.refinement import Click, ClickModel, refine
 from biosegment_trainer.learning.normalisation import LIMIT, SliceStatistics, standardise
 from biosegment_trainer.registry.bundle_files import download_bundle
@@ -74,7 +75,7 @@ class Engine:
         ]
         through = task.plane.value == "3d"
         refined = refine(model, canvas.image, canvas.mask.astype(np.uint8), clicks, through=through)
-        canvas.replace(refined.mask != 0, refined.probability, refined.changed)
+        canvas.replace(refined.mask != 0, refined.probability, refined.changed, clicks)
 
     def _read_clicks(self, place: ModelPlace) -> ClickModel:
         with tempfile.TemporaryDirectory(prefix="bundle-") as folder:
@@ -124,9 +125,11 @@ class _Canvas:
         else:
             shares = grid.shares(task.previous)
         self._before = self.turned(shares >= 0.5)
-        self._mixed = self.turned((shares > 0) & (shares < 1))
+        self._held = self.turned(shares > 0)
+        self._mixed = self._held & self.turned(shares < 1)
         self.mask: Mask = self._before.copy()
         self._probability = np.where(self.mask, np.uint8(255), np.uint8(0))
+        self._clicks: Sequence[Click] = ()
         self._touched: list[slice] | None = None
 
     def turned(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -147,21 +150,26 @@ class _Canvas:
         _, rows, columns = labels.shape
         self._touch((slice(int(answered[0]), int(answered[-1]) + 1), slice(0, rows), slice(0, columns)))
 
-    def replace(self, mask: Mask, probability: Bytes, changed: tuple[slice, slice, slice]) -> None:
-        """Take over a box."""
+    def replace(
+        self, mask: Mask, probability: Bytes, changed: tuple[slice, slice, slice], clicks: Sequence[Click]
+    ) -> None:
+        """Take over a box, which follows from clicks on some of its pixels."""
         self.mask[changed] = mask[changed]
         self._probability[changed] = probability[changed]
+        self._clicks = clicks
         self._touch(changed)
 
     def answer(self) -> SegmentAnswer:
         """Back at voxels of level 0: only those of pixels that changed are replaced."""
         task, grid = self._task, self._task.grid
         mask = np.zeros(task.region.shape, np.uint8) if task.previous is None else task.previous.copy()
+        pointed = self._pointed_at()
         part = self._changed_voxels()
         if part is not None:
             differs = self.mask != self._before
             # A voxel of the old outline that shares its pixel with others would be left behind as a speck.
             differs |= self._mixed & _near(differs)
+            differs |= pointed
             where = grid.at_voxels(self._unturned(differs), part)
             new = grid.at_voxels(self._unturned(self.mask), part)
             np.copyto(mask[part.slices], new, where=where, casting="unsafe")
@@ -171,6 +179,25 @@ class _Canvas:
             probability = zlib.compress(np.ascontiguousarray(shares, np.uint8).tobytes(), 1)
         changed = part.shifted(task.region.start) if part is not None else None
         return SegmentAnswer(zlib.compress(mask.tobytes(), 1), probability, changed)
+
+    def _pointed_at(self) -> Mask:
+        """Pixels that take all of their voxels along, though they may be as they were: who clicks means the voxel.
+
+        After a negative click that is all that is connected with it and too little for a pixel of the mask.
+        """
+        found: Mask = np.zeros(self.mask.shape, np.bool_)
+        for click in self._clicks:
+            # Of several clicks on a pixel the last counts.
+            found[click.position] = self.mask[click.position] == click.positive
+        for z in sorted({click.position[0] for click in self._clicks if not click.positive}):
+            specks = flood(found[z] & ~self.mask[z], self._held[z] & ~self.mask[z])
+            # The outline of what stays is not left behind.
+            found[z] |= specks & self._mixed[z] & ~_near(self.mask[z : z + 1])[0]
+        edges = [np.flatnonzero(found.any(axis)) for axis in ((1, 2), (0, 2), (0, 1))]
+        if len(edges[0]):
+            z, y, x = (slice(int(each[0]), int(each[-1]) + 1) for each in edges)
+            self._touch((z, y, x))
+        return found
 
     def _changed_voxels(self) -> Region | None:
         """What was touched, in voxels of level 0 of the region's frame."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,54 @@ def test_a_click_fills_its_object_and_no_other_slice(engine, plane):
     truth = tissue()[start.z :, start.y :, start.x :][: mask.shape[0], : mask.shape[1], : mask.shape[2]] > 0.1
     slice_ = np.take(mask, at[plane.through], plane.through)
     assert (slice_ & np.take(truth, at[plane.through], plane.through)).sum() > 0.8 * slice_.sum()
+
+
+def on_coarse_pixels(previous: Any, bright: Any, click: ClickedVoxel) -> SegmentTask:
+    """A click on an image of which a working pixel is 2 x 2 voxels."""
+    shape = Index(*previous.shape)
+    grid = make_grid(Region.of_shape(shape), Level(shape, Index(1, 1, 1)), VoxelSize(30, 5, 5), 0, 10.0)
+    return replace(
+        task(TURNS[0], Plane.XY),
+        voxels=np.where(bright, 1, -1).astype(np.float32),
+        mean=np.zeros(shape.z),
+        std=np.ones(shape.z),
+        grid=grid,
+        surroundings=grid,
+        clicks=(click,),
+        previous=previous,
+    )
+
+
+def test_a_click_is_honoured_at_its_voxel_though_a_pixel_is_several(engine):
+    bright = np.zeros((2, 40, 40), bool)
+    bright[1, 10:30, 10:30] = True
+    before = bright.astype(np.uint8)
+    before[1, 15, 15] = 0
+    asked = on_coarse_pixels(before, bright, ClickedVoxel(Index(1, 15, 15), True))
+    mask = arrays(engine, asked, TURNS[0])[0]
+    assert mask[1, 15, 15] == 1
+    assert mask[1, 12:28, 12:28].all()
+
+
+def test_a_negative_click_takes_a_speck_away_that_fills_no_pixel(engine):
+    before = np.zeros((2, 40, 40), np.uint8)
+    before[1, 9, 11:21:2] = 1  # a dotted line, of each of whose pixels a quarter is set
+    before[1, 20:30, 4:12] = before[1, 9, 33] = 1
+    asked = on_coarse_pixels(before, before > 0, ClickedVoxel(Index(1, 9, 33), False))
+    speck = arrays(engine, asked, TURNS[0])[0]
+    gone = before.copy()
+    gone[1, 9, 33] = 0
+    assert (speck == gone).all()
+    answer = engine.segment(asked)
+    assert answer.changed is not None
+    assert all(
+        a <= b < c for a, b, c in zip(answer.changed.start, (1, 9, 33), answer.changed.stop, strict=True)
+    )
+    asked = on_coarse_pixels(before, before > 0, ClickedVoxel(Index(1, 9, 12), False))
+    line = arrays(engine, asked, TURNS[0])[0]
+    assert not line[1, 8:10, :30].any()
+    assert (line[1, 12:] == before[1, 12:]).all()
+    assert line[1, 9, 33] == 1
 
 
 def test_the_surroundings_of_strokes_are_as_wide_as_their_features_look():

@@ -144,12 +144,17 @@ def _keys(seeds: Ids, meetings: Numbers) -> Numbers:
         return keys
     piece = np.where(seedless[one], one, two)[mixed]
     seed = np.where(seedless[one], two, one)[mixed]
-    contacts, inverse = np.unique(np.stack([group[piece], seeds[seed]]), axis=1, return_inverse=True)
+    # Both in one number: while columns of an array are sorted, no other thread runs, and the worker seems dead.
+    contacts, inverse = np.unique(
+        group[piece].astype(np.uint64) << np.uint64(32) | seeds[seed].astype(np.uint64), return_inverse=True
+    )
     voxels = np.bincount(inverse.ravel(), counts[mixed]).astype(np.int64)
+    touched = (contacts >> np.uint64(32)).astype(np.int64)
+    by = (contacts & np.uint64(0xFFFFFFFF)).astype(np.int64)
     # The last entry of each group wins: most voxels, then the lowest seed.
-    order = np.lexsort((-contacts[1].astype(np.int64), voxels, contacts[0]))
+    order = np.lexsort((-by, voxels, touched))
     belongs = np.arange(groups, dtype=np.int64)
-    belongs[contacts[0][order]] = contacts[1][order].astype(np.int64) + groups
+    belongs[touched[order]] = by[order] + groups
     joined: Numbers = np.where(seedless, belongs[group], keys)
     return joined
 

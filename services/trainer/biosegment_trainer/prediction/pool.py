@@ -20,7 +20,7 @@ from biosegment_trainer.prediction.actor import BlockActor
 from biosegment_trainer.prediction.block import BlockId
 
 _MAX_FAILURES: Final = 3
-"""Workers that a block, or the loading of the model, may cost."""
+"""Workers that a block, or the loading of the model, may cost; and as many again that it makes silent."""
 _ON_GPU: Final = 2
 _LOOK_EVERY_S: Final = 1.0
 _PULSE: Final = "pulse"
@@ -102,6 +102,7 @@ class BlockPool:
     _idle: list[Any] = field(default_factory=list)
     _dead: list[Any] = field(default_factory=list)
     _failures: Counter[BlockId | None] = field(default_factory=Counter)
+    _silences: Counter[BlockId | None] = field(default_factory=Counter)
 
     @property
     def _at_once(self) -> int:
@@ -116,7 +117,7 @@ class BlockPool:
         Raises:
             JobCancelled: `cancelled` was set.
             JobCrashed: The cluster is gone, or workers die while they load the model.
-            Internal: BLOCK_FAILED: a block fails again and again, or kills its workers.
+            Internal: BLOCK_FAILED: a block fails again and again, kills its workers or makes them silent.
             BiosegmentError: What a worker met with.
         """
         waiting, complete = deque(blocks), False
@@ -227,8 +228,9 @@ class BlockPool:
             worker.call.cancel()
             return await self._lost(
                 worker,
-                JobCrashed(f"its worker has not been heard of for {worker.silent_s:.0f} s", lost=True),
+                JobCrashed(f"its worker has not been heard of for {worker.silent_s:.0f} s"),
                 watch,
+                self._silences,
             )
         error = worker.call.exception()
         if error is None:
@@ -241,10 +243,21 @@ class BlockPool:
                 self._idle += [worker.actor] * (1 if worker.block else self._at_once)
             return worker.block is not None
         meaning = await self.cluster.call(lambda ray: failure(ray, error))
-        return await self._lost(worker, meaning, watch)
+        died = not (isinstance(meaning, JobCrashed) and meaning.lost)
+        return await self._lost(worker, meaning, watch, self._failures if died else None)
 
-    async def _lost(self, worker: _Worker, meaning: Exception, watch: PoolWatch) -> bool:
-        """Do without an actor; True when it had recorded its block."""
+    async def _lost(
+        self,
+        worker: _Worker,
+        meaning: Exception,
+        watch: PoolWatch,
+        counted: Counter[BlockId | None] | None,
+    ) -> bool:
+        """Do without an actor; True when it had recorded its block.
+
+        A node that is gone is no fault of the block. A silence may be, though a single one mostly is not: the block may
+        keep its worker from answering, each time anew.
+        """
         self._dead.append(worker.actor)
         self._idle = [actor for actor in self._idle if actor is not worker.actor]
         await self._kill([worker.actor])
@@ -252,13 +265,12 @@ class BlockPool:
             return True
         what = watch.name(worker.block) if worker.block else "the model"
         _log.warning("worker_lost", block=what, error=str(meaning))
-        is_lost = isinstance(meaning, JobCrashed) and meaning.lost
-        await watch.log(
-            f"{what}: {meaning}; {'the node is gone, ' if is_lost else ''}another worker takes it"
-        )
-        if not is_lost:
-            self._failures[worker.block] += 1
-        if self._failures[worker.block] >= _MAX_FAILURES:
+        gone = "the node is gone, " if counted is None else ""
+        await watch.log(f"{what}: {meaning}; {gone}another worker takes it")
+        if counted is None:
+            return False
+        counted[worker.block] += 1
+        if counted[worker.block] >= _MAX_FAILURES:
             if worker.block is None:
                 raise meaning
             raise Internal(

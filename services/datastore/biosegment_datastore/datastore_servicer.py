@@ -202,7 +202,7 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         return pb.CommitLayerResponse(layer=layer_to_proto(layer, self._store_url))
 
     async def DeleteLayer(self, request: pb.DeleteLayerRequest, context: Any) -> pb.DeleteLayerResponse:
-        await self._layers.delete(current_principal(), *_layer_ids(request.name))
+        await self._layers.delete(current_principal(), *_layer_ids(request.name), request.force)
         return pb.DeleteLayerResponse()
 
     async def ReadRegion(self, request: pb.ReadRegionRequest, context: Any) -> AsyncIterator[Any]:

@@ -220,10 +220,12 @@ class LayerService:
         failpoint("datastore.layer.committed")
         return committed
 
-    async def delete(self, principal: Principal, project_id: str, volume_id: str, layer_id: str) -> None:
-        """Delete a layer; not the annotations layer."""
+    async def delete(
+        self, principal: Principal, project_id: str, volume_id: str, layer_id: str, force: bool
+    ) -> None:
+        """Delete a layer; not the annotations layer, and one whose objects were edited only with `force`."""
         await self._authorizer.authorize(principal, Permission.LAYER_WRITE, project_id)
-        await self._layers.delete(project_id, volume_id, layer_id)
+        await self._layers.delete(project_id, volume_id, layer_id, force)
         self._committed.forget()
 
     async def read(

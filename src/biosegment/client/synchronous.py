@@ -215,7 +215,7 @@ class Volumes:
         )
 
     def delete(self, name: str, *, force: bool = False) -> None:
-        """Delete a volume with its layers; with `force` also its annotations."""
+        """Delete a volume with its layers; with `force` also its annotations and edits of objects."""
         self._loop.run(self._group.delete(name, force=force))
 
     def layers(self, volume: str, *, kind: str = "", model: str = "") -> builtins.list[Layer]:
@@ -232,9 +232,9 @@ class Volumes:
         """Return a layer by its name."""
         return self._loop.run(self._group.layer(name))
 
-    def delete_layer(self, name: str) -> None:
-        """Delete a layer."""
-        self._loop.run(self._group.delete_layer(name))
+    def delete_layer(self, name: str, *, force: bool = False) -> None:
+        """Delete a layer; with `force` also the edits of its objects."""
+        self._loop.run(self._group.delete_layer(name, force=force))
 
     def read(
         self,

@@ -80,7 +80,7 @@ class Volumes:
         return Volume.from_proto((await self._stub.UpdateVolume(request)).volume)
 
     async def delete(self, name: str, *, force: bool = False) -> None:
-        """Delete a volume with its layers; with `force` also its annotations."""
+        """Delete a volume with its layers; with `force` also its annotations and edits of objects."""
         await self._stub.DeleteVolume(pb.DeleteVolumeRequest(name=name, force=force))
 
     async def layers(self, volume: str, *, kind: str = "", model: str = "") -> builtins.list[Layer]:
@@ -108,9 +108,9 @@ class Volumes:
         """Return a layer by its name."""
         return Layer.from_proto((await self._stub.GetLayer(pb.GetLayerRequest(name=name))).layer)
 
-    async def delete_layer(self, name: str) -> None:
-        """Delete a layer."""
-        await self._stub.DeleteLayer(pb.DeleteLayerRequest(name=name))
+    async def delete_layer(self, name: str, *, force: bool = False) -> None:
+        """Delete a layer; with `force` also the edits of its objects."""
+        await self._stub.DeleteLayer(pb.DeleteLayerRequest(name=name, force=force))
 
     async def read(
         self,

@@ -587,7 +587,11 @@ async def test_edits_go_with_their_layer_and_blocks_that_nobody_knows_are_collec
     admin = datastore.as_user("root", is_admin=True)
     request = datastore_pb2.CollectGarbageRequest()
     assert (await admin.datastore.CollectGarbage(request)).objects == 0
-    await ada.datastore.DeleteLayer(datastore_pb2.DeleteLayerRequest(name=layer))
+    with pytest.raises(FailedPrecondition) as caught:
+        await Volumes(ada.channel).delete_layer(layer)
+    assert caught.value.reason == "LAYER_HAS_EDITS"
+    assert len(await client.list(layer)) == 1
+    await Volumes(ada.channel).delete_layer(layer, force=True)
     await datastore.parts.collector.collect()
     assert await store.list("projects/em/edits/") in ([first], [second])
     with pytest.raises(NotFound):
@@ -595,7 +599,10 @@ async def test_edits_go_with_their_layer_and_blocks_that_nobody_knows_are_collec
     np.testing.assert_array_equal(
         await now(ada, other), applied(objects, [plain((await client.list(other))[0], half(RIGHT) | 1)])
     )
-    await ada.datastore.DeleteVolume(datastore_pb2.DeleteVolumeRequest(name=volume.name, force=True))
+    with pytest.raises(FailedPrecondition) as caught:
+        await Volumes(ada.channel).delete(volume.name)
+    assert caught.value.reason == "VOLUME_HAS_EDITS"
+    await Volumes(ada.channel).delete(volume.name, force=True)
     await datastore.parts.collector.collect()
     assert await store.list("projects/em/edits/") == []
     assert await store.list("projects/em/layers/") == []

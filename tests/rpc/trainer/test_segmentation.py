@@ -21,6 +21,7 @@ import pytest_asyncio
 from biosegment.api.datastore.v1alpha1 import datastore_pb2, project_pb2
 from biosegment.api.trainer.v1alpha1 import segmentation_pb2 as pb
 from biosegment.api.volume.v1alpha1 import geometry_pb2
+from biosegment.client.volumes import Volumes
 from biosegment.errors import (
     BiosegmentError,
     Conflict,
@@ -357,6 +358,15 @@ async def test_what_cannot_be_is_refused_with_a_message(desk, fields, kind, reas
     if reason == "PROMPT_OUTSIDE":
         at = request.clicks[0].position
         assert caught.value.metadata["position"] == f"{at.z},{at.y},{at.x}"
+
+
+async def test_the_probabilities_of_another_class_are_no_base(desk):
+    volumes = Volumes(desk.datastore.as_user("ada").channel)
+    other = np.zeros(balls()[0].shape, np.uint8)
+    layer = await volumes.write_layer(desk.balls, other, kind="probabilities", class_value=3)
+    with pytest.raises(InvalidArgument) as caught:
+        await desk.ask(asked(desk.balls, clicks=((CENTRES[0], True),), base_layer=layer.name))
+    assert caught.value.reason == "BAD_BASE"
 
 
 async def test_images_that_cannot_be_are_refused(desk):

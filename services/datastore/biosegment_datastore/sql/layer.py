@@ -16,7 +16,7 @@ from biosegment_datastore.layer import ANNOTATIONS_LAYER, Layer, LayerKind, Laye
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql.request import doom, lock_project, remember, replayed, require_volume, take
-from biosegment_datastore.sql.tables import LAYERS, PROJECTIONS
+from biosegment_datastore.sql.tables import INSTANCE_LAYERS, LAYERS, PROJECTIONS
 
 _JOINED = sa.select(LAYERS, PROJECTIONS.c.applied_sequence).outerjoin(
     PROJECTIONS,
@@ -150,14 +150,24 @@ class SqlLayers:
             await connection.execute(sa.update(LAYERS).where(*_key(layer)).values(**values))
             return await _load(connection, layer.project_id, layer.volume_id, layer.id)
 
-    async def delete(self, project_id: str, volume_id: str, layer_id: str) -> None:
-        """FailedPrecondition LAYER_PERMANENT for the annotations layer, NotFound LAYER_NOT_FOUND."""
+    async def delete(self, project_id: str, volume_id: str, layer_id: str, force: bool) -> None:
+        """Delete a layer with the edits of its objects.
+
+        Raises:
+            FailedPrecondition: LAYER_PERMANENT for the annotations layer; LAYER_HAS_EDITS unless `force`.
+            NotFound: LAYER_NOT_FOUND.
+        """
         async with self._database.write() as connection:
             layer = await _load(connection, project_id, volume_id, layer_id)
             if layer.kind is LayerKind.ANNOTATIONS:
                 raise FailedPrecondition(
                     "LAYER_PERMANENT",
                     f"{layer.name} is the projection of the annotations and cannot be deleted",
+                )
+            if not force and await edited_layers(connection, project_id, volume_id, layer_id):
+                raise FailedPrecondition(
+                    "LAYER_HAS_EDITS",
+                    f"objects of {layer.name} were edited; set force to delete the edits with it",
                 )
             await connection.execute(sa.delete(LAYERS).where(*_key(layer)))
             for key in (layer.storage_key, edits_key(layer.storage_key)):
@@ -181,6 +191,21 @@ class SqlLayers:
     async def _locked(self, connection: AsyncConnection, layer: Layer) -> Layer:
         await lock_project(connection, layer.project_id)
         return await _load(connection, layer.project_id, layer.volume_id, layer.id)
+
+
+async def edited_layers(
+    connection: AsyncConnection, project_id: str, volume_id: str, layer_id: str = ""
+) -> int:
+    """Number of the layers of a volume whose objects were edited, or 0 or 1 for one layer."""
+    query = sa.select(sa.func.count()).where(
+        INSTANCE_LAYERS.c.project_id == project_id,
+        INSTANCE_LAYERS.c.volume_id == volume_id,
+        INSTANCE_LAYERS.c.last_sequence > 0,
+    )
+    if layer_id:
+        query = query.where(INSTANCE_LAYERS.c.layer_id == layer_id)
+    count: int = (await connection.execute(query)).scalar_one()
+    return count
 
 
 def layer_exists(name: str) -> AlreadyExists:

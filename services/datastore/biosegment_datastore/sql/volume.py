@@ -15,6 +15,7 @@ from biosegment_datastore.clock import now_us
 from biosegment_datastore.layer import edits_key
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.reference import Reference
+from biosegment_datastore.sql.layer import edited_layers
 from biosegment_datastore.sql.request import doom, lock_project, take, volume_not_found
 from biosegment_datastore.sql.tables import ANNOTATIONS, DRAFTS, LAYERS, VOLUMES
 from biosegment_datastore.volume import DisplayWindow, Level, SliceStatistics, Volume
@@ -85,7 +86,12 @@ class SqlVolumes:
         return after
 
     async def delete(self, project_id: str, volume_id: str, force: bool) -> None:
-        """Delete a volume with its layers and annotations; FailedPrecondition VOLUME_HAS_ANNOTATIONS unless `force`."""
+        """Delete a volume with its layers, annotations and edits of objects.
+
+        Raises:
+            FailedPrecondition: VOLUME_HAS_ANNOTATIONS, VOLUME_HAS_EDITS unless `force`.
+            NotFound: VOLUME_NOT_FOUND.
+        """
         of_volume = (ANNOTATIONS.c.project_id == project_id, ANNOTATIONS.c.volume_id == volume_id)
         layers = sa.select(LAYERS.c.storage_key).where(
             LAYERS.c.project_id == project_id, LAYERS.c.volume_id == volume_id
@@ -102,6 +108,11 @@ class SqlVolumes:
                 raise FailedPrecondition(
                     "VOLUME_HAS_ANNOTATIONS",
                     f"{volume.name} has {annotations} annotations; set force to delete them with it",
+                )
+            if not force and (edited := await edited_layers(connection, project_id, volume_id)):
+                raise FailedPrecondition(
+                    "VOLUME_HAS_EDITS",
+                    f"objects of {edited} layers of {volume.name} were edited; set force to delete the edits with it",
                 )
             doomed = [volume.key]
             for key in (await connection.execute(layers)).scalars():

@@ -162,7 +162,13 @@ class InteractionService:
                 raise InvalidArgument(
                     "BAD_BASE", f"base_layer {request.base_layer[:200]!r} is no layer of {source.volume}"
                 )
-            await self._datastore.layer(request.base_layer)
+            layer = await self._datastore.layer(request.base_layer)
+            if layer.kind == "probabilities" and layer.class_value != request.class_value:
+                raise InvalidArgument(
+                    "BAD_BASE",
+                    f"base_layer {request.base_layer} holds the probabilities of class {layer.class_value}, and not "
+                    f"of class {request.class_value}",
+                )
         if request.base_sequence is None:
             return
         newer = await self._datastore.newest_record(source.volume, source.region, request.base_sequence)

@@ -292,10 +292,12 @@ class CommitLayerResponse(_message.Message):
     def __init__(self, layer: _Optional[_Union[_volume_pb2.Layer, _Mapping]] = ...) -> None: ...
 
 class DeleteLayerRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "force")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    force: bool
+    def __init__(self, name: _Optional[str] = ..., force: bool = ...) -> None: ...
 
 class DeleteLayerResponse(_message.Message):
     __slots__ = ()

@@ -281,7 +281,8 @@ class DatastoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVolume(self, request, context):
-        """Deletes a volume with its layers. Errors: FAILED_PRECONDITION VOLUME_HAS_ANNOTATIONS unless `force`.
+        """Deletes a volume with its layers. Errors: FAILED_PRECONDITION VOLUME_HAS_ANNOTATIONS and VOLUME_HAS_EDITS (of objects
+        of its layers) unless `force`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -339,7 +340,8 @@ class DatastoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteLayer(self, request, context):
-        """Deletes a layer; the annotations layer cannot be deleted.
+        """Deletes a layer; the annotations layer cannot be deleted. Errors: FAILED_PRECONDITION LAYER_PERMANENT, and
+        LAYER_HAS_EDITS (of its objects) unless `force`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,9 @@ class DatastoreServiceStub:
     UpdateVolume: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.UpdateVolumeRequest, _datastore_pb2.UpdateVolumeResponse]
     """Changes display_name, voxel_size or display_window. Errors: ABORTED ETAG_MISMATCH."""
     DeleteVolume: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.DeleteVolumeRequest, _datastore_pb2.DeleteVolumeResponse]
-    """Deletes a volume with its layers. Errors: FAILED_PRECONDITION VOLUME_HAS_ANNOTATIONS unless `force`."""
+    """Deletes a volume with its layers. Errors: FAILED_PRECONDITION VOLUME_HAS_ANNOTATIONS and VOLUME_HAS_EDITS (of objects
+    of its layers) unless `force`.
+    """
     GetSliceStatistics: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.GetSliceStatisticsRequest, _datastore_pb2.GetSliceStatisticsResponse]
     """Returns the intensity statistics of a volume's slices."""
     CreateLayer: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.CreateLayerRequest, _datastore_pb2.CreateLayerResponse]
@@ -77,7 +79,9 @@ class DatastoreServiceStub:
     CommitLayer: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.CommitLayerRequest, _datastore_pb2.CommitLayerResponse]
     """Shows a layer to readers and makes it immutable. Errors: ABORTED ATTEMPT_OUTDATED."""
     DeleteLayer: _grpc.UnaryUnaryMultiCallable[_datastore_pb2.DeleteLayerRequest, _datastore_pb2.DeleteLayerResponse]
-    """Deletes a layer; the annotations layer cannot be deleted."""
+    """Deletes a layer; the annotations layer cannot be deleted. Errors: FAILED_PRECONDITION LAYER_PERMANENT, and
+    LAYER_HAS_EDITS (of its objects) unless `force`.
+    """
     ReadRegion: _grpc.UnaryStreamMultiCallable[_datastore_pb2.ReadRegionRequest, _datastore_pb2.ReadRegionResponse]
     """Streams the voxels of a region of a volume or layer. Errors: REGION_OUT_OF_BOUNDS, RESOURCE_EXHAUSTED
     REGION_TOO_LARGE (the limit is in the message; read in parts).
@@ -140,7 +144,9 @@ class DatastoreServiceAsyncStub(DatastoreServiceStub):
     UpdateVolume: _aio.UnaryUnaryMultiCallable[_datastore_pb2.UpdateVolumeRequest, _datastore_pb2.UpdateVolumeResponse]  # type: ignore[assignment]
     """Changes display_name, voxel_size or display_window. Errors: ABORTED ETAG_MISMATCH."""
     DeleteVolume: _aio.UnaryUnaryMultiCallable[_datastore_pb2.DeleteVolumeRequest, _datastore_pb2.DeleteVolumeResponse]  # type: ignore[assignment]
-    """Deletes a volume with its layers. Errors: FAILED_PRECONDITION VOLUME_HAS_ANNOTATIONS unless `force`."""
+    """Deletes a volume with its layers. Errors: FAILED_PRECONDITION VOLUME_HAS_ANNOTATIONS and VOLUME_HAS_EDITS (of objects
+    of its layers) unless `force`.
+    """
     GetSliceStatistics: _aio.UnaryUnaryMultiCallable[_datastore_pb2.GetSliceStatisticsRequest, _datastore_pb2.GetSliceStatisticsResponse]  # type: ignore[assignment]
     """Returns the intensity statistics of a volume's slices."""
     CreateLayer: _aio.UnaryUnaryMultiCallable[_datastore_pb2.CreateLayerRequest, _datastore_pb2.CreateLayerResponse]  # type: ignore[assignment]
@@ -159,7 +165,9 @@ class DatastoreServiceAsyncStub(DatastoreServiceStub):
     CommitLayer: _aio.UnaryUnaryMultiCallable[_datastore_pb2.CommitLayerRequest, _datastore_pb2.CommitLayerResponse]  # type: ignore[assignment]
     """Shows a layer to readers and makes it immutable. Errors: ABORTED ATTEMPT_OUTDATED."""
     DeleteLayer: _aio.UnaryUnaryMultiCallable[_datastore_pb2.DeleteLayerRequest, _datastore_pb2.DeleteLayerResponse]  # type: ignore[assignment]
-    """Deletes a layer; the annotations layer cannot be deleted."""
+    """Deletes a layer; the annotations layer cannot be deleted. Errors: FAILED_PRECONDITION LAYER_PERMANENT, and
+    LAYER_HAS_EDITS (of its objects) unless `force`.
+    """
     ReadRegion: _aio.UnaryStreamMultiCallable[_datastore_pb2.ReadRegionRequest, _datastore_pb2.ReadRegionResponse]  # type: ignore[assignment]
     """Streams the voxels of a region of a volume or layer. Errors: REGION_OUT_OF_BOUNDS, RESOURCE_EXHAUSTED
     REGION_TOO_LARGE (the limit is in the message; read in parts).
@@ -297,7 +305,9 @@ class DatastoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datastore_pb2.DeleteVolumeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datastore_pb2.DeleteVolumeResponse, _abc.Awaitable[_datastore_pb2.DeleteVolumeResponse]]:
-        """Deletes a volume with its layers. Errors: FAILED_PRECONDITION VOLUME_HAS_ANNOTATIONS unless `force`."""
+        """Deletes a volume with its layers. Errors: FAILED_PRECONDITION VOLUME_HAS_ANNOTATIONS and VOLUME_HAS_EDITS (of objects
+        of its layers) unless `force`.
+        """
 
     @_abc_1.abstractmethod
     def GetSliceStatistics(
@@ -364,7 +374,9 @@ class DatastoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datastore_pb2.DeleteLayerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datastore_pb2.DeleteLayerResponse, _abc.Awaitable[_datastore_pb2.DeleteLayerResponse]]:
-        """Deletes a layer; the annotations layer cannot be deleted."""
+        """Deletes a layer; the annotations layer cannot be deleted. Errors: FAILED_PRECONDITION LAYER_PERMANENT, and
+        LAYER_HAS_EDITS (of its objects) unless `force`.
+        """
 
     @_abc_1.abstractmethod
     def ReadRegion(

@@ -80,13 +80,17 @@ class EditedObjects:
         composition = Composition([Step.read(step) for step in steps])
         return cls(arrays.open(key, immutable=True), Index(*factor), class_value, composition)
 
-    def lay(self, labels: Labels, region: Region, blocks: LabelBlocks) -> None:
-        """Lay what the edits say upon `labels`, in place.
+    def said(self, region: Region, blocks: LabelBlocks) -> tuple[Labels, Labels]:
+        """What the edits say of the class of each voxel of level 0, and what follows for the prediction around them.
 
         Args:
-            labels: Class values at level 0, of the region's shape.
             region: In voxels of level 0.
             blocks: Where the blocks of edits are.
+
+        Returns:
+            Labels of the region's shape, as `Composition.classes` gives them. The second ones are about voxels that no
+            object of the layer holds, and only when these were predicted to be of its class: annotations
+            there know better.
         """
         whole = Region.of_shape(self._shape)
         touched = Region(
@@ -97,13 +101,12 @@ class EditedObjects:
         part = touched.padded((1, 1, 1), whole) if is_coarse else touched
         stored = self.array.read(part)
         said = self.composition.classes(stored, part, self.class_value, blocks.get)
-        overlay(labels, self._enlarged(said, part, region), (self.class_value,))
+        beyond = np.zeros_like(said)
         if is_coarse:
             # Labels are interpolated between the voxels of a coarser layer, and reach a little beyond its objects.
             held = self.composition.ids(stored, part, blocks.get) != 0
             beyond = np.where((stored == 0) & ~_grown(held), _grown(said), np.uint8(NOT_ANNOTATED))
-            rim = self._enlarged(beyond, part, region)
-            overlay(labels, np.where(labels == self.class_value, rim, NOT_ANNOTATED), (self.class_value,))
+        return self._enlarged(said, part, region), self._enlarged(beyond, part, region)
 
     @property
     def _shape(self) -> Index:
@@ -164,6 +167,9 @@ class SegmentationSource:
             labels: Labels = np.zeros(region.shape, np.uint8)
         else:
             labels = np.array(self._prediction.read(region))
+        edits = [(each.class_value, *each.said(region, self._blocks)) for each in self._objects]
+        for class_value, _, beyond in edits:
+            overlay(labels, np.where(labels == class_value, beyond, NOT_ANNOTATED), (class_value,))
         touching = (self._starts < region.stop).all(axis=1) & (self._stops > region.start).all(axis=1)
         for number in np.flatnonzero(touching).tolist():
             each = self._overlays[number]
@@ -172,7 +178,7 @@ class SegmentationSource:
             block = self._blocks.get(each.key, each.sha256, each.region)
             part = block[shared.relative_to(each.region).slices]
             overlay(labels[shared.relative_to(region).slices], part, each.scope)
-        for found in self._objects:
-            found.lay(labels, region, self._blocks)
+        for class_value, said, _ in edits:
+            overlay(labels, said, (class_value,))
         labels[labels == BACKGROUND] = NOT_ANNOTATED
         return labels

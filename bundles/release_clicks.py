@@ -134,8 +134,8 @@ disk of {DISK_RADIUS_PX} pixels' radius. Output: logits of background (channel 0
 
 ## Figures
 
-On EPFL's test volume, which neither training nor any choice has seen: `python -m benchmarks.clicks`, which says what
-they mean. A GPU was not at hand.
+On EPFL's test volume, which was not trained on: `python -m benchmarks.clicks`, which says what they mean; more in
+docs/benchmarks.md of the project. A GPU was not at hand.
 
 | what | figure | target | |
 |---|---|---|---|

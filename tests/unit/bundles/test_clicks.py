@@ -82,15 +82,22 @@ def test_the_model_says_what_it_is(model: ClickModel) -> None:
     assert error.value.reason == "NOT_A_CLICK_MODEL"
 
 
-def test_one_click_finds_an_object_and_another_takes_it_away(model: ClickModel, slab: WorkingStack) -> None:
+def test_one_click_finds_an_object_and_another_takes_an_invented_one_away(
+    model: ClickModel, slab: WorkingStack
+) -> None:
     numbers, _ = ndimage.label(slab.truth[8])
     part = numbers == 1 + int(np.bincount(numbers.ravel())[1:].argmax())
     y, x = centre(part)
     image, empty = slab.image[8:9], np.zeros((1, *part.shape), np.uint8)
     found = refine(model, image, empty, [Click((0, y, x), True)])
     assert iou(found.mask[0] > 0, part) > 0.7
-    gone = refine(model, image, found.mask, [Click((0, y, x), False)])
-    assert gone.mask.sum() < 0.2 * found.mask.sum()
+    y, x = centre(~slab.truth[8])
+    invented = found.mask.copy()
+    invented[0, y - 15 : y + 15, x - 20 : x + 20] = 1
+    assert not slab.truth[8, y - 15 : y + 15, x - 20 : x + 20].any()
+    gone = refine(model, image, invented, [Click((0, y, x), False)])
+    assert gone.mask[0, y - 15 : y + 15, x - 20 : x + 20].mean() < 0.1
+    assert iou(gone.mask[0] > 0, part) > 0.7
 
 
 def test_an_object_is_found_through_the_slices(model: ClickModel, slab: WorkingStack) -> None:

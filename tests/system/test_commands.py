@@ -325,16 +325,21 @@ def test_objects_are_corrected_and_what_happened_to_them_is_told(
     history = result(biosegment("instance", "edits", layer, "--instance", "3", "--json"))
     assert [each["kind"] for each in history] == ["split", "merge"]
     assert result(biosegment("instance", "at", layer, "7,14,44", "--json"))["instance"] == 2
+    for position, fields in (("7,14,14", ["0", "1", "4"]), ("7,60,60", ["0", "0", "4"])):
+        lines = ok(biosegment("instance", "at", layer, position)).lines
+        assert [line.split()[-1] for line in lines] == fields
     name = f"{cell}/layers/proofread"
     ok(biosegment("volume", "read", name, tmp_path / "now.npy", "--with-edits"))
     now = np.load(tmp_path / "now.npy")
     assert set(np.unique(now).tolist()) == {0, 2}
     assert (now[0, 60:62, 60:62] == 2).all()
-    ok(biosegment("export", name, tmp_path / "now.tif"))
+    ok(biosegment("export", layer, tmp_path / "now.tif"))
     assert (tifffile.imread(tmp_path / "now.tif") == now).all()
     ok(biosegment("export", name, tmp_path / "computed.tif", "--without-edits"))
     assert (tifffile.imread(tmp_path / "computed.tif") == ids).all()
     assert result(biosegment("instance", "revert", merged["name"], "--json"))["reverted"] is True
+    record = ok(biosegment("instance", "edits", layer, "--after", "4")).output
+    assert record.count(merged["name"].rpartition("/")[2]) == 1
     refused(biosegment("instance", "delete", layer, "1"), "object 1", "take that back first")
     refused(biosegment("instance", "merge", layer, "2", "3", "--base", "1"), "saw last", "edit again")
     refused(biosegment("instance", "reassign", layer, "2", "--class", "3"), "which class")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from biosegment_trainer.learning import family, measures, plan
@@ -32,7 +33,7 @@ def test_every_option_is_a_field_of_the_training_configuration_with_its_type():
         part, _, field = name.rpartition(".")
         # Wishes about the network are planned, not copied.
         if part != "network" and name not in ("working_resolution_nm", "workers"):
-            owner = owners.get(part) or getattr(owners[""], part)
+            owner: Any = owners.get(part) or getattr(owners[""], part)
             assert field in {item.name for item in dataclasses.fields(owner)}, name
             assert isinstance(wanted, Range), name
             assert type(getattr(owner, field)) is wanted.kind, name

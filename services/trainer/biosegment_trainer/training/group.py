@@ -13,7 +13,7 @@ from typing import Any
 from biosegment.errors import FailedPrecondition
 from biosegment_trainer.compute.cluster import TRAINING_SHARE
 from biosegment_trainer.compute.report import Reporter
-from biosegment_trainer.compute.task import Outcome, Task
+from biosegment_trainer.compute.task import Outcome, PretrainTask, TrainTask
 from biosegment_trainer.compute.worker import work
 
 
@@ -32,7 +32,7 @@ class Mailbox:
         return self._outcome
 
 
-def work_together(task: Task) -> Outcome:
+def work_together(task: TrainTask | PretrainTask) -> Outcome:
     """Start `task.workers` processes on this node and wait for them.
 
     Raises:
@@ -89,7 +89,7 @@ def work_together(task: Task) -> Outcome:
     return outcome
 
 
-def _refusal(task: Task, node: Mapping[str, float]) -> FailedPrecondition | None:
+def _refusal(task: TrainTask | PretrainTask, node: Mapping[str, float]) -> FailedPrecondition | None:
     """Why the processes can never run on a node: Ray Train would wait for ever."""
     have = (node.get("GPU", 0.0), "GPUs") if task.gpus else (node.get("CPU", 0.0) // task.threads, "CPUs")
     if have[0] >= task.workers:
@@ -108,7 +108,7 @@ def _share(config: dict[str, Any]) -> None:
 
     from biosegment_trainer.learning.group import DistributedGroup
 
-    task: Task = config["task"]
+    task: TrainTask | PretrainTask = config["task"]
     device = get_device() if task.gpus else torch.device("cpu")
     group = DistributedGroup(device)
     if group.rank:

@@ -145,4 +145,4 @@ def _checked(name: str, value: object) -> Option:
         raise InvalidArgument(
             "BAD_OPTION", f"training option {name} = {value!r} must be within {wanted.least}..{wanted.most}"
         )
-    return wanted.kind(value)
+    return int(value) if wanted.kind is int else float(value)

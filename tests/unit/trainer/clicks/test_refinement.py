@@ -64,7 +64,7 @@ def test_objects_that_were_not_clicked_on_stay(bright, image, mask):
     bright_image[1, 100:380, 340:360] = -1
     result = refine(bright, bright_image, mask, [Click((1, 315, 315), False)])
     assert not result.mask[1, 300:330, 300:330][:, :30].any()
-    assert result.mask[1, 60:120].all(axis=0)[40:600].all()  # the long one was not meant
+    assert np.all(result.mask[1, 60:120], axis=0)[40:600].all()  # the long one was not meant
 
 
 @pytest.mark.parametrize("is_positive", [True, False])
@@ -90,7 +90,7 @@ def test_mask_and_probability_agree_and_inputs_stay(model, image, mask):
     for through in (False, True):
         result = refine(model, image, mask, [Click((1, 90, 300), True)], through=through)
         assert np.array_equal(result.mask, result.probability >= 128)
-        assert (result.mask.dtype, result.probability.dtype) == (np.uint8, np.uint8)
+        assert result.mask.dtype == result.probability.dtype == np.uint8
         assert set(np.unique(result.mask)) <= {0, 1}
     assert np.array_equal(mask, before)
     assert np.array_equal(image, looks)

@@ -117,7 +117,7 @@ def _middle_line(part: Mask) -> list[Point]:
     for _ in range(2):
         walked, _ = MCP_Geometric(length, fully_connected=False).find_costs([ends[-1]])
         walked[~np.isfinite(walked)] = -1
-        ends.append(np.unravel_index(int(walked.argmax()), part.shape))
+        ends.append(tuple(int(at) for at in np.unravel_index(int(walked.argmax()), part.shape)))
     distance = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]
     middle = MCP_Geometric(np.where(part, 1 / np.maximum(distance, 1) ** 2, -1.0), fully_connected=False)
     middle.find_costs([ends[1]], [ends[2]])

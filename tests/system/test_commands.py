@@ -325,7 +325,7 @@ def test_objects_are_corrected_and_what_happened_to_them_is_told(
     history = result(biosegment("instance", "edits", layer, "--instance", "3", "--json"))
     assert [each["kind"] for each in history] == ["split", "merge"]
     assert result(biosegment("instance", "at", layer, "7,14,44", "--json"))["instance"] == 2
-    for position, fields in (("7,14,14", ["0", "1", "4"]), ("7,60,60", ["0", "0", "4"])):
+    for position, fields in (("0,6,6", ["0", "1", "4"]), ("7,60,60", ["0", "0", "4"])):
         lines = ok(biosegment("instance", "at", layer, position)).lines
         assert [line.split()[-1] for line in lines] == fields
     name = f"{cell}/layers/proofread"

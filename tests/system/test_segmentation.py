@@ -202,6 +202,9 @@ def test_as_somebody_types_it(platform: Platform, client: Client, tmp_path: Path
     stored = run(*place, "--click", "2,40,40", "--commit", "--json")
     name = json.loads(stored.stdout)["annotation"]
     assert client.annotations.get(name).voxel_counts[2] == int(mask.sum())
+    # The layer of annotations by its id: nothing of it is taken out by a click on what it has.
+    from_layer = run(*place, "--layer", "annotations", "--click", "2,40,40", "--json")
+    assert json.loads(from_layer.stdout)["mask_voxels"] >= int(mask.sum()), from_layer.stderr
     for wrong, word in (
         (("--click", "2,40"), "is not z,y,x"),
         (("--click", "2,40,400"), "outside of the region"),

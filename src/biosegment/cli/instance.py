@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,11 @@ import typer
 from biosegment.cli.argument import (
     NameArgument,
     ProjectOption,
-    RegionOption,
     layer_name,
     parse_region,
 )
 from biosegment.cli.label_file import CommentOption, read_labels
-from biosegment.cli.output import JsonOption, show, show_list
+from biosegment.cli.output import JsonOption, show, show_list, to_plain
 from biosegment.client import connect
 from biosegment.client.resources import InstanceEdit
 from biosegment.errors import InvalidArgument
@@ -30,6 +30,10 @@ LayerArgument = Annotated[
 ]
 IdsArgument = Annotated[list[int], typer.Argument(help="Ids of objects.", show_default=False)]
 IdArgument = Annotated[int, typer.Argument(help="Id of an object.", show_default=False)]
+LayerRegionOption = Annotated[
+    str,
+    typer.Option("--region", help="z0:z1,y0:y1,x0:x1 in voxels of the layer, half-open.", show_default=False),
+]
 BaseOption = Annotated[
     int | None,
     typer.Option(help="Number of the last edit that you saw: refuse when a later one touched the objects."),
@@ -68,7 +72,7 @@ def split_instance(
     parts: Annotated[
         str, typer.Option(help="Or a .npy or .tif file: 0 keeps the id, 1, 2 ... become new objects.")
     ] = "",
-    region: RegionOption = "",
+    region: LayerRegionOption = "",
     comment: CommentOption = "",
     base: BaseOption = None,
     json: JsonOption = False,
@@ -118,7 +122,7 @@ def reassign(
     mask: Annotated[
         str, typer.Option(help="Or a .npy or .tif file: 1 for the voxels that another object gets.")
     ] = "",
-    region: RegionOption = "",
+    region: LayerRegionOption = "",
     to: Annotated[int, typer.Option(help="The object that gets them; a new one by default.")] = 0,
     comment: CommentOption = "",
     base: BaseOption = None,
@@ -157,8 +161,10 @@ def list_edits(
         found = client.instances.list(
             layer_name(layer, project_id), instance=instance_id, after_sequence=after
         )
-    columns = "sequence", "kind", "instances", "into", "new_instances", "author", "create_time", "reverted"
-    show_list(found, (*columns, "comment", "name"), json, "no edits")
+    columns = "sequence", "kind", "instances", "into", "new_instances", "class_value", "author", "create_time"
+    # Of what an edit takes back the id alone: it is of the same layer.
+    rows = found if json else [replace(each, reverts=each.reverts.rpartition("/")[2]) for each in found]
+    show_list(rows, (*columns, "reverts", "reverted", "comment", "name"), json, "no edits")
 
 
 @instance.command("revert")
@@ -180,7 +186,8 @@ def instance_at(
     point = parse_points(position)[0]
     with connect() as client:
         found = client.instances.at(layer_name(layer, project_id), point)
-    show(found, json)
+    # In words, so that background, 0, is printed too.
+    show(found if json else {key: str(value) for key, value in to_plain(found).items()}, json)
 
 
 def parse_points(text: str) -> list[tuple[int, int, int]]:

@@ -18,6 +18,7 @@ from biosegment.cli.argument import (
     RegionOption,
     WaitOption,
     export_format,
+    layer_name,
     parse_moment,
     parse_region,
     project_name,
@@ -145,7 +146,7 @@ def predict(
 
 
 def export(
-    source: Annotated[str, typer.Argument(help="Volume id, or the name of a volume or layer.")],
+    source: Annotated[str, typer.Argument(help="Volume id, VOLUME/LAYER, or the name of a volume or layer.")],
     output: Annotated[
         Path,
         typer.Argument(help="File to write, or a folder for a file with the export's own name."),
@@ -164,7 +165,7 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write the segmentation of a volume (prediction under annotations), its grey values, or a layer into a file."""
-    name = volume_name(source, project_id)
+    name = (layer_name if "/" in source else volume_name)(source, project_id)
     segmentation = "/layers/" not in name and not raw
     if prediction and not prediction.startswith("projects/"):
         prediction = f"{name}/layers/{prediction}"

@@ -240,7 +240,9 @@ def read_region(
 def delete_volume(
     volume_id: VolumeArgument,
     project_id: ProjectOption = "",
-    force: Annotated[bool, typer.Option(help="Also when it has annotations, which are deleted too.")] = False,
+    force: Annotated[
+        bool, typer.Option(help="Also when it has annotations or edits of objects, which are deleted too.")
+    ] = False,
 ) -> None:
     """Delete a volume with its layers."""
     with connect() as client:

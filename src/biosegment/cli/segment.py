@@ -52,7 +52,8 @@ def segment(
         Path | None, typer.Option(help="Mask to correct, over the region, as .npy or .tif: 0 and 1.")
     ] = None,
     layer: Annotated[
-        str, typer.Option(help="Layer to correct, its name, in place of --previous.", show_default=False)
+        str,
+        typer.Option(help="Layer to correct, its id or name, in place of --previous.", show_default=False),
     ] = "",
     plane: Annotated[str, typer.Option(help="xy, xz or yz: slices; 3d: through the slices.")] = "xy",
     name: Annotated[
@@ -80,6 +81,8 @@ def segment(
     if output is not None and output.suffix != ".npy":
         raise InvalidArgument("BAD_OUTPUT", f"the mask is written as a NumPy file; call it {output.name}.npy")
     volume = volume_name(volume_id, project_id)
+    if layer and "/" not in layer:
+        layer = f"{volume}/layers/{layer}"
     clicks = [(_position(text), True) for text in click or ()]
     clicks += [(_position(text), False) for text in no_click or ()]
     strokes = read_labels(scribbles, "scribbles") if scribbles is not None else None

@@ -222,6 +222,10 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
                 raise InvalidArgument(
                     "NOT_INSTANCES", f"{request.name} is a volume; only layers of instances have edits"
                 )
+            if request.HasField("as_of"):
+                raise InvalidArgument(
+                    "BAD_AS_OF", f"{request.name} is a volume, which stays as it is; leave `as_of` unset"
+                )
             project_id, volume_id = parse_name(request.name, _VOLUME)
             read = await self._volumes.read(principal, project_id, volume_id, request.level, region)
         async for response in send_region(read):

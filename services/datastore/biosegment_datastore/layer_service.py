@@ -16,7 +16,7 @@ from biosegment.storage.layout import ArrayLayout
 from biosegment.volume import Index, Region
 from biosegment_datastore.admission import Admission, Part
 from biosegment_datastore.annotations.projector import Projector
-from biosegment_datastore.clock import now_us
+from biosegment_datastore.clock import now_us, require_passed
 from biosegment_datastore.expiring import Expiring
 from biosegment_datastore.instances.service import InstanceService
 from biosegment_datastore.layer import (
@@ -269,6 +269,7 @@ class LayerService:
         require_size(region, np.dtype(layer.data_type).itemsize, self._max_region_bytes)
         if as_of_us is not None and not with_edits:
             raise InvalidArgument("BAD_AS_OF", "`as_of` belongs to `with_edits`; set that, or leave it unset")
+        require_passed(as_of_us)
         if with_edits:
             if layer.state is not LayerState.COMMITTED:
                 raise layer_not_found(layer.name)

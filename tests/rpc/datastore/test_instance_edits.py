@@ -27,6 +27,7 @@ from biosegment.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
+    ResourceExhausted,
 )
 from biosegment.ids import new_id
 from biosegment.rpc.geometry import region_to_proto
@@ -161,6 +162,9 @@ async def test_the_objects_of_a_moment_are_read_and_exported(
     await client.revert(deleted.name)
     await client.merge(layer, [5, 7])
     first, _, last = await client.list(layer)
+    with pytest.raises(InvalidArgument) as caught:
+        await now(ada, layer, as_of=datetime.now(UTC) + timedelta(hours=1))
+    assert caught.value.reason == "BAD_AS_OF"
     assert first.create_time is not None
     assert last.create_time is not None
     without_nine = np.where(objects == 9, 0, objects)
@@ -310,9 +314,10 @@ async def test_layers_without_objects_have_no_edits(ada: Caller, client: Instanc
         assert caught.value.reason == "NOT_INSTANCES"
     with pytest.raises(NotFound):
         await client.merge(f"{volume.name}/layers/none", [1, 2])
-    with pytest.raises(InvalidArgument) as caught:
-        await Volumes(ada.channel).read(labels.name, as_of=datetime.now(UTC))
-    assert caught.value.reason == "BAD_AS_OF"
+    for name in (labels.name, volume.name):
+        with pytest.raises(InvalidArgument) as caught:
+            await Volumes(ada.channel).read(name, as_of=datetime.now(UTC))
+        assert caught.value.reason == "BAD_AS_OF"
 
 
 async def test_a_repeated_request_is_one_edit(
@@ -396,6 +401,25 @@ async def test_who_takes_back_an_inner_edit_changes_what_was_made_of_its_objects
     with pytest.raises(Conflict):
         await client.delete(layer, [7], base_sequence=seen)
     assert (await now(ada, layer) == 7).sum() == (objects == 7).sum()
+
+
+async def test_the_largest_ids_can_be_edited_and_leave_no_new_ones(
+    ada: Caller, client: Instances, volume: Any, image: Any
+) -> None:
+    largest = (1 << 63) - 2
+    ids = np.zeros(image.shape, np.uint64)
+    ids[0, 0, :2] = 1, largest
+    volumes = Volumes(ada.channel)
+    layer = (await volumes.write_layer(volume.name, ids, kind="instances")).name
+    assert (await client.merge(layer, [largest, 1])).into == largest
+    with pytest.raises(ResourceExhausted) as full:
+        await client.reassign(layer, ONE, region=Region.of_shape((1, 1, 1)))
+    assert full.value.reason == "NO_IDS_LEFT"
+    ids[0, 0, 1] = largest + 1
+    beyond = (await volumes.write_layer(volume.name, ids, kind="instances")).name
+    with pytest.raises(FailedPrecondition) as caught:
+        await client.delete(beyond, [1])
+    assert caught.value.reason == "INSTANCE_IDS_TOO_LARGE"
 
 
 async def test_many_edit_at_once_and_none_is_lost(

@@ -17,7 +17,7 @@ from biosegment.jobs import JobContext, JobResult, Progress
 from biosegment.settings import ObjectStoreSettings
 from biosegment.volume import BACKGROUND, Index, Region, VoxelSize
 from biosegment_datastore.annotations.projector import Projector
-from biosegment_datastore.clock import now_us
+from biosegment_datastore.clock import now_us, require_passed
 from biosegment_datastore.convert_job import ExportPlan, export_plan
 from biosegment_datastore.exports.source import Overlay, exported_dtype
 from biosegment_datastore.imports.job import run_until_cancelled
@@ -102,8 +102,7 @@ class ExportJob:
             plan.region.require_within(volume.shape, volume.name)
         if plan.layer_id:
             plan.require_kind(await self._committed(volume, plan.layer_id))
-        if plan.as_of_us is not None and plan.as_of_us > now_us():
-            raise InvalidArgument("BAD_AS_OF", "`as_of` lies in the future; name a moment that has passed")
+        require_passed(plan.as_of_us)
         prediction = ""
         if plan.segmentation:
             prediction = await self._prediction(volume, plan)

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from biosegment.errors import FailedPrecondition, Internal
 from biosegment.volume import Index, Region
 
-MAX_ID = (1 << 63) - 1
-"""Databases have signed numbers."""
+MAX_ID = (1 << 63) - 2
+"""Databases have signed numbers, and keep the one after the largest id, too."""
 _GATHERED_ROWS = 1 << 20
 
 

@@ -43,7 +43,7 @@ def test_a_layer_without_objects_has_an_empty_list() -> None:
 
 def test_ids_that_no_database_holds_are_refused() -> None:
     voxels = np.zeros((1, 1, 2), np.uint64)
-    voxels[0, 0, 1] = 1 << 63
+    voxels[0, 0, 1] = (1 << 63) - 1
     with pytest.raises(FailedPrecondition) as caught:
         _of(voxels)
     assert caught.value.reason == "INSTANCE_IDS_TOO_LARGE"

@@ -177,7 +177,8 @@ def counts_part(model: ClickModel, stack: WorkingStack) -> list[Target]:
             return mask
         (y, x), is_positive = found
         clicks.append(Click((0, y, x), is_positive))
-        return refine(model, image[None], mask[None].astype(np.uint8), clicks).mask[0] > 0
+        answer = refine(model, image[None], mask[None].astype(np.uint8), clicks)
+        return np.asarray(answer.mask[0] > 0)
 
     corrections: dict[str, Correct] = {
         "clicks": click,

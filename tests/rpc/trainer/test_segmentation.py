@@ -483,38 +483,44 @@ async def test_a_killed_process_costs_no_request(desk):
 
 
 async def test_few_wait_and_of_a_session_only_the_newest(desk):
+    """Which of them is served, and when each arrives, is left open: `test_line` says who is served when."""
     clicks = ((CENTRES[0], True),)
-    await desk.ask(asked(desk.balls, clicks=clicks))
+    await desk.patiently(asked(desk.balls, clicks=clicks))
     child = desk.child()
     child.suspend()
     try:
-        served = asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks, session="a")))
-        await asyncio.sleep(0.3)
-        older = asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks, session="b")))
-        await asyncio.sleep(0.2)
-        newer = asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks, session="b")))
-        with pytest.raises(Conflict) as superseded:
-            await older
-        assert superseded.value.reason == "SUPERSEDED"
-        # The same word of another user is another session.
-        others = [
-            asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks, session="b"), "ann")),
-            asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks))),
-        ]
-        await asyncio.sleep(0.3)
-        with pytest.raises(ResourceExhausted) as busy:
-            await desk.ask(asked(desk.balls, clicks=clicks))
-        assert busy.value.reason == "BUSY"
-        # Who gives up makes room.
-        others.pop().cancel()
-        await asyncio.sleep(0.2)
-        others.append(asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks))))
-        await asyncio.sleep(0.2)
+        many = [asyncio.ensure_future(desk.ask(asked(desk.balls, clicks=clicks))) for _ in range(WAITING + 4)]
+        # One is served and some wait; all others are refused.
+        refused = await all_but(many, WAITING + 1)
+        assert {(type(error), error.reason) for error in refused} == {(ResourceExhausted, "BUSY")}
     finally:
         child.resume()
-    masks = {answer.mask for answer in await asyncio.gather(served, newer, *others)}
-    assert len(masks) == 1
+    served = [
+        answer for answer in await asyncio.gather(*many, return_exceptions=True) if answer not in refused
+    ]
+    child.suspend()
+    try:
+        request = asked(desk.balls, clicks=clicks, session="b")
+        several = [asyncio.ensure_future(desk.ask(request)) for _ in range(WAITING)]
+        # The newest waits, and perhaps another one was being served already.
+        superseded = await all_but(several, 2)
+        assert {(type(error), error.reason) for error in superseded} == {(Conflict, "SUPERSEDED")}
+    finally:
+        child.resume()
+    newest = await asyncio.gather(*several, return_exceptions=True)
+    served += [answer for answer in newest if not isinstance(answer, Conflict)]
+    assert len({answer.mask for answer in served}) == 1
+    assert WAITING + 2 <= len(served) <= WAITING + 3
     assert desk.child().pid == child.pid
+
+
+async def all_but(calls: list[asyncio.Future[Any]], few: int) -> list[BiosegmentError]:
+    """Errors of those that have ended, once no more than a few are under way."""
+    async with asyncio.timeout(100):
+        while len(pending := [call for call in calls if not call.done()]) > few:
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+    errors = [call.exception() for call in calls if call.done()]
+    return [error for error in errors if isinstance(error, BiosegmentError)]
 
 
 PARENT = """

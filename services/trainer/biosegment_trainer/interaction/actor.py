@@ -116,6 +116,11 @@ class RaySegmenter:
                 "SEGMENTER_UNAVAILABLE",
                 "no node of the cluster has room on a GPU for the actor that segments",
             ) from error
+        except JobCrashed as error:
+            await self.close()
+            raise Unavailable(
+                "SEGMENTER_UNAVAILABLE", f"the actor that segments does not start: {error}"
+            ) from error
         except BaseException:
             await self.close()
             raise

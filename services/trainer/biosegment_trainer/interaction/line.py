@@ -58,7 +58,7 @@ class Place:
     session: str
 
     def replaces(self, other: Place) -> bool:
-        """Whether this is a newer request of the same session."""
+        """Whether this is a request of the same session."""
         return bool(self.session) and (self.user, self.session) == (other.user, other.session)
 
 
@@ -90,29 +90,41 @@ class SegmentLine:
     def enter(self, user: str, session: str) -> Iterator[Place]:
         """Take a place, before voxels are read; it is held until the answer has come.
 
+        Older requests of the same session are given up; that one of them is there already makes room for this one, as
+        long as those that are given up leave.
+
         Raises:
             ResourceExhausted: BUSY.
         """
         self._last += 1
         place = Place(self._last, user, session)
-        if len(self._inside) > self._limits.waiting and not any(map(place.replaces, self._inside)):
+        inside, most = len(self._inside), self._limits.waiting
+        if inside > 2 * most or (inside > most and not any(map(place.replaces, self._inside))):
             raise ResourceExhausted(
                 "BUSY",
-                f"{len(self._inside) - 1} requests wait for their segmentation already, as many as may; try again in a "
-                "moment",
+                f"{inside - 1} requests wait for their segmentation already, as many as may; try again in a moment",
             )
         self._inside.add(place)
+        for other in [each for each in self._waiting if place.replaces(each.place)]:
+            self._waiting.remove(other)
+            if not other.answer.done():
+                other.answer.set_exception(_superseded())
         try:
             yield place
         finally:
             self._inside.discard(place)
+
+    def require_newest(self, place: Place) -> None:
+        """Raise Conflict SUPERSEDED once a newer request of the session has come."""
+        if any(other.replaces(place) and other.number > place.number for other in self._inside):
+            raise _superseded()
 
     async def segment(self, task: SegmentTask, place: Place) -> SegmentAnswer:
         """Wait for one's turn and for the answer.
 
         Args:
             task: The request.
-            place: Its place; older requests of the same session that still wait are given up.
+            place: Its place.
 
         Raises:
             Conflict: SUPERSEDED by a newer request of the session.
@@ -120,12 +132,8 @@ class SegmentLine:
             Internal: SEGMENTER_CRASHED.
             BiosegmentError: As `Segmenter.segment`.
         """
+        self.require_newest(place)
         mine = _Waiting(task, place, asyncio.get_running_loop().create_future())
-        for other in [each for each in self._waiting if place.replaces(each.place)]:
-            if other.place.number > place.number:
-                raise _superseded()
-            self._waiting.remove(other)
-            other.answer.set_exception(_superseded())
         self._waiting.append(mine)
         self._wake.set()
         try:

@@ -109,6 +109,7 @@ class InteractionService:
         self._require_pixels(request, grid, surroundings)
         scribbles, previous = await asyncio.to_thread(_arrays, request, classes)
         model, shallow = await self._chosen(request)
+        self._line.require_newest(place)
         if isinstance(request.source, VolumePart):
             voxels, mean, std = await self._read(request.source.volume, level, surroundings)
             key = f"{request.source.volume}@{level}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -70,22 +70,27 @@ class GridAxis:
         """The pixel of each voxel of the box."""
         return self.pixel_of(np.arange(self.start, self.stop))
 
-    def weights(self) -> Float32:
-        """(pixels, voxels of the level): a pixel's mean over what it covers, or linear between centres."""
+    def taps(self) -> Iterator[tuple[NDArray[np.int64], Float32]]:
+        """What pixels are made of: sums of voxels of the level, by place, times weights; (pixels,) each.
+
+        The weights are those of a pixel's mean over what it covers, or linear between centres.
+        """
         count = self.high - self.low
         if self.ratio < 1:
             centre = np.clip((np.arange(self.pixels) + 0.5) * self.ratio - 0.5, 0, count - 1)
             below = np.floor(centre).astype(np.int64)
-            above, share = np.minimum(below + 1, count - 1), centre - below
-            found = np.zeros((self.pixels, count), np.float32)
-            rows = np.arange(self.pixels)
-            np.add.at(found, (rows, below), 1 - share)
-            np.add.at(found, (rows, above), share)
-            return found
-        begin = np.arange(self.pixels)[:, None] * self.ratio
-        voxel = np.arange(count)[None]
-        covered = np.clip(np.minimum(begin + self.ratio, voxel + 1) - np.maximum(begin, voxel), 0, 1)
-        return np.asarray(covered / covered.sum(1, keepdims=True), np.float32)
+            share = centre - below
+            yield below, np.asarray(1 - share, np.float32)
+            yield np.minimum(below + 1, count - 1), np.asarray(share, np.float32)
+            return
+        begin = np.arange(self.pixels) * self.ratio
+        end = np.minimum(begin + self.ratio, count)
+        first = np.floor(begin).astype(np.int64)
+        for step in range(int(np.ceil(self.ratio)) + 1):
+            voxel = first + step
+            covered = np.clip(np.minimum(end, voxel + 1) - np.maximum(begin, voxel), 0, 1)
+            if covered.any():
+                yield np.minimum(voxel, count - 1), np.asarray(covered / (end - begin), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +129,9 @@ class WorkingGrid:
         """Voxels of the level as working pixels: means, or linear where pixels are smaller than voxels."""
         for number, axis in enumerate(self.axes):
             if axis.ratio != 1:
-                moved = np.tensordot(axis.weights(), voxels, (1, number))
-                voxels = np.moveaxis(moved, 0, number)
+                wide = [-1 if other == number else 1 for other in range(3)]
+                terms = (voxels.take(at, number) * weight.reshape(wide) for at, weight in axis.taps())
+                voxels = sum(terms, start=np.float32(0))
         return np.ascontiguousarray(voxels, np.float32)
 
     def shares(self, mask: NDArray[Any]) -> Float32:

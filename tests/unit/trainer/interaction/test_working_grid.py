@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
-from biosegment_trainer.interaction.working_grid import Level, choose_level, make_grid
+from biosegment_trainer.interaction.working_grid import GridAxis, Level, WorkingGrid, choose_level, make_grid
 
 from biosegment.volume import Index, Region, VoxelSize
 
@@ -45,7 +47,7 @@ def test_every_voxel_has_a_pixel_and_every_pixel_a_value(name, grid):
         assert (np.diff(pixels) >= 0).all()
         assert pixels[0] >= 0
         assert pixels[-1] < axis.pixels
-        assert np.allclose(axis.weights().sum(1), 1, atol=1e-5)
+        assert np.allclose(sum(weight for _, weight in axis.taps()), 1, atol=1e-5)
     flat = grid.image(np.full(grid.level_region.shape, 3.5, np.float32))
     assert flat.shape == tuple(grid.shape)
     assert np.allclose(flat, 3.5)
@@ -114,6 +116,28 @@ def test_the_level_is_the_coarsest_that_pixels_are_means_of():
     assert choose_level(levels, VoxelSize(30, 2.5, 2.5), 10, 0) == 1  # level 2 joins slices
     assert choose_level(levels, VoxelSize(30, 10, 10), 10, 0) == 0
     assert choose_level(levels, VoxelSize(5, 5, 5), 10, 1) == 0  # level 1 joins slices of y
+
+
+def test_pixels_that_cover_parts_of_voxels_are_their_means():
+    axis = GridAxis(0, 20, 1, 20, 2.5)
+    grid = WorkingGrid(GridAxis(0, 1, 1, 1, 1.0), GridAxis(0, 1, 1, 1, 1.0), axis)
+    values = np.random.default_rng(6).random((1, 1, 20), np.float32)
+    expected = values.repeat(2, 2).reshape(8, 5).mean(1)
+    assert np.allclose(grid.image(values)[0, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("nm", [5, 30])
+def test_a_long_edge_takes_no_more_memory_than_its_voxels(nm):
+    shape = Index(1, 1, 1 << 13)
+    one = GridAxis(0, 1, 1, 1, 1.0)
+    grid = WorkingGrid(one, one, GridAxis(0, shape.x, 1, shape.x, 10 / nm))
+    voxels = np.ones(shape, np.float32)
+    tracemalloc.start()
+    try:
+        assert grid.image(voxels).shape == tuple(grid.shape)
+        assert tracemalloc.get_traced_memory()[1] < 200 * voxels.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_ramp_is_interpolated_between_slices_and_averaged_within_them():

@@ -20,7 +20,11 @@ def test_a_layer_is_named_by_volume_and_id() -> None:
     assert layer_name(whole, "") == whole
     assert layer_name("brain/cells", "em") == whole
     assert layer_name("brain/cells", "projects/em") == whole
-    for text, project, reason in (("cells", "em", "BAD_NAME"), ("brain/cells", "", "NO_PROJECT")):
+    for text, project, reason in (
+        ("cells", "em", "BAD_NAME"),
+        ("brain/", "em", "BAD_NAME"),
+        ("brain/cells", "", "NO_PROJECT"),
+    ):
         with pytest.raises(InvalidArgument) as caught:
             layer_name(text, project)
         assert caught.value.reason == reason

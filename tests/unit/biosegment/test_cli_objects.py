@@ -4,18 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from biosegment.cli.argument import layer_name
 from biosegment.cli.objects import measure_objects
 from biosegment.errors import InvalidArgument
 
 NAME = "projects/em/volumes/brain/layers/mitochondria"
-
-
-def test_a_layer_is_given_by_its_name_or_within_its_project() -> None:
-    assert layer_name(NAME, "") == layer_name("brain/mitochondria", "em") == NAME
-    for layer, project in (("brain/mitochondria", ""), ("mitochondria", "em"), ("brain/", "em")):
-        with pytest.raises(InvalidArgument):
-            layer_name(layer, project)
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_measured() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,8 @@ from biosegment_datastore.sql.request import remember, replayed
 from biosegment_datastore.sql.tables import INSTANCE_EDIT_IDS, INSTANCE_EDITS, INSTANCE_LAYERS, LAYERS
 
 _AT_ONCE = 500
+_PAGE_IDS = 200_000
+"""Ids in the edits of a page, which go into one message."""
 _PLAIN = "project_id volume_id layer_id id author create_time_us comment reverts revert_time_us".split()
 
 
@@ -224,7 +226,10 @@ class SqlInstances:
         )
 
     async def list(self, layer: Layer, page: PageRequest, instance: int, after: int) -> Page[Edit]:
-        """The edits of a layer in order; only those that touched an object unless `instance` is 0."""
+        """The edits of a layer in order; only those that touched an object unless `instance` is 0.
+
+        A page of edits with many ids ends before its size.
+        """
         query = sa.select(INSTANCE_EDITS).where(
             *_of(INSTANCE_EDITS, layer), INSTANCE_EDITS.c.sequence > max(after, int(page.after or 0))
         )
@@ -234,11 +239,10 @@ class SqlInstances:
             )
             query = query.where(INSTANCE_EDITS.c.sequence.in_(touched))
         query = query.order_by(INSTANCE_EDITS.c.sequence).limit(page.size + 1)
-        found = await self._database.read_at_once(
-            lambda connection: [_edit(row) for row in connection.execute(query)]
+        items, is_last = await self._database.read_at_once(
+            lambda connection: _first(map(_edit, connection.execute(query)), page.size)
         )
-        items = found[: page.size]
-        return Page(items, page.next_token(items[-1].step.sequence) if len(found) > page.size else "")
+        return Page(items, "" if is_last else page.next_token(items[-1].step.sequence))
 
     async def edited(self, project_id: str, volume_id: str) -> Sequence[tuple[str, str]]:
         """Ids and names of the source layers of the committed layers of instances that have edits, oldest first."""
@@ -436,6 +440,18 @@ async def _require_base(
             edit=other.name,
             sequence=str(last),
         )
+
+
+def _first(edits: Iterable[Edit], count: int) -> tuple[list[Edit], bool]:
+    """The first edits, as many as a page takes, and whether these are all."""
+    items: list[Edit] = []
+    ids = 0
+    for each in edits:
+        ids += len(each.step.ids) + len(each.step.new_ids)
+        if items and (len(items) == count or ids > _PAGE_IDS):
+            return items, False
+        items.append(each)
+    return items, True
 
 
 def _region(box: Any) -> Region:

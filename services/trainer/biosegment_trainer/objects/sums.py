@@ -24,6 +24,7 @@ _DIRECT_IDS: Final = 1 << 16
 """Ids below, which 16 bits hold, are used as indices as they are; larger ones are numbered anew within each block."""
 _TILE_VOXELS: Final = 1 << 19
 """Worked on at a time: what is computed of them stays in the processor's cache."""
+_WORTH_MERGING: Final = 1 << 16
 _TILE_DEPTH: Final = 16
 """Slices of a tile: with few, more of what lies around would be looked at again."""
 
@@ -40,8 +41,8 @@ class ObjectSums:
         positions: (n, 3) sums of coordinates.
         products: (n, 6) sums of products of two coordinates, axes as in `PAIRS`; modulo 2^64, which `central` undoes.
         exposed: (n, 7) pairs of a voxel of the object and a neighbour that is none, by kind of step as in `STEPS`.
-        values: (n, 2) sums of the image's values and of their squares; int64 for images of at most 16 bits a voxel,
-            float64 for others; empty (n, 0) without an image.
+        values: (n, 2) sums of the image's values and of their squares; for images of at most 16 bits a voxel int64, of
+            squares modulo 2^64, which `variances` undoes; float64 for others; empty (n, 0) without an image.
         extremes: (n, 2) smallest and largest value, or (n, 0).
     """
 
@@ -112,9 +113,51 @@ class ObjectSums:
             found[:, a, b] = found[:, b, a] = about / self.voxels - rest[:, a] * rest[:, b]
         return found
 
+    def variances(self) -> NDArray[np.float64]:
+        """(n,) of the image's values, of these voxels, not of a sample."""
+        first, squares = self.values.T
+        if self.values.dtype.kind != "i":
+            return np.maximum(squares / self.voxels - (first / self.voxels) ** 2, 0)
+        # As in `central`. Then exactly: what is left may have all of its digits in common.
+        middle = (2 * first + self.voxels) // (2 * self.voxels)
+        about = (squares - 2 * middle * first + middle * middle * self.voxels).view(np.uint64).astype(object)
+        count, rest = self.voxels.astype(object), (first - middle * self.voxels).astype(object)
+        found: NDArray[np.float64] = ((about * count - rest * rest) / (count * count)).astype(np.float64)
+        return found
+
     def only(self, chosen: NDArray[Any]) -> Self:
         """Those at some indices."""
         return type(self)(**{each.name: getattr(self, each.name)[chosen] for each in fields(self)})
+
+
+class RunningSums:
+    """Adds up parts as they come, and holds little more than what they are together.
+
+    Args:
+        least: Objects below which it is not worth while to put parts together.
+    """
+
+    def __init__(self, least: int = _WORTH_MERGING) -> None:
+        self._parts: list[ObjectSums] = []
+        self._least = least
+        self._merged = self.held = 0
+
+    def add(self, part: ObjectSums) -> None:
+        """Add what was found in a region of its own."""
+        self._parts.append(part)
+        self.held += len(part)
+        if self.held > max(self._least, 2 * self._merged):
+            self._merge()
+
+    def sums(self) -> ObjectSums | None:
+        """Of all that came; None without any."""
+        if len(self._parts) > 1:
+            self._merge()
+        return self._parts[0] if self._parts else None
+
+    def _merge(self) -> None:
+        self._parts = [ObjectSums.merged(self._parts)]
+        self._merged = self.held = len(self._parts[0])
 
 
 def add_up(padded: Voxels, image: Voxels | None, origin: tuple[int, int, int]) -> ObjectSums:

@@ -73,17 +73,9 @@ def _principal(
 
 
 def _intensities(sums: ObjectSums) -> dict[str, object]:
-    mean = sums.values[:, 0] / sums.voxels
-    if sums.values.dtype.kind == "i":
-        # Exactly: of bright images the two terms have all of their digits in common.
-        count = sums.voxels.astype(object)
-        spread = sums.values[:, 1].astype(object) * count - sums.values[:, 0].astype(object) ** 2
-        variance = (spread / (count * count)).astype(np.float64)
-    else:
-        variance = np.maximum(sums.values[:, 1] / sums.voxels - mean**2, 0)
     return {
-        "intensity_mean": mean,
-        "intensity_std": np.sqrt(variance),
+        "intensity_mean": sums.values[:, 0] / sums.voxels,
+        "intensity_std": np.sqrt(sums.variances()),
         "intensity_min": sums.extremes[:, 0],
         "intensity_max": sums.extremes[:, 1],
     }

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +28,18 @@ from biosegment_trainer.compute.voxel_stream import StreamedVoxels
 from biosegment_trainer.objects.grid import ObjectGrid
 from biosegment_trainer.objects.mesh import affordable_cell, object_mesh, wanted_cell
 from biosegment_trainer.objects.mesh_file import PRECOMPUTED_INFO, mesh_files
-from biosegment_trainer.objects.sums import ObjectSums, add_up
+from biosegment_trainer.objects.sums import ObjectSums, RunningSums, add_up
 from biosegment_trainer.objects.table import csv_bytes, object_table, parquet_bytes
 from biosegment_trainer.request import MeshFormat
 
 Voxels = NDArray[Any]
+_T = TypeVar("_T")
 _BLOCK: Final = Index(32, 1024, 1024)
 """Whole chunks, and broad, so that little is read twice for what lies around: 134 MB of ids of 32 bits."""
 _CACHE_BYTES: Final = 256 << 20
 """For chunks that two neighbouring blocks, or objects, need."""
-_BATCH: Final = 64
-"""Meshes that are under way at a time."""
+_AHEAD: Final = 64
+"""Blocks that are begun before what an earlier one found is taken."""
 
 
 def measure_objects(task: MeasureTask, reporter: Reporter) -> tuple[MadeFile, ...]:
@@ -117,17 +119,14 @@ class ObjectBlocks:
         block = (max(1, edge // each) for edge, each in zip(self.block, self.grid.downsampling, strict=True))
         cut = BlockGrid(self.grid.shape, Index(*map(min, block, self.grid.shape)))
         numbers = [*cut.overlapping(region)]
-        waiting = [threads.submit(self._block, cut[number], region) for number in numbers]
-        parts = []
-        try:
-            for done, future in enumerate(waiting):
-                if (sums := future.result()) is not None:
-                    parts.append(sums)
-                progress(done + 1, len(waiting))
-        finally:
-            for future in waiting:
-                future.cancel()
-        return ObjectSums.merged(parts) if parts else None
+        total = RunningSums()
+        for done, sums in enumerate(
+            in_order(lambda at: self._block(cut[numbers[at]], region), len(numbers), threads)
+        ):
+            if sums is not None:
+                total.add(sums)
+            progress(done + 1, len(numbers))
+        return total.sums()
 
     def _block(self, block: Region, region: Region) -> ObjectSums | None:
         core = block.intersection(region)
@@ -157,6 +156,23 @@ class ObjectBlocks:
             shape = [-1 if other == axis else 1 for other in range(3)]
             wide = np.add.reduceat(wide, starts, axis=axis) / counts.reshape(shape)
         return wide
+
+
+def in_order(
+    make: Callable[[int], _T], count: int, threads: ThreadPoolExecutor, ahead: int = _AHEAD
+) -> Iterator[_T]:
+    """Of 0 to `count` what `make` returns, in order: `ahead` of them at most are begun and not taken yet."""
+    waiting: deque[Future[_T]] = deque()
+    try:
+        for number in range(count):
+            waiting.append(threads.submit(make, number))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 @dataclass(slots=True)
@@ -244,5 +260,5 @@ def _meshes(
         }
         return entry, [file for each in task.mesh_formats for file in mesh_files(mesh, object_id, each)]
 
-    for first in range(0, len(sums), _BATCH):
-        yield from threads.map(make, range(first, min(first + _BATCH, len(sums))))
+    # A mesh may be large, and a single thread writes them: few that are done may wait.
+    yield from in_order(make, len(sums), threads, max(1, task.threads) + 1)

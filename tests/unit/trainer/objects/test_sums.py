@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
-from biosegment_trainer.objects.sums import STEPS, ObjectSums, add_up
+from biosegment_trainer.objects.sums import STEPS, ObjectSums, RunningSums, add_up
+from biosegment_trainer.objects.worker import in_order
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import regionprops
@@ -121,6 +123,52 @@ def test_second_moments_are_exact_far_from_the_origin():
     # Squares of such coordinates, times as many voxels, do not fit into 64 bits.
     far = add_up(np.pad(ids, 1), None, (2_000_000_001, 1_900_000_000, 2_100_000_007))
     np.testing.assert_array_equal(far.central(), here.central())
+
+
+def test_the_spread_of_values_is_exact_of_more_voxels_than_sums_of_squares_hold():
+    ids = np.zeros((1, 3, 6), np.uint32)
+    ids[0, 1, 1:5] = 5
+    image = np.full(ids.shape, 60_000, np.uint16)
+    image[0, 1, 1:5] = [65_535, 65_534, 65_535, 40_000]
+    sums = add_up(np.pad(ids, 1), image, (0, 0, 0))
+    expected = image[0, 1, 1:5].astype(float).var()
+    for _ in range(32):
+        sums = ObjectSums.merged([sums, sums])
+    assert sums.voxels.tolist() == [4 << 32]
+    assert int(sums.values[0, 0]) == int(image[0, 1, 1:5].sum(dtype=int)) << 32
+    np.testing.assert_allclose(sums.variances(), expected, rtol=1e-12)
+
+
+def test_what_was_added_up_is_put_together_on_the_way():
+    rng = np.random.default_rng(8)
+    ids = blobs(rng, (40, 12, 14), 6, 20)
+    image = rng.integers(0, 60_000, ids.shape, np.uint16)
+    parts = [add_up(np.pad(ids[z : z + 1], 1), image[z : z + 1], (z, 0, 0)) for z in range(len(ids))]
+    running, most = RunningSums(least=1), 0
+    for part in parts:
+        running.add(part)
+        most = max(most, running.held)
+    assert most <= 3 * len(np.unique(ids))
+    found = running.sums()
+    assert found is not None
+    same(found, ObjectSums.merged(parts))
+    assert RunningSums().sums() is None
+
+
+@pytest.mark.parametrize("count", [0, 3, 40])
+def test_few_results_wait_for_whoever_takes_them(count):
+    begun: list[int] = []
+
+    def make(number: int) -> int:
+        begun.append(number)
+        return number * number
+
+    with ThreadPoolExecutor(2) as threads:
+        results = in_order(make, count, threads, 3)
+        for taken in range(count):
+            assert next(results) == taken * taken
+            assert len(begun) <= taken + 3
+        assert not list(results)
 
 
 def test_values_of_every_type_are_added_and_negative_ones_too():

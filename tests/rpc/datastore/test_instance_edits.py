@@ -419,7 +419,7 @@ async def test_edits_of_very_many_objects_come_in_short_pages(
     for most, sizes in ((1, [1, 1, 1]), (3, [2, 1]), (4, [3])):
         monkeypatch.setattr("biosegment_datastore.sql.instance._PAGE_IDS", most)
         request = instance_pb2.ListInstanceEditsRequest(parent=layer, page_size=1000)
-        found = []
+        found: list[int] = []
         while not found or request.page_token:
             page = await stub.ListInstanceEdits(request)
             found.append(len(page.edits))

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from biosegment.cli.instance import layer_name, parse_points
+from biosegment.cli.argument import layer_name
+from biosegment.cli.instance import parse_points
 from biosegment.errors import InvalidArgument
 
 

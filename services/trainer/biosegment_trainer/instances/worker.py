@@ -66,9 +66,10 @@ class InstancesWorker:
 
     def _label(self, number: int) -> None:
         seam = self._cut.with_seam(number)
-        mask = self._mask(self._task.source, seam)
         if self._separation.method == WATERSHED:
-            mask = np.greater_equal(self._distance(seam), np.float32(self._separation.seed_distance_nm))
+            mask: Mask = self._distance(seam) >= np.float32(self._separation.seed_distance_nm)
+        else:
+            mask = self._mask(self._task.source, seam)
         self._check()
         ids = components(mask, self._separation.connectivity)
         self._record(Stage.LABEL, number, ids, np.empty(0, np.uint32))

@@ -29,7 +29,6 @@ Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 _T = TypeVar("_T")
 _KEPT: Final = 2
-_FEATURE_CACHE_BYTES: Final = 512 << 20
 
 
 class Engine:
@@ -84,7 +83,7 @@ class Engine:
 
     def _make_segmenter(self, place: ModelPlace | None) -> ScribbleSegmenter:
         shallow = load_model(self._objects, place.key, place.classes) if place is not None else None
-        return ScribbleSegmenter(_FEATURE_CACHE_BYTES, shallow, threads=self._config.threads)
+        return ScribbleSegmenter(shallow=shallow, threads=self._config.threads)
 
     @property
     def _objects(self) -> BlockingObjects:
@@ -195,8 +194,8 @@ class _Canvas:
             found[z] |= specks & self._mixed[z] & ~_near(self.mask[z : z + 1])[0]
         edges = [np.flatnonzero(found.any(axis)) for axis in ((1, 2), (0, 2), (0, 1))]
         if len(edges[0]):
-            z, y, x = (slice(int(each[0]), int(each[-1]) + 1) for each in edges)
-            self._touch((z, y, x))
+            planes, rows, columns = (slice(int(each[0]), int(each[-1]) + 1) for each in edges)
+            self._touch((planes, rows, columns))
         return found
 
     def _changed_voxels(self) -> Region | None:

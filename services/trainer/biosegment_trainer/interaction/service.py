@@ -24,8 +24,8 @@ from biosegment_trainer.interaction.request import SegmentRequest, SentImage, Vo
 from biosegment_trainer.interaction.task import ModelPlace, SegmentAnswer, SegmentTask
 from biosegment_trainer.interaction.working_grid import Level, WorkingGrid, choose_level, make_grid
 
-HALO_PX: Final = 158
-"""Working pixels around a region that its strokes' features see."""
+HALO_PX: Final = 114
+"""Working pixels around a region that matter to its strokes; as `scribbles.segmentation.HALO`, which loads torch."""
 _MAX_ANSWER_BYTES: Final = 7 << 20
 _MOST_PIXELS_PER_VOXEL: Final = 4
 

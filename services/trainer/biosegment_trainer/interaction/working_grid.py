@@ -131,7 +131,7 @@ class WorkingGrid:
             if axis.ratio != 1:
                 wide = [-1 if other == number else 1 for other in range(3)]
                 terms = (voxels.take(at, number) * weight.reshape(wide) for at, weight in axis.taps())
-                voxels = sum(terms, start=np.float32(0))
+                voxels = sum(terms, start=np.zeros((1, 1, 1), np.float32))
         return np.ascontiguousarray(voxels, np.float32)
 
     def shares(self, mask: NDArray[Any]) -> Float32:

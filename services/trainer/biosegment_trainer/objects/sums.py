@@ -117,7 +117,8 @@ class ObjectSums:
         """(n,) of the image's values, of these voxels, not of a sample."""
         first, squares = self.values.T
         if self.values.dtype.kind != "i":
-            return np.maximum(squares / self.voxels - (first / self.voxels) ** 2, 0)
+            floats: NDArray[np.float64] = np.maximum(squares / self.voxels - (first / self.voxels) ** 2, 0)
+            return floats
         # As in `central`. Then exactly: what is left may have all of its digits in common.
         middle = (2 * first + self.voxels) // (2 * self.voxels)
         about = (squares - 2 * middle * first + middle * middle * self.voxels).view(np.uint64).astype(object)

@@ -162,4 +162,4 @@ def test_a_negative_click_takes_a_speck_away_that_fills_no_pixel(engine):
 
 
 def test_the_surroundings_of_strokes_are_as_wide_as_their_features_look():
-    assert HALO_PX >= HALO
+    assert HALO_PX == HALO

@@ -297,7 +297,12 @@ ROWS: Final[list[Row]] = [
         ("CreateJob", R.MODELS, _job("{project}", score={"model": "{model}"}), _WRONG),
         ("CreateJob", R.MODELS, _job("{project}", pretrain={}), _WRONG),
         ("CreateJob", R.MODELS, _job("{project}", measureObjects={"layer": "{layer}"}), _WRONG),
-        ("CreateJob", R.READ, _job("{project}", instances={}), _LATER),
+        (
+            "CreateJob",
+            R.MODELS,
+            _job("{project}", instances={"layer": "{layer}", "method": "watershed", "classValue": 77}),
+            _WRONG,
+        ),
         ("GetJob", R.READ, _TRAINING),
         ("ListJobs", R.READ, {"project": "{project}"}),
         ("ListJobs", R.ADMIN),

@@ -86,7 +86,7 @@ async def _objects(ada: Any, also_ada: Any, volume: Any, image: Any) -> None:
     with pytest.raises(Conflict) as caught:
         await there.delete(layer, [1], base_sequence=6)
     assert caught.value.reason == "BASE_OUTDATED"
-    await ada.datastore.DeleteLayer(pb.DeleteLayerRequest(name=layer))
+    await ada.datastore.DeleteLayer(pb.DeleteLayerRequest(name=layer, force=True))
 
 
 async def _annotate_at_once(ada: Any, also_ada: Any, volume: Any, image: Any) -> None:

@@ -37,7 +37,7 @@ OPTIONS: Final[dict[str, Range | type[str]]] = {
     "batch_size": Range(1, 1024),
     "patch_size": Range(1, 2048),
     "patch_depth": Range(1, 512),
-    "learning_rate": Range(1e-9, 0.999),
+    "learning_rate": Range(1e-15, 0.999),
     "warmup": Range(1e-6, 0.999),
     "weight_decay": Range(0.0, 100.0),
     "ema_decay": _BELOW_ONE,

@@ -5,7 +5,17 @@ import inspect
 import biosegment
 from biosegment.client import asynchronous, synchronous
 
-GROUPS = ("platform", "projects", "volumes", "samples", "annotations", "instances", "models", "jobs", "segmentation")
+GROUPS = (
+    "platform",
+    "projects",
+    "volumes",
+    "samples",
+    "annotations",
+    "instances",
+    "models",
+    "jobs",
+    "segmentation",
+)
 
 
 def test_the_public_names_are_these() -> None:

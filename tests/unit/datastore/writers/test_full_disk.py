@@ -54,6 +54,7 @@ def export_task(store: ObjectStoreSettings, scratch: Path, key: str, suffix: str
         "referenced": None,
         "roots": [],
         "annotations": [],
+        "edits": [],
         "segmentation": False,
         "start": [0, 0, 0],
         "stop": list(SHAPE),

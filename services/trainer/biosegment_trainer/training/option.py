@@ -34,7 +34,7 @@ _BELOW_ONE: Final = Range(0.0, 0.999999)
 OPTIONS: Final[dict[str, Range | type[str]]] = {
     "working_resolution_nm": Range(0.1, 1e5),
     "workers": Range(1, 64),
-    "batch_size": Range(1, 1024),
+    "batch_size": Range(1, 65536),
     "patch_size": Range(1, 2048),
     "patch_depth": Range(1, 512),
     "learning_rate": Range(1e-15, 0.999),

@@ -120,8 +120,6 @@ def connect(
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
-            # A new channel must not wait out the pauses of an older one to the same address.
-            ("grpc.use_local_subchannel_pool", 1),
             # A service that was restarted is found again within the retries of one call.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),

@@ -366,9 +366,9 @@ def test_a_bad_file_is_refused_with_its_name_and_leaves_nothing(tmp_path, case):
     assert list(scratch.iterdir()) == []
     # Chunk stores close their files in threads of their own.
     deadline = time.monotonic() + 5
-    while open_files() > before and time.monotonic() < deadline:
+    while open_files() != before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert open_files() <= before
+    assert open_files() == before
 
 
 SINGLE = [(reader, number) for reader, makes in SEEDS.items() for number in range(len(makes))]

@@ -46,7 +46,7 @@ def test_every_type_of_voxel_is_read_with_its_size(tmp_path, version, dtype, nam
     with open_source(path) as source:
         assert source.voxel_size == VOXEL_SIZE
         assert source.format == f"NIfTI-{version}"
-    assert open_files() <= before
+    assert open_files() == before
     assert list(scratch.iterdir()) == []
 
 

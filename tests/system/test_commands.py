@@ -20,6 +20,7 @@ import tifffile
 import typer
 from biosegment_datastore.formats.detection import open_source
 from biosegment_datastore.formats.source import ACCEPTED_LABELS, SourceOptions
+from scipy import ndimage
 
 from biosegment import cli
 from biosegment.cli.argument import _SUFFIXES
@@ -266,8 +267,8 @@ def test_an_export_that_cannot_be_is_refused_with_what_can(
 
 
 @pytest.mark.system
-def test_objects_are_measured_into_a_table_and_meshes(
-    biosegment: Command, folder: Path, cell: str, tmp_path: Path
+def test_objects_are_found_and_measured_into_a_table_and_meshes(
+    biosegment: Command, folder: Path, cell: str, layer: str, tmp_path: Path
 ) -> None:
     ids = np.zeros(SHAPE, np.uint32)
     ids[2:6, 10:30, 10:40], ids[2:6, 40:60, 20:50] = 7, 300
@@ -301,6 +302,16 @@ def test_objects_are_measured_into_a_table_and_meshes(
     assert (tmp_path / "found.parquet").read_bytes().startswith(b"PAR1")
     assert set(zipfile.ZipFile(archive).namelist()) == {"manifest.json", "stl/7.stl", "stl/300.stl"}
     refused(biosegment("objects", "cell/nothing"), "nothing")
+    (found,) = ok(biosegment("instances", layer, "--class", "mitochondria", "--min-size", "10")).lines
+    counted = ok(biosegment("objects", found, "-o", tmp_path / "counted.csv"))
+    assert counted.lines == [str(tmp_path / "counted.csv")]
+    voxels = [
+        int(row["voxels"]) for row in csv.DictReader((tmp_path / "counted.csv").read_text().splitlines())
+    ]
+    pieces, _ = ndimage.label(tifffile.imread(folder / "mask.tif") == 255, np.ones((3, 3, 3)))
+    sizes = np.bincount(pieces.ravel())[1:]
+    assert sorted(voxels) == sorted(sizes[sizes >= 10].tolist())
+    refused(biosegment("instances", layer, "--class", "nuclei"), "nuclei", "mitochondria")
 
 
 def test_objects_are_corrected_and_what_happened_to_them_is_told(

@@ -15,6 +15,7 @@ from biosegment.cli.argument import (
     layer_name,
     parse_region,
 )
+from biosegment.cli.label import class_value, project_classes
 from biosegment.cli.label_file import CommentOption, read_labels
 from biosegment.cli.output import JsonOption, show, show_list, to_plain
 from biosegment.client import connect
@@ -116,9 +117,9 @@ def reassign(
         list[int] | None, typer.Argument(help="Ids of objects, with --class.", show_default=False)
     ] = None,
     project_id: ProjectOption = "",
-    class_value: Annotated[
-        int | None, typer.Option("--class", help="Value of the class that the objects become of.")
-    ] = None,
+    class_name: Annotated[
+        str, typer.Option("--class", help="Class that the objects become of, its name or value.")
+    ] = "",
     mask: Annotated[
         str, typer.Option(help="Or a .npy or .tif file: 1 for the voxels that another object gets.")
     ] = "",
@@ -130,14 +131,15 @@ def reassign(
 ) -> None:
     """Give voxels to another object, or objects to another class."""
     name = layer_name(layer, project_id)
-    if (class_value is None) == (not mask) or bool(instances) == bool(mask):
+    if bool(class_name) == bool(mask) or bool(instances) == bool(mask):
         raise InvalidArgument(
             "BAD_EDIT", "give either objects and --class, or --mask with the --region that it covers"
         )
     with connect() as client:
-        if class_value is not None:
+        if class_name:
+            chosen = class_value(class_name, project_classes(client, name))
             made = client.instances.reclassify(
-                name, instances or [], class_value, comment=comment, base_sequence=base
+                name, instances or [], chosen, comment=comment, base_sequence=base
             )
         else:
             made = client.instances.reassign(

@@ -20,7 +20,7 @@ from biosegment.cli.argument import (
 )
 from biosegment.cli.output import JsonOption, follow
 from biosegment.cli.project import import_from
-from biosegment.client import connect
+from biosegment.client import Client, connect
 from biosegment.client.resources import Job
 from biosegment.errors import InvalidArgument
 from biosegment.volume import Index
@@ -68,7 +68,7 @@ def import_labels(
     volume = volume_name(volume_id, project_id)
     project = "/".join(volume.split("/")[:2])
     with connect() as client:
-        classes = {item.display_name: item.value for item in client.projects.get(project).classes}
+        classes = project_classes(client, volume)
 
         def create(**source: str) -> Job:
             return client.jobs.import_labels(
@@ -90,6 +90,12 @@ def import_labels(
             )
 
         follow(client, import_from(client, project, path, upload, create), json, wait)
+
+
+def project_classes(client: Client, name: str) -> dict[str, int]:
+    """Values of the classes of a project by their names; `name` is of anything that lies in the project."""
+    found = client.projects.get("/".join(name.split("/")[:2])).classes
+    return {item.display_name: item.value for item in found}
 
 
 def class_value(text: str, classes: Mapping[str, int]) -> int:

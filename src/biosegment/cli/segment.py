@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ import typer
 from numpy.typing import NDArray
 
 from biosegment.cli.argument import ProjectOption, RegionOption, VolumeArgument, parse_region, volume_name
-from biosegment.cli.label import class_value
+from biosegment.cli.label import class_value, project_classes
 from biosegment.cli.label_file import read_labels
 from biosegment.cli.output import JsonOption, show, to_plain
 from biosegment.client import Client, connect
@@ -135,8 +134,7 @@ def _report(answer: Segmented, before: NDArray[np.uint8], output: Path | None, a
 
 
 def _chosen(client: Client, volume: str, name: str) -> int:
-    found = client.projects.get("/".join(volume.split("/")[:2])).classes
-    classes: Mapping[str, int] = {item.display_name: item.value for item in found}
+    classes = project_classes(client, volume)
     if name:
         return class_value(name, classes)
     if len(classes) != 1:

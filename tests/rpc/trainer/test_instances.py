@@ -16,6 +16,7 @@ from biosegment.api.datastore.v1alpha1 import datastore_pb2, volume_pb2
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.client.jobs import Jobs
+from biosegment.client.volumes import Volumes
 from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
 from biosegment.volume import Region
 
@@ -87,6 +88,37 @@ async def wait_for_piece(folder: Path, stage: str) -> None:
             await asyncio.sleep(0.02)
 
 
+async def try_probabilities_and_a_boundary(ada: Any, reader: Any, labels: str) -> None:
+    """Objects in probabilities at half the resolution, and what a membrane parts."""
+    volumes, jobs = Volumes(reader.channel), Jobs(ada.channel)
+    volume = labels.rpartition("/layers/")[0]
+    likely = np.where(mask()[:, ::2, ::2] == 2, np.uint8(180), np.uint8(140))
+    coarse = await volumes.write_layer(
+        volume, likely, kind="probabilities", class_value=2, downsampling=(1, 2, 2)
+    )
+    for threshold, truth in ((0.7, likely == 180), (0.5, likely > 0)):
+        asked = await jobs.instances(coarse.name, threshold=threshold, connectivity=6)
+        found = (await ada.succeeded(await ada.job(asked.name))).result.layers[0]
+        assert (await volumes.layer(found)).downsampling == (1, 2, 2)
+        assert same_partition(await reader.read(found), ndimage.label(truth)[0])
+
+    whole = expected()
+    largest = int(np.bincount(whole.ravel())[1:].argmax()) + 1
+    middle = round(np.nonzero(whole == largest)[2].mean())
+    membrane = np.zeros(SHAPE, np.uint8)
+    membrane[:, :, middle - 1 : middle + 2] = 255
+    ends = await volumes.write_layer(volume, membrane, kind="probabilities", class_value=3)
+    asked = await jobs.instances(labels, class_value=2, method="watershed", boundary_layer=ends.name)
+    parted = await reader.read((await ada.succeeded(await ada.job(asked.name))).result.layers[0])
+    left, right = (
+        parted[part][whole[part] == largest]
+        for part in (np.s_[:, :, : middle - 1], np.s_[:, :, middle + 2 :])
+    )
+    assert not set(left[left > 0]) & set(right[right > 0])
+    assert (left > 0).any()
+    assert (right > 0).any()
+
+
 @pytest.mark.timeout(400)
 async def test_objects_of_a_layer_are_found_by_workers_that_die_and_can_be_read_and_exported(
     datastore, trainer, tmp_path
@@ -119,6 +151,7 @@ async def test_objects_of_a_layer_are_found_by_workers_that_die_and_can_be_read_
     parted = await ada.succeeded(await ada.job(asked.name))
     objects = await reader.read(parted.result.layers[0])
     assert ((objects > 0) == (mask() == 3)).all()
+    await try_probabilities_and_a_boundary(ada, reader, labels)
     region = Region((0, 200, 200), (6, 300, 520))
     export = job_pb2.ExportSpec(source=name, format=job_pb2.ExportSpec.FORMAT_TIFF)
     export.region.start.CopyFrom(geometry_pb2.Index(z=0, y=200, x=200))

@@ -12,7 +12,7 @@ import biosegment
 from biosegment.cli import (
     backup,
     draft,
-    instance,
+    instance_edit,
     instances,
     job,
     label,
@@ -67,7 +67,7 @@ app.add_typer(project.volume, name="volume")
 app.add_typer(sample.sample, name="sample")
 app.add_typer(sample.annotation, name="annotation")
 app.add_typer(draft.draft, name="draft")
-app.add_typer(instance.instance, name="instance")
+app.add_typer(instance_edit.instance, name="instance")
 app.add_typer(job.model, name="model")
 app.add_typer(job.job, name="job")
 app.add_typer(user.user, name="user")

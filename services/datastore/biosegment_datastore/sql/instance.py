@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,20 +12,20 @@ from biosegment.database import Database
 from biosegment.errors import Conflict, FailedPrecondition, NotFound, ResourceExhausted
 from biosegment.failpoint import failpoint
 from biosegment.ids import new_id
-from biosegment.volume import Index, Region
+from biosegment.volume import Region
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.instances.edit import Edit, EditKind, Step
 from biosegment_datastore.layer import Layer, LayerKind, LayerState
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.request import Request
+from biosegment_datastore.sql.instance_reach import newest_touching, reached, require_base
+from biosegment_datastore.sql.instance_row import AT_ONCE, edit_of, key_of, rows_of, values_of
 from biosegment_datastore.sql.layer import layer_not_found
 from biosegment_datastore.sql.request import remember, replayed
 from biosegment_datastore.sql.tables import INSTANCE_EDIT_IDS, INSTANCE_EDITS, INSTANCE_LAYERS, LAYERS
 
-_AT_ONCE = 500
 _PAGE_IDS = 200_000
 """Ids in the edits of a page, which go into one message."""
-_PLAIN = "project_id volume_id layer_id id author create_time_us comment reverts revert_time_us".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ class SqlInstances:
             present = await _find(connection, layer)
             if present is None:
                 present = InstanceLayer(0, largest + 1, key)
-                row = {**_ids(layer), "last_sequence": 0, "next_id": present.next_id, "key": key}
+                row = {**key_of(layer), "last_sequence": 0, "next_id": present.next_id, "key": key}
                 await connection.execute(sa.insert(INSTANCE_LAYERS).values(**row))
             return present
 
@@ -102,7 +101,7 @@ class SqlInstances:
         async with self._database.write() as connection:
             await connection.execute(
                 sa.update(INSTANCE_LAYERS)
-                .where(*_of(INSTANCE_LAYERS, layer), INSTANCE_LAYERS.c.key == lost)
+                .where(*rows_of(INSTANCE_LAYERS, layer), INSTANCE_LAYERS.c.key == lost)
                 .values(key=key)
             )
             present = await _find(connection, layer)
@@ -133,10 +132,10 @@ class SqlInstances:
             if earlier is not None:
                 return await _load(connection, edit, earlier)
             if new.base_sequence is not None:
-                await _require_base(connection, edit, step, new.base_sequence)
+                await require_base(connection, edit, step, new.base_sequence)
             if present.last_sequence != new.seen_sequence:
                 # What was checked still holds when nobody touched these objects since.
-                newer = await _newer(connection, edit, step, new.seen_sequence)
+                newer = await newest_touching(connection, edit, step, new.seen_sequence)
                 if newer:
                     raise Conflict("GROUND_CHANGED", f"the objects of {edit.layer} were changed; look again")
             if present.next_id + new.new_count - 1 > new.largest_id:
@@ -190,10 +189,10 @@ class SqlInstances:
                 comment="",
                 reverts=present.id,
             )
-            await _insert(connection, record, state.next_id, await _reached(connection, layer, present.step))
+            await _insert(connection, record, state.next_id, await reached(connection, layer, present.step))
             await connection.execute(
                 sa.update(INSTANCE_EDITS)
-                .where(*_of(INSTANCE_EDITS, layer), INSTANCE_EDITS.c.id == edit_id)
+                .where(*rows_of(INSTANCE_EDITS, layer), INSTANCE_EDITS.c.id == edit_id)
                 .values(revert_time_us=now)
             )
             await remember(connection, request, present.id)
@@ -207,7 +206,7 @@ class SqlInstances:
         if reassigned is not None:
             step = replace(step, kind=EditKind.REASSIGN, region=reassigned)
         async with self._database.read() as connection:
-            await _require_base(connection, layer, step, base_sequence)
+            await require_base(connection, layer, step, base_sequence)
 
     async def get(self, layer: Layer, edit_id: str) -> Edit:
         """NotFound EDIT_NOT_FOUND."""
@@ -218,11 +217,11 @@ class SqlInstances:
         """The edits of a layer after a number, in order."""
         query = (
             sa.select(INSTANCE_EDITS)
-            .where(*_of(INSTANCE_EDITS, layer), INSTANCE_EDITS.c.sequence > sequence)
+            .where(*rows_of(INSTANCE_EDITS, layer), INSTANCE_EDITS.c.sequence > sequence)
             .order_by(INSTANCE_EDITS.c.sequence)
         )
         return await self._database.read_at_once(
-            lambda connection: [_edit(row) for row in connection.execute(query)]
+            lambda connection: [edit_of(row) for row in connection.execute(query)]
         )
 
     async def list(self, layer: Layer, page: PageRequest, instance: int, after: int) -> Page[Edit]:
@@ -231,16 +230,16 @@ class SqlInstances:
         A page of edits with many ids ends before its size.
         """
         query = sa.select(INSTANCE_EDITS).where(
-            *_of(INSTANCE_EDITS, layer), INSTANCE_EDITS.c.sequence > max(after, int(page.after or 0))
+            *rows_of(INSTANCE_EDITS, layer), INSTANCE_EDITS.c.sequence > max(after, int(page.after or 0))
         )
         if instance:
             touched = sa.select(INSTANCE_EDIT_IDS.c.sequence).where(
-                *_of(INSTANCE_EDIT_IDS, layer), INSTANCE_EDIT_IDS.c.instance == instance
+                *rows_of(INSTANCE_EDIT_IDS, layer), INSTANCE_EDIT_IDS.c.instance == instance
             )
             query = query.where(INSTANCE_EDITS.c.sequence.in_(touched))
         query = query.order_by(INSTANCE_EDITS.c.sequence).limit(page.size + 1)
         items, is_last = await self._database.read_at_once(
-            lambda connection: _first(map(_edit, connection.execute(query)), page.size)
+            lambda connection: _first(map(edit_of, connection.execute(query)), page.size)
         )
         return Page(items, "" if is_last else page.next_token(items[-1].step.sequence))
 
@@ -277,18 +276,9 @@ def edit_not_found(layer: str, edit_id: str) -> NotFound:
     return NotFound("EDIT_NOT_FOUND", f"{layer} has no edit {edit_id!r}")
 
 
-def _ids(owner: Layer | Edit) -> dict[str, str]:
-    layer_id = owner.id if isinstance(owner, Layer) else owner.layer_id
-    return {"project_id": owner.project_id, "volume_id": owner.volume_id, "layer_id": layer_id}
-
-
-def _of(table: sa.Table, owner: Layer | Edit) -> list[sa.ColumnElement[bool]]:
-    return [table.c[name] == value for name, value in _ids(owner).items()]
-
-
 async def _find(connection: AsyncConnection, owner: Layer | Edit, lock: bool = False) -> InstanceLayer | None:
     columns = INSTANCE_LAYERS.c.last_sequence, INSTANCE_LAYERS.c.next_id, INSTANCE_LAYERS.c.key
-    query = sa.select(*columns).where(*_of(INSTANCE_LAYERS, owner))
+    query = sa.select(*columns).where(*rows_of(INSTANCE_LAYERS, owner))
     row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
     return None if row is None else InstanceLayer(*row)
 
@@ -305,18 +295,18 @@ async def _locked(connection: AsyncConnection, edit: Edit) -> InstanceLayer:
 
 
 async def _load(connection: AsyncConnection, owner: Layer | Edit, edit_id: str) -> Edit:
-    query = sa.select(INSTANCE_EDITS).where(*_of(INSTANCE_EDITS, owner), INSTANCE_EDITS.c.id == edit_id)
+    query = sa.select(INSTANCE_EDITS).where(*rows_of(INSTANCE_EDITS, owner), INSTANCE_EDITS.c.id == edit_id)
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise edit_not_found(owner.name if isinstance(owner, Layer) else owner.layer, edit_id)
-    return _edit(row)
+    return edit_of(row)
 
 
 async def _time_us(connection: AsyncConnection, owner: Layer | Edit) -> int:
     """Now, but after the last edit, whatever the clocks of instances say: a moment is a number in the order."""
     query = (
         sa.select(INSTANCE_EDITS.c.create_time_us)
-        .where(*_of(INSTANCE_EDITS, owner))
+        .where(*rows_of(INSTANCE_EDITS, owner))
         .order_by(INSTANCE_EDITS.c.sequence.desc())
         .limit(1)
     )
@@ -328,118 +318,18 @@ async def _insert(
     connection: AsyncConnection, edit: Edit, next_id: int, reached: Collection[int] = ()
 ) -> None:
     step = edit.step
-    row = {name: getattr(edit, name) for name in _PLAIN}
-    row |= {"sequence": step.sequence, "kind": step.kind.value, "target": step.target, "key": step.key}
-    row |= {"ids": list(step.ids), "new_ids": list(step.new_ids), "class_value": step.class_value}
-    row["labels_sha256"] = step.sha256
-    row["region"] = None if step.region is None else [list(step.region.start), list(step.region.stop)]
-    await connection.execute(sa.insert(INSTANCE_EDITS).values(**row))
+    await connection.execute(sa.insert(INSTANCE_EDITS).values(**values_of(edit)))
     touched = [
-        {**_ids(edit), "instance": each, "sequence": step.sequence}
+        {**key_of(edit), "instance": each, "sequence": step.sequence}
         for each in sorted({*step.touched, *reached})
     ]
-    for start in range(0, len(touched), _AT_ONCE):
-        await connection.execute(sa.insert(INSTANCE_EDIT_IDS), touched[start : start + _AT_ONCE])
+    for start in range(0, len(touched), AT_ONCE):
+        await connection.execute(sa.insert(INSTANCE_EDIT_IDS), touched[start : start + AT_ONCE])
     await connection.execute(
         sa.update(INSTANCE_LAYERS)
-        .where(*_of(INSTANCE_LAYERS, edit))
+        .where(*rows_of(INSTANCE_LAYERS, edit))
         .values(last_sequence=step.sequence, next_id=next_id)
     )
-
-
-async def _reached(connection: AsyncConnection, owner: Layer | Edit, step: Step) -> set[int]:
-    """The objects that may have other voxels when a step is taken back, apart from those that it speaks of.
-
-    What it speaks of may have been merged or split since: then the objects of today change. A split counts wherever it
-    was, as nobody looks at voxels here.
-    """
-    reached = set(step.touched)
-    if step.kind is EditKind.REASSIGN:
-        # Below its voxels are parts of the objects that lost them, which may have been taken apart again.
-        await _follow(connection, owner, reached, INSTANCE_EDITS.c.sequence < step.sequence, _merged)
-    still_holds = sa.and_(INSTANCE_EDITS.c.sequence > step.sequence, INSTANCE_EDITS.c.revert_time_us == 0)
-    await _follow(connection, owner, reached, still_holds, _became)
-    return reached - step.touched
-
-
-def _merged(ids: Collection[int], step: Step) -> Collection[int]:
-    return step.ids if step.kind is EditKind.MERGE and step.target in ids else ()
-
-
-def _became(ids: Collection[int], step: Step) -> Collection[int]:
-    if step.kind is EditKind.SPLIT:
-        return step.new_ids if step.ids[0] in ids else ()
-    return (step.target,)
-
-
-async def _follow(
-    connection: AsyncConnection,
-    owner: Layer | Edit,
-    ids: set[int],
-    where: sa.ColumnElement[bool],
-    leads_to: Callable[[Collection[int], Step], Collection[int]],
-) -> None:
-    """Add to `ids` where the merges and splits that name them lead, and so on."""
-    fresh = sorted(ids)
-    while fresh:
-        found: set[int] = set()
-        for start in range(0, len(fresh), _AT_ONCE):
-            sequences = sa.select(INSTANCE_EDIT_IDS.c.sequence).where(
-                *_of(INSTANCE_EDIT_IDS, owner),
-                INSTANCE_EDIT_IDS.c.instance.in_(fresh[start : start + _AT_ONCE]),
-            )
-            query = sa.select(INSTANCE_EDITS).where(
-                *_of(INSTANCE_EDITS, owner),
-                INSTANCE_EDITS.c.kind.in_((EditKind.MERGE.value, EditKind.SPLIT.value)),
-                INSTANCE_EDITS.c.sequence.in_(sequences),
-                where,
-            )
-            for row in (await connection.execute(query)).all():
-                found.update(leads_to(ids, _edit(row).step))
-        fresh = sorted(found - ids)
-        ids |= found
-
-
-async def _newer(connection: AsyncConnection, owner: Layer | Edit, step: Step, base_sequence: int) -> int:
-    """Number of the last edit after `base_sequence` that has to do with a step; 0 when there is none."""
-    newer: list[int] = []
-    touched = sorted(step.touched)
-    for start in range(0, len(touched), _AT_ONCE):
-        query = sa.select(sa.func.max(INSTANCE_EDIT_IDS.c.sequence)).where(
-            *_of(INSTANCE_EDIT_IDS, owner),
-            INSTANCE_EDIT_IDS.c.sequence > base_sequence,
-            INSTANCE_EDIT_IDS.c.instance.in_(touched[start : start + _AT_ONCE]),
-        )
-        newer.append((await connection.execute(query)).scalar_one_or_none() or 0)
-    if step.kind is EditKind.REASSIGN and step.region is not None:
-        # Background has no id, so that two who give the same voxels of it away are known by the place.
-        kinds = EditKind.REASSIGN.value, EditKind.REVERT.value
-        regions = sa.select(INSTANCE_EDITS.c.sequence, INSTANCE_EDITS.c.region).where(
-            *_of(INSTANCE_EDITS, owner),
-            INSTANCE_EDITS.c.sequence > base_sequence,
-            INSTANCE_EDITS.c.kind.in_(kinds),
-        )
-        for sequence, box in (await connection.execute(regions)).all():
-            if box is not None and _region(box).overlaps(step.region):
-                newer.append(sequence)
-    return max(newer, default=0)
-
-
-async def _require_base(
-    connection: AsyncConnection, owner: Layer | Edit, step: Step, base_sequence: int
-) -> None:
-    if last := await _newer(connection, owner, step, base_sequence):
-        query = sa.select(INSTANCE_EDITS).where(
-            *_of(INSTANCE_EDITS, owner), INSTANCE_EDITS.c.sequence == last
-        )
-        other = _edit((await connection.execute(query)).one())
-        raise Conflict(
-            "BASE_OUTDATED",
-            f"{other.name} of {other.author} changed these objects after edit {base_sequence}, which you saw last; "
-            "look at them and edit again",
-            edit=other.name,
-            sequence=str(last),
-        )
 
 
 def _first(edits: Iterable[Edit], count: int) -> tuple[list[Edit], bool]:
@@ -452,22 +342,3 @@ def _first(edits: Iterable[Edit], count: int) -> tuple[list[Edit], bool]:
             return items, False
         items.append(each)
     return items, True
-
-
-def _region(box: Any) -> Region:
-    return Region(Index(*box[0]), Index(*box[1]))
-
-
-def _edit(row: Any) -> Edit:
-    step = Step(
-        sequence=row.sequence,
-        kind=EditKind(row.kind),
-        ids=tuple(row.ids),
-        target=row.target,
-        new_ids=tuple(row.new_ids),
-        class_value=row.class_value,
-        region=None if row.region is None else _region(row.region),
-        key=row.key,
-        sha256=row.labels_sha256,
-    )
-    return Edit(**{name: getattr(row, name) for name in _PLAIN}, step=step)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from biosegment.cli.argument import layer_name
-from biosegment.cli.instance import parse_points
+from biosegment.cli.instance_edit import parse_points
 from biosegment.errors import InvalidArgument
 
 

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Install the Debian packages that `make test-system` needs: a PostgreSQL server, and Ceph radosgw as a real S3 server.
+# Install the Debian packages that `make test-system` needs: a PostgreSQL server, Ceph radosgw as a real S3 server, and a
+# browser for the pages.
 # Does nothing when they are there; says what is missing, and succeeds, when it is not run as root.
 set -euo pipefail
 
@@ -8,6 +9,7 @@ missing=()
 command -v radosgw >/dev/null || missing+=(radosgw)
 command -v ceph-mon >/dev/null || missing+=(ceph-mon)
 command -v ceph-osd >/dev/null || missing+=(ceph-osd)
+command -v chromium >/dev/null || missing+=(chromium)
 
 if [ ${#missing[@]} -eq 0 ]; then
     echo "Debian packages for the system tests: all there"

@@ -8,8 +8,12 @@ from pathlib import Path
 
 from generate_api import ROOT
 from generate_api import generate as generate_api
+from generate_api_text import TEXT
+from generate_api_text import generate as generate_api_text
 from generate_sync_client import CLIENT
 from generate_sync_client import generate as generate_sync_client
+from generate_web_types import TYPES
+from generate_web_types import generate as generate_web_types
 
 
 def _stale() -> list[str]:
@@ -33,6 +37,10 @@ def _stale() -> list[str]:
     synchronous = CLIENT / "synchronous.py"
     if synchronous.read_text() != generate_sync_client():
         stale.append(str(synchronous.relative_to(ROOT)))
+    if TYPES.read_text() != generate_web_types():
+        stale.append(str(TYPES.relative_to(ROOT)))
+    if TEXT.read_text() != generate_api_text():
+        stale.append(str(TEXT.relative_to(ROOT)))
     return stale
 
 

@@ -181,6 +181,50 @@ class ReviewAnnotationResponse(_message.Message):
     annotation: Annotation
     def __init__(self, annotation: _Optional[_Union[Annotation, _Mapping]] = ...) -> None: ...
 
+class CompareAnnotationsRequest(_message.Message):
+    __slots__ = ("first", "second")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SECOND_FIELD_NUMBER: _ClassVar[int]
+    first: str
+    second: str
+    def __init__(self, first: _Optional[str] = ..., second: _Optional[str] = ...) -> None: ...
+
+class CompareAnnotationsResponse(_message.Message):
+    __slots__ = ("compared_voxels", "agreed_voxels", "classes")
+    COMPARED_VOXELS_FIELD_NUMBER: _ClassVar[int]
+    AGREED_VOXELS_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    compared_voxels: int
+    agreed_voxels: int
+    classes: _containers.RepeatedCompositeFieldContainer[ClassOverlap]
+    def __init__(self, compared_voxels: _Optional[int] = ..., agreed_voxels: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassOverlap, _Mapping]]] = ...) -> None: ...
+
+class ClassOverlap(_message.Message):
+    __slots__ = ("class_value", "intersection_voxels", "union_voxels")
+    CLASS_VALUE_FIELD_NUMBER: _ClassVar[int]
+    INTERSECTION_VOXELS_FIELD_NUMBER: _ClassVar[int]
+    UNION_VOXELS_FIELD_NUMBER: _ClassVar[int]
+    class_value: int
+    intersection_voxels: int
+    union_voxels: int
+    def __init__(self, class_value: _Optional[int] = ..., intersection_voxels: _Optional[int] = ..., union_voxels: _Optional[int] = ...) -> None: ...
+
+class EndLeaseRequest(_message.Message):
+    __slots__ = ("sample", "term", "successor", "successor_name")
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    SUCCESSOR_FIELD_NUMBER: _ClassVar[int]
+    SUCCESSOR_NAME_FIELD_NUMBER: _ClassVar[int]
+    sample: str
+    term: int
+    successor: str
+    successor_name: str
+    def __init__(self, sample: _Optional[str] = ..., term: _Optional[int] = ..., successor: _Optional[str] = ..., successor_name: _Optional[str] = ...) -> None: ...
+
+class EndLeaseResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class AnnotationRecord(_message.Message):
     __slots__ = ("sequence", "annotation", "reverted", "review", "author", "create_time")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]

@@ -65,6 +65,16 @@ class AnnotationServiceStub(object):
                 request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.ListAnnotationRecordsRequest.SerializeToString,
                 response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.ListAnnotationRecordsResponse.FromString,
                 _registered_method=True)
+        self.CompareAnnotations = channel.unary_unary(
+                '/biosegment.api.datastore.v1alpha1.AnnotationService/CompareAnnotations',
+                request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.CompareAnnotationsRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.CompareAnnotationsResponse.FromString,
+                _registered_method=True)
+        self.EndLease = channel.unary_unary(
+                '/biosegment.api.datastore.v1alpha1.AnnotationService/EndLease',
+                request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.EndLeaseRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.EndLeaseResponse.FromString,
+                _registered_method=True)
         self.RebuildAnnotationsLayer = channel.unary_unary(
                 '/biosegment.api.datastore.v1alpha1.AnnotationService/RebuildAnnotationsLayer',
                 request_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.RebuildAnnotationsLayerRequest.SerializeToString,
@@ -99,8 +109,10 @@ class AnnotationServiceServicer(object):
     def CommitAnnotation(self, request, context):
         """Makes an annotation. It is durable when the call returns. A repeated `request_id` answers with the annotation that
         the first call made. Errors: INVALID_ARGUMENT (LABELS_WRONG_SIZE, UNKNOWN_CLASS, REGION_OUT_OF_BOUNDS ...),
-        FAILED_PRECONDITION LEASE_EXPIRED (renew it and commit again; nothing is lost), ABORTED BASE_OUTDATED (its metadata
-        names the newer record), NOT_FOUND, RESOURCE_EXHAUSTED DISK_FULL.
+        FAILED_PRECONDITION LEASE_EXPIRED (renew it and commit again; nothing is lost), LEASE_TAKEN_OVER (metadata: holder;
+        keep the labels as a draft, or commit them without a sample), LEASE_GIVEN_BACK (the sample was released, skipped or
+        flagged since; resume it), ABORTED BASE_OUTDATED (its metadata names the newer record), NOT_FOUND, RESOURCE_EXHAUSTED
+        DISK_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +149,22 @@ class AnnotationServiceServicer(object):
 
     def ListAnnotationRecords(self, request, context):
         """Lists everything that happened in a project in order: the feed that the sampler follows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareAnnotations(self, request, context):
+        """Compares the labels of two annotations of one volume where both say something. Errors: INVALID_ARGUMENT
+        DIFFERENT_VOLUMES, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndLease(self, request, context):
+        """Refuses commits with older leases of a sample from now on; for the sampler, when somebody took the sample over or its
+        holder gave it back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -211,6 +239,16 @@ def add_AnnotationServiceServicer_to_server(servicer, server):
                     servicer.ListAnnotationRecords,
                     request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.ListAnnotationRecordsRequest.FromString,
                     response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.ListAnnotationRecordsResponse.SerializeToString,
+            ),
+            'CompareAnnotations': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareAnnotations,
+                    request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.CompareAnnotationsRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.CompareAnnotationsResponse.SerializeToString,
+            ),
+            'EndLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndLease,
+                    request_deserializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.EndLeaseRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.EndLeaseResponse.SerializeToString,
             ),
             'RebuildAnnotationsLayer': grpc.unary_unary_rpc_method_handler(
                     servicer.RebuildAnnotationsLayer,
@@ -401,6 +439,60 @@ class AnnotationService(object):
             '/biosegment.api.datastore.v1alpha1.AnnotationService/ListAnnotationRecords',
             biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.ListAnnotationRecordsRequest.SerializeToString,
             biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.ListAnnotationRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareAnnotations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.datastore.v1alpha1.AnnotationService/CompareAnnotations',
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.CompareAnnotationsRequest.SerializeToString,
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.CompareAnnotationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.datastore.v1alpha1.AnnotationService/EndLease',
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.EndLeaseRequest.SerializeToString,
+            biosegment_dot_api_dot_datastore_dot_v1alpha1_dot_annotation__pb2.EndLeaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

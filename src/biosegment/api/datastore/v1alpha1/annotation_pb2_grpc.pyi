@@ -36,8 +36,10 @@ class AnnotationServiceStub:
     CommitAnnotation: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.CommitAnnotationRequest, _annotation_pb2.CommitAnnotationResponse]
     """Makes an annotation. It is durable when the call returns. A repeated `request_id` answers with the annotation that
     the first call made. Errors: INVALID_ARGUMENT (LABELS_WRONG_SIZE, UNKNOWN_CLASS, REGION_OUT_OF_BOUNDS ...),
-    FAILED_PRECONDITION LEASE_EXPIRED (renew it and commit again; nothing is lost), ABORTED BASE_OUTDATED (its metadata
-    names the newer record), NOT_FOUND, RESOURCE_EXHAUSTED DISK_FULL.
+    FAILED_PRECONDITION LEASE_EXPIRED (renew it and commit again; nothing is lost), LEASE_TAKEN_OVER (metadata: holder;
+    keep the labels as a draft, or commit them without a sample), LEASE_GIVEN_BACK (the sample was released, skipped or
+    flagged since; resume it), ABORTED BASE_OUTDATED (its metadata names the newer record), NOT_FOUND, RESOURCE_EXHAUSTED
+    DISK_FULL.
     """
     GetAnnotation: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.GetAnnotationRequest, _annotation_pb2.GetAnnotationResponse]
     """Returns one annotation, with its labels when asked for."""
@@ -51,6 +53,14 @@ class AnnotationServiceStub:
     """Accepts or rejects an annotation. A rejected one is not trained on, exported or shown. The last review counts."""
     ListAnnotationRecords: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.ListAnnotationRecordsRequest, _annotation_pb2.ListAnnotationRecordsResponse]
     """Lists everything that happened in a project in order: the feed that the sampler follows."""
+    CompareAnnotations: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.CompareAnnotationsRequest, _annotation_pb2.CompareAnnotationsResponse]
+    """Compares the labels of two annotations of one volume where both say something. Errors: INVALID_ARGUMENT
+    DIFFERENT_VOLUMES, NOT_FOUND.
+    """
+    EndLease: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.EndLeaseRequest, _annotation_pb2.EndLeaseResponse]
+    """Refuses commits with older leases of a sample from now on; for the sampler, when somebody took the sample over or its
+    holder gave it back.
+    """
     RebuildAnnotationsLayer: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.RebuildAnnotationsLayerRequest, _annotation_pb2.RebuildAnnotationsLayerResponse]
     """Makes the annotations layer of a volume anew from the records."""
     SaveDraft: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.SaveDraftRequest, _annotation_pb2.SaveDraftResponse]
@@ -73,8 +83,10 @@ class AnnotationServiceAsyncStub(AnnotationServiceStub):
     CommitAnnotation: _aio.UnaryUnaryMultiCallable[_annotation_pb2.CommitAnnotationRequest, _annotation_pb2.CommitAnnotationResponse]  # type: ignore[assignment]
     """Makes an annotation. It is durable when the call returns. A repeated `request_id` answers with the annotation that
     the first call made. Errors: INVALID_ARGUMENT (LABELS_WRONG_SIZE, UNKNOWN_CLASS, REGION_OUT_OF_BOUNDS ...),
-    FAILED_PRECONDITION LEASE_EXPIRED (renew it and commit again; nothing is lost), ABORTED BASE_OUTDATED (its metadata
-    names the newer record), NOT_FOUND, RESOURCE_EXHAUSTED DISK_FULL.
+    FAILED_PRECONDITION LEASE_EXPIRED (renew it and commit again; nothing is lost), LEASE_TAKEN_OVER (metadata: holder;
+    keep the labels as a draft, or commit them without a sample), LEASE_GIVEN_BACK (the sample was released, skipped or
+    flagged since; resume it), ABORTED BASE_OUTDATED (its metadata names the newer record), NOT_FOUND, RESOURCE_EXHAUSTED
+    DISK_FULL.
     """
     GetAnnotation: _aio.UnaryUnaryMultiCallable[_annotation_pb2.GetAnnotationRequest, _annotation_pb2.GetAnnotationResponse]  # type: ignore[assignment]
     """Returns one annotation, with its labels when asked for."""
@@ -88,6 +100,14 @@ class AnnotationServiceAsyncStub(AnnotationServiceStub):
     """Accepts or rejects an annotation. A rejected one is not trained on, exported or shown. The last review counts."""
     ListAnnotationRecords: _aio.UnaryUnaryMultiCallable[_annotation_pb2.ListAnnotationRecordsRequest, _annotation_pb2.ListAnnotationRecordsResponse]  # type: ignore[assignment]
     """Lists everything that happened in a project in order: the feed that the sampler follows."""
+    CompareAnnotations: _aio.UnaryUnaryMultiCallable[_annotation_pb2.CompareAnnotationsRequest, _annotation_pb2.CompareAnnotationsResponse]  # type: ignore[assignment]
+    """Compares the labels of two annotations of one volume where both say something. Errors: INVALID_ARGUMENT
+    DIFFERENT_VOLUMES, NOT_FOUND.
+    """
+    EndLease: _aio.UnaryUnaryMultiCallable[_annotation_pb2.EndLeaseRequest, _annotation_pb2.EndLeaseResponse]  # type: ignore[assignment]
+    """Refuses commits with older leases of a sample from now on; for the sampler, when somebody took the sample over or its
+    holder gave it back.
+    """
     RebuildAnnotationsLayer: _aio.UnaryUnaryMultiCallable[_annotation_pb2.RebuildAnnotationsLayerRequest, _annotation_pb2.RebuildAnnotationsLayerResponse]  # type: ignore[assignment]
     """Makes the annotations layer of a volume anew from the records."""
     SaveDraft: _aio.UnaryUnaryMultiCallable[_annotation_pb2.SaveDraftRequest, _annotation_pb2.SaveDraftResponse]  # type: ignore[assignment]
@@ -113,8 +133,10 @@ class AnnotationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_annotation_pb2.CommitAnnotationResponse, _abc.Awaitable[_annotation_pb2.CommitAnnotationResponse]]:
         """Makes an annotation. It is durable when the call returns. A repeated `request_id` answers with the annotation that
         the first call made. Errors: INVALID_ARGUMENT (LABELS_WRONG_SIZE, UNKNOWN_CLASS, REGION_OUT_OF_BOUNDS ...),
-        FAILED_PRECONDITION LEASE_EXPIRED (renew it and commit again; nothing is lost), ABORTED BASE_OUTDATED (its metadata
-        names the newer record), NOT_FOUND, RESOURCE_EXHAUSTED DISK_FULL.
+        FAILED_PRECONDITION LEASE_EXPIRED (renew it and commit again; nothing is lost), LEASE_TAKEN_OVER (metadata: holder;
+        keep the labels as a draft, or commit them without a sample), LEASE_GIVEN_BACK (the sample was released, skipped or
+        flagged since; resume it), ABORTED BASE_OUTDATED (its metadata names the newer record), NOT_FOUND, RESOURCE_EXHAUSTED
+        DISK_FULL.
         """
 
     @_abc_1.abstractmethod
@@ -158,6 +180,26 @@ class AnnotationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_annotation_pb2.ListAnnotationRecordsResponse, _abc.Awaitable[_annotation_pb2.ListAnnotationRecordsResponse]]:
         """Lists everything that happened in a project in order: the feed that the sampler follows."""
+
+    @_abc_1.abstractmethod
+    def CompareAnnotations(
+        self,
+        request: _annotation_pb2.CompareAnnotationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.CompareAnnotationsResponse, _abc.Awaitable[_annotation_pb2.CompareAnnotationsResponse]]:
+        """Compares the labels of two annotations of one volume where both say something. Errors: INVALID_ARGUMENT
+        DIFFERENT_VOLUMES, NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def EndLease(
+        self,
+        request: _annotation_pb2.EndLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.EndLeaseResponse, _abc.Awaitable[_annotation_pb2.EndLeaseResponse]]:
+        """Refuses commits with older leases of a sample from now on; for the sampler, when somebody took the sample over or its
+        holder gave it back.
+        """
 
     @_abc_1.abstractmethod
     def RebuildAnnotationsLayer(

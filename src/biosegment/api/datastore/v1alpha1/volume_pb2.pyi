@@ -70,7 +70,7 @@ class SliceStatistics(_message.Message):
     def __init__(self, mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Layer(_message.Message):
-    __slots__ = ("name", "display_name", "kind", "state", "data_type", "downsampling", "shape", "class_value", "measure", "model", "job", "attempt", "uri", "region", "projected_sequence", "create_time", "commit_time", "chunk_shape", "shard_shape", "channels", "source_layer")
+    __slots__ = ("name", "display_name", "kind", "state", "data_type", "downsampling", "shape", "class_value", "measure", "model", "job", "attempt", "uri", "region", "projected_sequence", "create_time", "commit_time", "chunk_shape", "shard_shape", "channels", "source_layer", "edit_time")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Layer.Kind]
@@ -114,6 +114,7 @@ class Layer(_message.Message):
     SHARD_SHAPE_FIELD_NUMBER: _ClassVar[int]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LAYER_FIELD_NUMBER: _ClassVar[int]
+    EDIT_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     kind: Layer.Kind
@@ -135,7 +136,8 @@ class Layer(_message.Message):
     shard_shape: _geometry_pb2.Index
     channels: int
     source_layer: str
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., kind: _Optional[_Union[Layer.Kind, str]] = ..., state: _Optional[_Union[Layer.State, str]] = ..., data_type: _Optional[_Union[_geometry_pb2.DataType, str]] = ..., downsampling: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., shape: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., class_value: _Optional[int] = ..., measure: _Optional[str] = ..., model: _Optional[str] = ..., job: _Optional[str] = ..., attempt: _Optional[int] = ..., uri: _Optional[str] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., projected_sequence: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., commit_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., chunk_shape: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., shard_shape: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., channels: _Optional[int] = ..., source_layer: _Optional[str] = ...) -> None: ...
+    edit_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., kind: _Optional[_Union[Layer.Kind, str]] = ..., state: _Optional[_Union[Layer.State, str]] = ..., data_type: _Optional[_Union[_geometry_pb2.DataType, str]] = ..., downsampling: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., shape: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., class_value: _Optional[int] = ..., measure: _Optional[str] = ..., model: _Optional[str] = ..., job: _Optional[str] = ..., attempt: _Optional[int] = ..., uri: _Optional[str] = ..., region: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., projected_sequence: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., commit_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., chunk_shape: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., shard_shape: _Optional[_Union[_geometry_pb2.Index, _Mapping]] = ..., channels: _Optional[int] = ..., source_layer: _Optional[str] = ..., edit_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Upload(_message.Message):
     __slots__ = ("name", "file_name", "size_bytes", "received_bytes", "expire_time")

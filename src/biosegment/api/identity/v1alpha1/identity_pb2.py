@@ -22,54 +22,59 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/biosegment/api/identity/v1alpha1/identity.proto\x12 biosegment.api.identity.v1alpha1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x7f\n\x04User\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x10\n\x08is_admin\x18\x03 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\"\xd0\x01\n\x05Token\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06scopes\x18\x06 \x03(\t\"\x97\x01\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04user\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12\x0c\n\x04peer\x18\x07 \x01(\t\"\x10\n\x0eGetSelfRequest\"G\n\x0fGetSelfResponse\x12\x34\n\x04user\x18\x01 \x01(\x0b\x32&.biosegment.api.identity.v1alpha1.User\"Z\n\x11\x43reateUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x34\n\x04user\x18\x02 \x01(\x0b\x32&.biosegment.api.identity.v1alpha1.User\"J\n\x12\x43reateUserResponse\x12\x34\n\x04user\x18\x01 \x01(\x0b\x32&.biosegment.api.identity.v1alpha1.User\"9\n\x10ListUsersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x11ListUsersResponse\x12\x35\n\x05users\x18\x01 \x03(\x0b\x32&.biosegment.api.identity.v1alpha1.User\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x11UpdateUserRequest\x12\x34\n\x04user\x18\x01 \x01(\x0b\x32&.biosegment.api.identity.v1alpha1.User\"J\n\x12UpdateUserResponse\x12\x34\n\x04user\x18\x01 \x01(\x0b\x32&.biosegment.api.identity.v1alpha1.User\"\\\n\x12\x43reateTokenRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x36\n\x05token\x18\x02 \x01(\x0b\x32\'.biosegment.api.identity.v1alpha1.Token\"]\n\x13\x43reateTokenResponse\x12\x36\n\x05token\x18\x01 \x01(\x0b\x32\'.biosegment.api.identity.v1alpha1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"#\n\x11ListTokensRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"M\n\x12ListTokensResponse\x12\x37\n\x06tokens\x18\x01 \x03(\x0b\x32\'.biosegment.api.identity.v1alpha1.Token\"\"\n\x12RevokeTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13RevokeTokenResponse\"D\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x17\n\x0f\x62\x65\x66ore_sequence\x18\x02 \x01(\x03\"W\n\x17ListAuditEventsResponse\x12<\n\x06\x65vents\x18\x01 \x03(\x0b\x32,.biosegment.api.identity.v1alpha1.AuditEvent2\xe3\x07\n\x0fIdentityService\x12n\n\x07GetSelf\x12\x30.biosegment.api.identity.v1alpha1.GetSelfRequest\x1a\x31.biosegment.api.identity.v1alpha1.GetSelfResponse\x12w\n\nCreateUser\x12\x33.biosegment.api.identity.v1alpha1.CreateUserRequest\x1a\x34.biosegment.api.identity.v1alpha1.CreateUserResponse\x12t\n\tListUsers\x12\x32.biosegment.api.identity.v1alpha1.ListUsersRequest\x1a\x33.biosegment.api.identity.v1alpha1.ListUsersResponse\x12w\n\nUpdateUser\x12\x33.biosegment.api.identity.v1alpha1.UpdateUserRequest\x1a\x34.biosegment.api.identity.v1alpha1.UpdateUserResponse\x12z\n\x0b\x43reateToken\x12\x34.biosegment.api.identity.v1alpha1.CreateTokenRequest\x1a\x35.biosegment.api.identity.v1alpha1.CreateTokenResponse\x12w\n\nListTokens\x12\x33.biosegment.api.identity.v1alpha1.ListTokensRequest\x1a\x34.biosegment.api.identity.v1alpha1.ListTokensResponse\x12z\n\x0bRevokeToken\x12\x34.biosegment.api.identity.v1alpha1.RevokeTokenRequest\x1a\x35.biosegment.api.identity.v1alpha1.RevokeTokenResponse\x12\x86\x01\n\x0fListAuditEvents\x12\x38.biosegment.api.identity.v1alpha1.ListAuditEventsRequest\x1a\x39.biosegment.api.identity.v1alpha1.ListAuditEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/biosegment/api/identity/v1alpha1/identity.proto\x12 biosegment.api.identity.v1alpha1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x7f\n\x04User\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x10\n\x08is_admin\x18\x03 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\"\xd0\x01\n\x05Token\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06scopes\x18\x06 \x03(\t\"\x97\x01\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04user\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12\x0c\n\x04peer\x18\x07 \x01(\t\"\x10\n\x0eGetSelfRequest\"W\n\x0fGetSelfResponse\x12\x34\n\x04user\x18\x01 \x01(\x0b\x32&.biosegment.api.identity.v1alpha1.User\x12\x0e\n\x06scopes\x18\x02 \x03(\t\"Z\n\x11\x43reateUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x34\n\x04user\x18\x02 \x01(\x0b\x32&.biosegment.api.identity.v1alpha1.User\"J\n\x12\x43reateUserResponse\x12\x34\n\x04user\x18\x01 \x01(\x0b\x32&.biosegment.api.identity.v1alpha1.User\"9\n\x10ListUsersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x11ListUsersResponse\x12\x35\n\x05users\x18\x01 \x03(\x0b\x32&.biosegment.api.identity.v1alpha1.User\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\x11UpdateUserRequest\x12\x34\n\x04user\x18\x01 \x01(\x0b\x32&.biosegment.api.identity.v1alpha1.User\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"J\n\x12UpdateUserResponse\x12\x34\n\x04user\x18\x01 \x01(\x0b\x32&.biosegment.api.identity.v1alpha1.User\"N\n\x12SetPasswordRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cold_password\x18\x02 \x01(\t\x12\x14\n\x0cnew_password\x18\x03 \x01(\t\"\x15\n\x13SetPasswordResponse\"\\\n\x12\x43reateTokenRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x36\n\x05token\x18\x02 \x01(\x0b\x32\'.biosegment.api.identity.v1alpha1.Token\"]\n\x13\x43reateTokenResponse\x12\x36\n\x05token\x18\x01 \x01(\x0b\x32\'.biosegment.api.identity.v1alpha1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"#\n\x11ListTokensRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"M\n\x12ListTokensResponse\x12\x37\n\x06tokens\x18\x01 \x03(\x0b\x32\'.biosegment.api.identity.v1alpha1.Token\"\"\n\x12RevokeTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13RevokeTokenResponse\"\x80\x02\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x17\n\x0f\x62\x65\x66ore_sequence\x18\x02 \x01(\x03\x12\x0c\n\x04user\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x61\x66ter_sequence\x18\x08 \x01(\x03\x12\x14\n\x0coldest_first\x18\t \x01(\x08\"W\n\x17ListAuditEventsResponse\x12<\n\x06\x65vents\x18\x01 \x03(\x0b\x32,.biosegment.api.identity.v1alpha1.AuditEvent2\xdf\x08\n\x0fIdentityService\x12n\n\x07GetSelf\x12\x30.biosegment.api.identity.v1alpha1.GetSelfRequest\x1a\x31.biosegment.api.identity.v1alpha1.GetSelfResponse\x12w\n\nCreateUser\x12\x33.biosegment.api.identity.v1alpha1.CreateUserRequest\x1a\x34.biosegment.api.identity.v1alpha1.CreateUserResponse\x12t\n\tListUsers\x12\x32.biosegment.api.identity.v1alpha1.ListUsersRequest\x1a\x33.biosegment.api.identity.v1alpha1.ListUsersResponse\x12w\n\nUpdateUser\x12\x33.biosegment.api.identity.v1alpha1.UpdateUserRequest\x1a\x34.biosegment.api.identity.v1alpha1.UpdateUserResponse\x12z\n\x0bSetPassword\x12\x34.biosegment.api.identity.v1alpha1.SetPasswordRequest\x1a\x35.biosegment.api.identity.v1alpha1.SetPasswordResponse\x12z\n\x0b\x43reateToken\x12\x34.biosegment.api.identity.v1alpha1.CreateTokenRequest\x1a\x35.biosegment.api.identity.v1alpha1.CreateTokenResponse\x12w\n\nListTokens\x12\x33.biosegment.api.identity.v1alpha1.ListTokensRequest\x1a\x34.biosegment.api.identity.v1alpha1.ListTokensResponse\x12z\n\x0bRevokeToken\x12\x34.biosegment.api.identity.v1alpha1.RevokeTokenRequest\x1a\x35.biosegment.api.identity.v1alpha1.RevokeTokenResponse\x12\x86\x01\n\x0fListAuditEvents\x12\x38.biosegment.api.identity.v1alpha1.ListAuditEventsRequest\x1a\x39.biosegment.api.identity.v1alpha1.ListAuditEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'biosegment.api.identity.v1alpha1.identity_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USER']._serialized_start=118
-  _globals['_USER']._serialized_end=245
-  _globals['_TOKEN']._serialized_start=248
-  _globals['_TOKEN']._serialized_end=456
-  _globals['_AUDITEVENT']._serialized_start=459
-  _globals['_AUDITEVENT']._serialized_end=610
-  _globals['_GETSELFREQUEST']._serialized_start=612
-  _globals['_GETSELFREQUEST']._serialized_end=628
-  _globals['_GETSELFRESPONSE']._serialized_start=630
-  _globals['_GETSELFRESPONSE']._serialized_end=701
-  _globals['_CREATEUSERREQUEST']._serialized_start=703
-  _globals['_CREATEUSERREQUEST']._serialized_end=793
-  _globals['_CREATEUSERRESPONSE']._serialized_start=795
-  _globals['_CREATEUSERRESPONSE']._serialized_end=869
-  _globals['_LISTUSERSREQUEST']._serialized_start=871
-  _globals['_LISTUSERSREQUEST']._serialized_end=928
-  _globals['_LISTUSERSRESPONSE']._serialized_start=930
-  _globals['_LISTUSERSRESPONSE']._serialized_end=1029
-  _globals['_UPDATEUSERREQUEST']._serialized_start=1031
-  _globals['_UPDATEUSERREQUEST']._serialized_end=1104
-  _globals['_UPDATEUSERRESPONSE']._serialized_start=1106
-  _globals['_UPDATEUSERRESPONSE']._serialized_end=1180
-  _globals['_CREATETOKENREQUEST']._serialized_start=1182
-  _globals['_CREATETOKENREQUEST']._serialized_end=1274
-  _globals['_CREATETOKENRESPONSE']._serialized_start=1276
-  _globals['_CREATETOKENRESPONSE']._serialized_end=1369
-  _globals['_LISTTOKENSREQUEST']._serialized_start=1371
-  _globals['_LISTTOKENSREQUEST']._serialized_end=1406
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=1408
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=1485
-  _globals['_REVOKETOKENREQUEST']._serialized_start=1487
-  _globals['_REVOKETOKENREQUEST']._serialized_end=1521
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=1523
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=1544
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=1546
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=1614
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=1616
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=1703
-  _globals['_IDENTITYSERVICE']._serialized_start=1706
-  _globals['_IDENTITYSERVICE']._serialized_end=2701
+  _globals['_USER']._serialized_start=152
+  _globals['_USER']._serialized_end=279
+  _globals['_TOKEN']._serialized_start=282
+  _globals['_TOKEN']._serialized_end=490
+  _globals['_AUDITEVENT']._serialized_start=493
+  _globals['_AUDITEVENT']._serialized_end=644
+  _globals['_GETSELFREQUEST']._serialized_start=646
+  _globals['_GETSELFREQUEST']._serialized_end=662
+  _globals['_GETSELFRESPONSE']._serialized_start=664
+  _globals['_GETSELFRESPONSE']._serialized_end=751
+  _globals['_CREATEUSERREQUEST']._serialized_start=753
+  _globals['_CREATEUSERREQUEST']._serialized_end=843
+  _globals['_CREATEUSERRESPONSE']._serialized_start=845
+  _globals['_CREATEUSERRESPONSE']._serialized_end=919
+  _globals['_LISTUSERSREQUEST']._serialized_start=921
+  _globals['_LISTUSERSREQUEST']._serialized_end=978
+  _globals['_LISTUSERSRESPONSE']._serialized_start=980
+  _globals['_LISTUSERSRESPONSE']._serialized_end=1079
+  _globals['_UPDATEUSERREQUEST']._serialized_start=1081
+  _globals['_UPDATEUSERREQUEST']._serialized_end=1203
+  _globals['_UPDATEUSERRESPONSE']._serialized_start=1205
+  _globals['_UPDATEUSERRESPONSE']._serialized_end=1279
+  _globals['_SETPASSWORDREQUEST']._serialized_start=1281
+  _globals['_SETPASSWORDREQUEST']._serialized_end=1359
+  _globals['_SETPASSWORDRESPONSE']._serialized_start=1361
+  _globals['_SETPASSWORDRESPONSE']._serialized_end=1382
+  _globals['_CREATETOKENREQUEST']._serialized_start=1384
+  _globals['_CREATETOKENREQUEST']._serialized_end=1476
+  _globals['_CREATETOKENRESPONSE']._serialized_start=1478
+  _globals['_CREATETOKENRESPONSE']._serialized_end=1571
+  _globals['_LISTTOKENSREQUEST']._serialized_start=1573
+  _globals['_LISTTOKENSREQUEST']._serialized_end=1608
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=1610
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=1687
+  _globals['_REVOKETOKENREQUEST']._serialized_start=1689
+  _globals['_REVOKETOKENREQUEST']._serialized_end=1723
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=1725
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=1746
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=1749
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=2005
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=2007
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=2094
+  _globals['_IDENTITYSERVICE']._serialized_start=2097
+  _globals['_IDENTITYSERVICE']._serialized_end=3216
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,11 @@ class IdentityServiceStub(object):
                 request_serializer=biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.UpdateUserRequest.SerializeToString,
                 response_deserializer=biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.UpdateUserResponse.FromString,
                 _registered_method=True)
+        self.SetPassword = channel.unary_unary(
+                '/biosegment.api.identity.v1alpha1.IdentityService/SetPassword',
+                request_serializer=biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.SetPasswordRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.SetPasswordResponse.FromString,
+                _registered_method=True)
         self.CreateToken = channel.unary_unary(
                 '/biosegment.api.identity.v1alpha1.IdentityService/CreateToken',
                 request_serializer=biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.CreateTokenRequest.SerializeToString,
@@ -103,7 +108,17 @@ class IdentityServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateUser(self, request, context):
-        """Changes name, administrator flag or whether the user may sign in. Not in this release.
+        """Changes name, administrator flag or whether the user may sign in; disabling ends their sessions. Platform
+        administrators only. Errors: NOT_FOUND, FAILED_PRECONDITION (LAST_ADMIN: one who may sign in must be left).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPassword(self, request, context):
+        """Sets the password of the caller, who must know the present one if there is one, or, as administrator, of somebody
+        else; ends all sessions of the user. Errors: INVALID_ARGUMENT (WEAK_PASSWORD), UNAUTHENTICATED (BAD_LOGIN),
+        RESOURCE_EXHAUSTED (TOO_MANY_TRIES), FAILED_PRECONDITION (PROVIDER_USER: their password is the provider's).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,7 +146,8 @@ class IdentityServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEvents(self, request, context):
-        """Lists who did what, newest first. Platform administrators only.
+        """Lists who did what, newest first unless asked otherwise. Platform administrators only. The next page begins at the
+        sequence of the last event; the last page is shorter than page_size. Errors: BAD_PAGE_SIZE, BAD_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +175,11 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.UpdateUser,
                     request_deserializer=biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.UpdateUserRequest.FromString,
                     response_serializer=biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.UpdateUserResponse.SerializeToString,
+            ),
+            'SetPassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPassword,
+                    request_deserializer=biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.SetPasswordRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.SetPasswordResponse.SerializeToString,
             ),
             'CreateToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateToken,
@@ -290,6 +311,33 @@ class IdentityService(object):
             '/biosegment.api.identity.v1alpha1.IdentityService/UpdateUser',
             biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.UpdateUserRequest.SerializeToString,
             biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.UpdateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.identity.v1alpha1.IdentityService/SetPassword',
+            biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.SetPasswordRequest.SerializeToString,
+            biosegment_dot_api_dot_identity_dot_v1alpha1_dot_identity__pb2.SetPasswordResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,7 +40,14 @@ class IdentityServiceStub:
     ListUsers: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListUsersRequest, _identity_pb2.ListUsersResponse]
     """Lists users. Platform administrators only."""
     UpdateUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.UpdateUserRequest, _identity_pb2.UpdateUserResponse]
-    """Changes name, administrator flag or whether the user may sign in. Not in this release."""
+    """Changes name, administrator flag or whether the user may sign in; disabling ends their sessions. Platform
+    administrators only. Errors: NOT_FOUND, FAILED_PRECONDITION (LAST_ADMIN: one who may sign in must be left).
+    """
+    SetPassword: _grpc.UnaryUnaryMultiCallable[_identity_pb2.SetPasswordRequest, _identity_pb2.SetPasswordResponse]
+    """Sets the password of the caller, who must know the present one if there is one, or, as administrator, of somebody
+    else; ends all sessions of the user. Errors: INVALID_ARGUMENT (WEAK_PASSWORD), UNAUTHENTICATED (BAD_LOGIN),
+    RESOURCE_EXHAUSTED (TOO_MANY_TRIES), FAILED_PRECONDITION (PROVIDER_USER: their password is the provider's).
+    """
     CreateToken: _grpc.UnaryUnaryMultiCallable[_identity_pb2.CreateTokenRequest, _identity_pb2.CreateTokenResponse]
     """Makes an API token for the caller, or, as administrator, for somebody else. The secret is shown once."""
     ListTokens: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListTokensRequest, _identity_pb2.ListTokensResponse]
@@ -48,7 +55,9 @@ class IdentityServiceStub:
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RevokeTokenRequest, _identity_pb2.RevokeTokenResponse]
     """Ends a token at once. Errors: NOT_FOUND."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListAuditEventsRequest, _identity_pb2.ListAuditEventsResponse]
-    """Lists who did what, newest first. Platform administrators only."""
+    """Lists who did what, newest first unless asked otherwise. Platform administrators only. The next page begins at the
+    sequence of the last event; the last page is shorter than page_size. Errors: BAD_PAGE_SIZE, BAD_TIME.
+    """
 
 @_typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
@@ -62,7 +71,14 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     ListUsers: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListUsersRequest, _identity_pb2.ListUsersResponse]  # type: ignore[assignment]
     """Lists users. Platform administrators only."""
     UpdateUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.UpdateUserRequest, _identity_pb2.UpdateUserResponse]  # type: ignore[assignment]
-    """Changes name, administrator flag or whether the user may sign in. Not in this release."""
+    """Changes name, administrator flag or whether the user may sign in; disabling ends their sessions. Platform
+    administrators only. Errors: NOT_FOUND, FAILED_PRECONDITION (LAST_ADMIN: one who may sign in must be left).
+    """
+    SetPassword: _aio.UnaryUnaryMultiCallable[_identity_pb2.SetPasswordRequest, _identity_pb2.SetPasswordResponse]  # type: ignore[assignment]
+    """Sets the password of the caller, who must know the present one if there is one, or, as administrator, of somebody
+    else; ends all sessions of the user. Errors: INVALID_ARGUMENT (WEAK_PASSWORD), UNAUTHENTICATED (BAD_LOGIN),
+    RESOURCE_EXHAUSTED (TOO_MANY_TRIES), FAILED_PRECONDITION (PROVIDER_USER: their password is the provider's).
+    """
     CreateToken: _aio.UnaryUnaryMultiCallable[_identity_pb2.CreateTokenRequest, _identity_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """Makes an API token for the caller, or, as administrator, for somebody else. The secret is shown once."""
     ListTokens: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListTokensRequest, _identity_pb2.ListTokensResponse]  # type: ignore[assignment]
@@ -70,7 +86,9 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     RevokeToken: _aio.UnaryUnaryMultiCallable[_identity_pb2.RevokeTokenRequest, _identity_pb2.RevokeTokenResponse]  # type: ignore[assignment]
     """Ends a token at once. Errors: NOT_FOUND."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListAuditEventsRequest, _identity_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """Lists who did what, newest first. Platform administrators only."""
+    """Lists who did what, newest first unless asked otherwise. Platform administrators only. The next page begins at the
+    sequence of the last event; the last page is shorter than page_size. Errors: BAD_PAGE_SIZE, BAD_TIME.
+    """
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     """Users, API tokens and the audit log."""
@@ -105,7 +123,20 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.UpdateUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.UpdateUserResponse, _abc.Awaitable[_identity_pb2.UpdateUserResponse]]:
-        """Changes name, administrator flag or whether the user may sign in. Not in this release."""
+        """Changes name, administrator flag or whether the user may sign in; disabling ends their sessions. Platform
+        administrators only. Errors: NOT_FOUND, FAILED_PRECONDITION (LAST_ADMIN: one who may sign in must be left).
+        """
+
+    @_abc_1.abstractmethod
+    def SetPassword(
+        self,
+        request: _identity_pb2.SetPasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.SetPasswordResponse, _abc.Awaitable[_identity_pb2.SetPasswordResponse]]:
+        """Sets the password of the caller, who must know the present one if there is one, or, as administrator, of somebody
+        else; ends all sessions of the user. Errors: INVALID_ARGUMENT (WEAK_PASSWORD), UNAUTHENTICATED (BAD_LOGIN),
+        RESOURCE_EXHAUSTED (TOO_MANY_TRIES), FAILED_PRECONDITION (PROVIDER_USER: their password is the provider's).
+        """
 
     @_abc_1.abstractmethod
     def CreateToken(
@@ -137,6 +168,8 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.ListAuditEventsResponse, _abc.Awaitable[_identity_pb2.ListAuditEventsResponse]]:
-        """Lists who did what, newest first. Platform administrators only."""
+        """Lists who did what, newest first unless asked otherwise. Platform administrators only. The next page begins at the
+        sequence of the last event; the last page is shorter than page_size. Errors: BAD_PAGE_SIZE, BAD_TIME.
+        """
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

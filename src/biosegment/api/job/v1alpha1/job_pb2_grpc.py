@@ -55,6 +55,11 @@ class JobServiceStub(object):
                 request_serializer=biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.WatchJobRequest.SerializeToString,
                 response_deserializer=biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.WatchJobResponse.FromString,
                 _registered_method=True)
+        self.WatchJobs = channel.unary_stream(
+                '/biosegment.api.job.v1alpha1.JobService/WatchJobs',
+                request_serializer=biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.WatchJobsRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.WatchJobsResponse.FromString,
+                _registered_method=True)
         self.CancelJob = channel.unary_unary(
                 '/biosegment.api.job.v1alpha1.JobService/CancelJob',
                 request_serializer=biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.CancelJobRequest.SerializeToString,
@@ -107,6 +112,16 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchJobs(self, request, context):
+        """Streams the jobs of a project: first those that have not ended, then every job of it each time that it changes, new
+        ones too, until the caller leaves. After a break, call again with the last `resume_token`: nothing that happened
+        meanwhile is missed; some of it may come twice, which the job's `revision` tells.
+        Errors: INVALID_ARGUMENT BAD_RESUME_TOKEN, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelJob(self, request, context):
         """Asks a job to stop; a running one stops within seconds and leaves nothing half written. Cancelling an ended job
         changes nothing. Errors: NOT_FOUND, PERMISSION_DENIED.
@@ -151,6 +166,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.WatchJob,
                     request_deserializer=biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.WatchJobRequest.FromString,
                     response_serializer=biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.WatchJobResponse.SerializeToString,
+            ),
+            'WatchJobs': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchJobs,
+                    request_deserializer=biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.WatchJobsRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.WatchJobsResponse.SerializeToString,
             ),
             'CancelJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelJob,
@@ -277,6 +297,33 @@ class JobService(object):
             '/biosegment.api.job.v1alpha1.JobService/WatchJob',
             biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.WatchJobRequest.SerializeToString,
             biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.WatchJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/biosegment.api.job.v1alpha1.JobService/WatchJobs',
+            biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.WatchJobsRequest.SerializeToString,
+            biosegment_dot_api_dot_job_dot_v1alpha1_dot_job__pb2.WatchJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

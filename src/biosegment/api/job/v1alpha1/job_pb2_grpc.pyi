@@ -48,6 +48,12 @@ class JobServiceStub:
     """Streams a job each time that it changes, first as it is now, until it has ended. After a break, call again with the
     `revision` seen last: the stream goes on from there and repeats nothing.
     """
+    WatchJobs: _grpc.UnaryStreamMultiCallable[_job_pb2.WatchJobsRequest, _job_pb2.WatchJobsResponse]
+    """Streams the jobs of a project: first those that have not ended, then every job of it each time that it changes, new
+    ones too, until the caller leaves. After a break, call again with the last `resume_token`: nothing that happened
+    meanwhile is missed; some of it may come twice, which the job's `revision` tells.
+    Errors: INVALID_ARGUMENT BAD_RESUME_TOKEN, NOT_FOUND.
+    """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.CancelJobResponse]
     """Asks a job to stop; a running one stops within seconds and leaves nothing half written. Cancelling an ended job
     changes nothing. Errors: NOT_FOUND, PERMISSION_DENIED.
@@ -74,6 +80,12 @@ class JobServiceAsyncStub(JobServiceStub):
     WatchJob: _aio.UnaryStreamMultiCallable[_job_pb2.WatchJobRequest, _job_pb2.WatchJobResponse]  # type: ignore[assignment]
     """Streams a job each time that it changes, first as it is now, until it has ended. After a break, call again with the
     `revision` seen last: the stream goes on from there and repeats nothing.
+    """
+    WatchJobs: _aio.UnaryStreamMultiCallable[_job_pb2.WatchJobsRequest, _job_pb2.WatchJobsResponse]  # type: ignore[assignment]
+    """Streams the jobs of a project: first those that have not ended, then every job of it each time that it changes, new
+    ones too, until the caller leaves. After a break, call again with the last `resume_token`: nothing that happened
+    meanwhile is missed; some of it may come twice, which the job's `revision` tells.
+    Errors: INVALID_ARGUMENT BAD_RESUME_TOKEN, NOT_FOUND.
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Asks a job to stop; a running one stops within seconds and leaves nothing half written. Cancelling an ended job
@@ -122,6 +134,18 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_job_pb2.WatchJobResponse], _abc.AsyncIterator[_job_pb2.WatchJobResponse]]:
         """Streams a job each time that it changes, first as it is now, until it has ended. After a break, call again with the
         `revision` seen last: the stream goes on from there and repeats nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchJobs(
+        self,
+        request: _job_pb2.WatchJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_job_pb2.WatchJobsResponse], _abc.AsyncIterator[_job_pb2.WatchJobsResponse]]:
+        """Streams the jobs of a project: first those that have not ended, then every job of it each time that it changes, new
+        ones too, until the caller leaves. After a break, call again with the last `resume_token`: nothing that happened
+        meanwhile is missed; some of it may come twice, which the job's `revision` tells.
+        Errors: INVALID_ARGUMENT BAD_RESUME_TOKEN, NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

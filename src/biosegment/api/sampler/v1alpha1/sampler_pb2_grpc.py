@@ -70,10 +70,25 @@ class SamplerServiceStub(object):
                 request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ListSamplesRequest.SerializeToString,
                 response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ListSamplesResponse.FromString,
                 _registered_method=True)
+        self.WatchSamples = channel.unary_stream(
+                '/biosegment.api.sampler.v1alpha1.SamplerService/WatchSamples',
+                request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.WatchSamplesRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.WatchSamplesResponse.FromString,
+                _registered_method=True)
         self.RenewLease = channel.unary_unary(
                 '/biosegment.api.sampler.v1alpha1.SamplerService/RenewLease',
                 request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.RenewLeaseRequest.SerializeToString,
                 response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.RenewLeaseResponse.FromString,
+                _registered_method=True)
+        self.RenewSession = channel.unary_unary(
+                '/biosegment.api.sampler.v1alpha1.SamplerService/RenewSession',
+                request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.RenewSessionRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.RenewSessionResponse.FromString,
+                _registered_method=True)
+        self.LeaveSession = channel.unary_unary(
+                '/biosegment.api.sampler.v1alpha1.SamplerService/LeaveSession',
+                request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.LeaveSessionRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.LeaveSessionResponse.FromString,
                 _registered_method=True)
         self.ReleaseSample = channel.unary_unary(
                 '/biosegment.api.sampler.v1alpha1.SamplerService/ReleaseSample',
@@ -85,10 +100,40 @@ class SamplerServiceStub(object):
                 request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.SkipSampleRequest.SerializeToString,
                 response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.SkipSampleResponse.FromString,
                 _registered_method=True)
+        self.FlagSample = channel.unary_unary(
+                '/biosegment.api.sampler.v1alpha1.SamplerService/FlagSample',
+                request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.FlagSampleRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.FlagSampleResponse.FromString,
+                _registered_method=True)
+        self.UnflagSample = channel.unary_unary(
+                '/biosegment.api.sampler.v1alpha1.SamplerService/UnflagSample',
+                request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.UnflagSampleRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.UnflagSampleResponse.FromString,
+                _registered_method=True)
+        self.ResumeSample = channel.unary_unary(
+                '/biosegment.api.sampler.v1alpha1.SamplerService/ResumeSample',
+                request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ResumeSampleRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ResumeSampleResponse.FromString,
+                _registered_method=True)
         self.TakeOverLease = channel.unary_unary(
                 '/biosegment.api.sampler.v1alpha1.SamplerService/TakeOverLease',
                 request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.TakeOverLeaseRequest.SerializeToString,
                 response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.TakeOverLeaseResponse.FromString,
+                _registered_method=True)
+        self.ClaimReviews = channel.unary_unary(
+                '/biosegment.api.sampler.v1alpha1.SamplerService/ClaimReviews',
+                request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ClaimReviewsRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ClaimReviewsResponse.FromString,
+                _registered_method=True)
+        self.ReleaseReview = channel.unary_unary(
+                '/biosegment.api.sampler.v1alpha1.SamplerService/ReleaseReview',
+                request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ReleaseReviewRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ReleaseReviewResponse.FromString,
+                _registered_method=True)
+        self.ListAgreements = channel.unary_unary(
+                '/biosegment.api.sampler.v1alpha1.SamplerService/ListAgreements',
+                request_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ListAgreementsRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ListAgreementsResponse.FromString,
                 _registered_method=True)
         self.GetProgress = channel.unary_unary(
                 '/biosegment.api.sampler.v1alpha1.SamplerService/GetProgress',
@@ -129,7 +174,8 @@ class SamplerServiceServicer(object):
 
     def ClaimSamples(self, request, context):
         """Leases the best samples to the caller. Fewer than asked for, or none, come with a `notice` that says why and what
-        can be done. The caller's own unfinished leases are answered first. A repeated `request_id` answers the same again.
+        can be done. The caller's own unfinished leases of this session, or of sessions that are dead, are answered first,
+        then those that are due for a second, blind annotation. A repeated `request_id` answers the same again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,37 +203,113 @@ class SamplerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchSamples(self, request, context):
+        """Streams the samples of a project: first the newest 1000 that are leased or set aside, then every sample each time that it
+        changes or its lease runs out, until the caller leaves. After a break, call again with the last `resume_token`:
+        every sample that changed meanwhile comes once, as it is now. Renewed leases alone are no change that is told.
+        Errors: INVALID_ARGUMENT BAD_RESUME_TOKEN, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RenewLease(self, request, context):
-        """Extends the caller's lease and returns a new token. Also revives an expired one that nobody else took.
-        Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder).
+        """Extends the caller's lease and returns a new token, from any of their windows. Also revives an expired one that
+        nobody else took. Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder), LEASE_IDLE when only the connection lives
+        and the user did nothing for too long.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewSession(self, request, context):
+        """Extends all leases and reviews of a session and returns new tokens: what a window calls every third of
+        `Pool.heartbeat_timeout_s`. It says which of the client's samples are lost, and to whom.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LeaveSession(self, request, context):
+        """Gives back everything that the caller holds in a session: what a window calls when it closes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseSample(self, request, context):
-        """Gives a sample back to the pool.
+        """Gives a sample back to the pool. Errors: FAILED_PRECONDITION LEASE_LOST, SAMPLE_ANNOTATED, SAMPLE_FLAGGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SkipSample(self, request, context):
-        """Sets a sample aside; it is not proposed again until it is released.
+        """Sets a sample aside; it is not proposed again until it is released. Errors: as ReleaseSample.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FlagSample(self, request, context):
+        """Flags a sample for discussion; one that is not annotated is not proposed again until the flag is answered. The
+        holder's lease ends. Errors: FAILED_PRECONDITION LEASE_LOST when somebody else holds it, SAMPLE_FLAGGED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnflagSample(self, request, context):
+        """Answers a flag; the sample is then what it was before. Any annotator may. Errors: FAILED_PRECONDITION NOT_FLAGGED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeSample(self, request, context):
+        """Leases an earlier sample again: one that the caller annotated (anybody's, with the review permission), that was set
+        aside, or that is open. The answer names the earlier annotation, for the client to load. Errors: FAILED_PRECONDITION
+        LEASE_LOST, REGION_TAKEN, SAMPLE_FLAGGED; PERMISSION_DENIED for somebody else's annotated one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TakeOverLease(self, request, context):
-        """Takes a lease from its holder. Needs the review permission. Not in this release.
+        """Takes a lease from its holder; for those who may change the project's settings. The holder's tokens are refused from
+        then on (LEASE_TAKEN_OVER, which names the new holder); a commit that was faster stands. Their drafts stay theirs, and
+        they may commit what they have as a region of their own choice. Errors: FAILED_PRECONDITION NOT_HELD, SAMPLE_ANNOTATED
+        when the holder was faster; ABORTED TAKEN_OVER_MEANWHILE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClaimReviews(self, request, context):
+        """Gives the caller annotations of others that nobody has reviewed, oldest first; nobody else is given the same ones
+        meanwhile. The verdict is AnnotationService.ReviewAnnotation. Their own unfinished ones come first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseReview(self, request, context):
+        """Gives a review back to the queue. Errors: NOT_FOUND ANNOTATION_NOT_FOUND, FAILED_PRECONDITION REVIEW_NOT_HELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAgreements(self, request, context):
+        """How far annotations of one sample by two annotators agree, newest first, and how far each two annotators do.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProgress(self, request, context):
-        """Says how far the project is.
+        """Says how far the project is: what was annotated by whom and when, how good each model was, and whether more
+        annotations still change it. Errors: INVALID_ARGUMENT BAD_FLATNESS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -239,10 +361,25 @@ def add_SamplerServiceServicer_to_server(servicer, server):
                     request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ListSamplesRequest.FromString,
                     response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ListSamplesResponse.SerializeToString,
             ),
+            'WatchSamples': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSamples,
+                    request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.WatchSamplesRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.WatchSamplesResponse.SerializeToString,
+            ),
             'RenewLease': grpc.unary_unary_rpc_method_handler(
                     servicer.RenewLease,
                     request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.RenewLeaseRequest.FromString,
                     response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.RenewLeaseResponse.SerializeToString,
+            ),
+            'RenewSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewSession,
+                    request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.RenewSessionRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.RenewSessionResponse.SerializeToString,
+            ),
+            'LeaveSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeaveSession,
+                    request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.LeaveSessionRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.LeaveSessionResponse.SerializeToString,
             ),
             'ReleaseSample': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseSample,
@@ -254,10 +391,40 @@ def add_SamplerServiceServicer_to_server(servicer, server):
                     request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.SkipSampleRequest.FromString,
                     response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.SkipSampleResponse.SerializeToString,
             ),
+            'FlagSample': grpc.unary_unary_rpc_method_handler(
+                    servicer.FlagSample,
+                    request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.FlagSampleRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.FlagSampleResponse.SerializeToString,
+            ),
+            'UnflagSample': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnflagSample,
+                    request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.UnflagSampleRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.UnflagSampleResponse.SerializeToString,
+            ),
+            'ResumeSample': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeSample,
+                    request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ResumeSampleRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ResumeSampleResponse.SerializeToString,
+            ),
             'TakeOverLease': grpc.unary_unary_rpc_method_handler(
                     servicer.TakeOverLease,
                     request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.TakeOverLeaseRequest.FromString,
                     response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.TakeOverLeaseResponse.SerializeToString,
+            ),
+            'ClaimReviews': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimReviews,
+                    request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ClaimReviewsRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ClaimReviewsResponse.SerializeToString,
+            ),
+            'ReleaseReview': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseReview,
+                    request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ReleaseReviewRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ReleaseReviewResponse.SerializeToString,
+            ),
+            'ListAgreements': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAgreements,
+                    request_deserializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ListAgreementsRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ListAgreementsResponse.SerializeToString,
             ),
             'GetProgress': grpc.unary_unary_rpc_method_handler(
                     servicer.GetProgress,
@@ -471,6 +638,33 @@ class SamplerService(object):
             _registered_method=True)
 
     @staticmethod
+    def WatchSamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/biosegment.api.sampler.v1alpha1.SamplerService/WatchSamples',
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.WatchSamplesRequest.SerializeToString,
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.WatchSamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RenewLease(request,
             target,
             options=(),
@@ -487,6 +681,60 @@ class SamplerService(object):
             '/biosegment.api.sampler.v1alpha1.SamplerService/RenewLease',
             biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.RenewLeaseRequest.SerializeToString,
             biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.RenewLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.sampler.v1alpha1.SamplerService/RenewSession',
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.RenewSessionRequest.SerializeToString,
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.RenewSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LeaveSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.sampler.v1alpha1.SamplerService/LeaveSession',
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.LeaveSessionRequest.SerializeToString,
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.LeaveSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -552,6 +800,87 @@ class SamplerService(object):
             _registered_method=True)
 
     @staticmethod
+    def FlagSample(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.sampler.v1alpha1.SamplerService/FlagSample',
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.FlagSampleRequest.SerializeToString,
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.FlagSampleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnflagSample(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.sampler.v1alpha1.SamplerService/UnflagSample',
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.UnflagSampleRequest.SerializeToString,
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.UnflagSampleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeSample(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.sampler.v1alpha1.SamplerService/ResumeSample',
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ResumeSampleRequest.SerializeToString,
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ResumeSampleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def TakeOverLease(request,
             target,
             options=(),
@@ -568,6 +897,87 @@ class SamplerService(object):
             '/biosegment.api.sampler.v1alpha1.SamplerService/TakeOverLease',
             biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.TakeOverLeaseRequest.SerializeToString,
             biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.TakeOverLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimReviews(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.sampler.v1alpha1.SamplerService/ClaimReviews',
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ClaimReviewsRequest.SerializeToString,
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ClaimReviewsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseReview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.sampler.v1alpha1.SamplerService/ReleaseReview',
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ReleaseReviewRequest.SerializeToString,
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ReleaseReviewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAgreements(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.sampler.v1alpha1.SamplerService/ListAgreements',
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ListAgreementsRequest.SerializeToString,
+            biosegment_dot_api_dot_sampler_dot_v1alpha1_dot_sampler__pb2.ListAgreementsResponse.FromString,
             options,
             channel_credentials,
             insecure,

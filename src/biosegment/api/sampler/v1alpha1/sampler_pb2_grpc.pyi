@@ -41,7 +41,8 @@ class SamplerServiceStub:
     """Lists the strategies that this sampler knows, with the measures that they need."""
     ClaimSamples: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ClaimSamplesRequest, _sampler_pb2.ClaimSamplesResponse]
     """Leases the best samples to the caller. Fewer than asked for, or none, come with a `notice` that says why and what
-    can be done. The caller's own unfinished leases are answered first. A repeated `request_id` answers the same again.
+    can be done. The caller's own unfinished leases of this session, or of sessions that are dead, are answered first,
+    then those that are due for a second, blind annotation. A repeated `request_id` answers the same again.
     """
     CreateSample: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.CreateSampleRequest, _sampler_pb2.CreateSampleResponse]
     """Makes a sample of a region that the caller chose, and leases it to them: the way out of a start without any
@@ -51,18 +52,56 @@ class SamplerServiceStub:
     """Returns a sample."""
     ListSamples: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ListSamplesRequest, _sampler_pb2.ListSamplesResponse]
     """Lists the samples of a project, newest first."""
-    RenewLease: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.RenewLeaseRequest, _sampler_pb2.RenewLeaseResponse]
-    """Extends the caller's lease and returns a new token. Also revives an expired one that nobody else took.
-    Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder).
+    WatchSamples: _grpc.UnaryStreamMultiCallable[_sampler_pb2.WatchSamplesRequest, _sampler_pb2.WatchSamplesResponse]
+    """Streams the samples of a project: first the newest 1000 that are leased or set aside, then every sample each time that it
+    changes or its lease runs out, until the caller leaves. After a break, call again with the last `resume_token`:
+    every sample that changed meanwhile comes once, as it is now. Renewed leases alone are no change that is told.
+    Errors: INVALID_ARGUMENT BAD_RESUME_TOKEN, NOT_FOUND.
     """
+    RenewLease: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.RenewLeaseRequest, _sampler_pb2.RenewLeaseResponse]
+    """Extends the caller's lease and returns a new token, from any of their windows. Also revives an expired one that
+    nobody else took. Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder), LEASE_IDLE when only the connection lives
+    and the user did nothing for too long.
+    """
+    RenewSession: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.RenewSessionRequest, _sampler_pb2.RenewSessionResponse]
+    """Extends all leases and reviews of a session and returns new tokens: what a window calls every third of
+    `Pool.heartbeat_timeout_s`. It says which of the client's samples are lost, and to whom.
+    """
+    LeaveSession: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.LeaveSessionRequest, _sampler_pb2.LeaveSessionResponse]
+    """Gives back everything that the caller holds in a session: what a window calls when it closes."""
     ReleaseSample: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ReleaseSampleRequest, _sampler_pb2.ReleaseSampleResponse]
-    """Gives a sample back to the pool."""
+    """Gives a sample back to the pool. Errors: FAILED_PRECONDITION LEASE_LOST, SAMPLE_ANNOTATED, SAMPLE_FLAGGED."""
     SkipSample: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.SkipSampleRequest, _sampler_pb2.SkipSampleResponse]
-    """Sets a sample aside; it is not proposed again until it is released."""
+    """Sets a sample aside; it is not proposed again until it is released. Errors: as ReleaseSample."""
+    FlagSample: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.FlagSampleRequest, _sampler_pb2.FlagSampleResponse]
+    """Flags a sample for discussion; one that is not annotated is not proposed again until the flag is answered. The
+    holder's lease ends. Errors: FAILED_PRECONDITION LEASE_LOST when somebody else holds it, SAMPLE_FLAGGED.
+    """
+    UnflagSample: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.UnflagSampleRequest, _sampler_pb2.UnflagSampleResponse]
+    """Answers a flag; the sample is then what it was before. Any annotator may. Errors: FAILED_PRECONDITION NOT_FLAGGED."""
+    ResumeSample: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ResumeSampleRequest, _sampler_pb2.ResumeSampleResponse]
+    """Leases an earlier sample again: one that the caller annotated (anybody's, with the review permission), that was set
+    aside, or that is open. The answer names the earlier annotation, for the client to load. Errors: FAILED_PRECONDITION
+    LEASE_LOST, REGION_TAKEN, SAMPLE_FLAGGED; PERMISSION_DENIED for somebody else's annotated one.
+    """
     TakeOverLease: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.TakeOverLeaseRequest, _sampler_pb2.TakeOverLeaseResponse]
-    """Takes a lease from its holder. Needs the review permission. Not in this release."""
+    """Takes a lease from its holder; for those who may change the project's settings. The holder's tokens are refused from
+    then on (LEASE_TAKEN_OVER, which names the new holder); a commit that was faster stands. Their drafts stay theirs, and
+    they may commit what they have as a region of their own choice. Errors: FAILED_PRECONDITION NOT_HELD, SAMPLE_ANNOTATED
+    when the holder was faster; ABORTED TAKEN_OVER_MEANWHILE.
+    """
+    ClaimReviews: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ClaimReviewsRequest, _sampler_pb2.ClaimReviewsResponse]
+    """Gives the caller annotations of others that nobody has reviewed, oldest first; nobody else is given the same ones
+    meanwhile. The verdict is AnnotationService.ReviewAnnotation. Their own unfinished ones come first.
+    """
+    ReleaseReview: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ReleaseReviewRequest, _sampler_pb2.ReleaseReviewResponse]
+    """Gives a review back to the queue. Errors: NOT_FOUND ANNOTATION_NOT_FOUND, FAILED_PRECONDITION REVIEW_NOT_HELD."""
+    ListAgreements: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ListAgreementsRequest, _sampler_pb2.ListAgreementsResponse]
+    """How far annotations of one sample by two annotators agree, newest first, and how far each two annotators do."""
     GetProgress: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.GetProgressRequest, _sampler_pb2.GetProgressResponse]
-    """Says how far the project is."""
+    """Says how far the project is: what was annotated by whom and when, how good each model was, and whether more
+    annotations still change it. Errors: INVALID_ARGUMENT BAD_FLATNESS.
+    """
     RequestTraining: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.RequestTrainingRequest, _sampler_pb2.RequestTrainingResponse]
     """Trains now, whatever the policy says. Answers with the running training when there is one.
     Errors: FAILED_PRECONDITION NOTHING_NEW, NO_ANNOTATIONS.
@@ -81,7 +120,8 @@ class SamplerServiceAsyncStub(SamplerServiceStub):
     """Lists the strategies that this sampler knows, with the measures that they need."""
     ClaimSamples: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ClaimSamplesRequest, _sampler_pb2.ClaimSamplesResponse]  # type: ignore[assignment]
     """Leases the best samples to the caller. Fewer than asked for, or none, come with a `notice` that says why and what
-    can be done. The caller's own unfinished leases are answered first. A repeated `request_id` answers the same again.
+    can be done. The caller's own unfinished leases of this session, or of sessions that are dead, are answered first,
+    then those that are due for a second, blind annotation. A repeated `request_id` answers the same again.
     """
     CreateSample: _aio.UnaryUnaryMultiCallable[_sampler_pb2.CreateSampleRequest, _sampler_pb2.CreateSampleResponse]  # type: ignore[assignment]
     """Makes a sample of a region that the caller chose, and leases it to them: the way out of a start without any
@@ -91,18 +131,56 @@ class SamplerServiceAsyncStub(SamplerServiceStub):
     """Returns a sample."""
     ListSamples: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ListSamplesRequest, _sampler_pb2.ListSamplesResponse]  # type: ignore[assignment]
     """Lists the samples of a project, newest first."""
-    RenewLease: _aio.UnaryUnaryMultiCallable[_sampler_pb2.RenewLeaseRequest, _sampler_pb2.RenewLeaseResponse]  # type: ignore[assignment]
-    """Extends the caller's lease and returns a new token. Also revives an expired one that nobody else took.
-    Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder).
+    WatchSamples: _aio.UnaryStreamMultiCallable[_sampler_pb2.WatchSamplesRequest, _sampler_pb2.WatchSamplesResponse]  # type: ignore[assignment]
+    """Streams the samples of a project: first the newest 1000 that are leased or set aside, then every sample each time that it
+    changes or its lease runs out, until the caller leaves. After a break, call again with the last `resume_token`:
+    every sample that changed meanwhile comes once, as it is now. Renewed leases alone are no change that is told.
+    Errors: INVALID_ARGUMENT BAD_RESUME_TOKEN, NOT_FOUND.
     """
+    RenewLease: _aio.UnaryUnaryMultiCallable[_sampler_pb2.RenewLeaseRequest, _sampler_pb2.RenewLeaseResponse]  # type: ignore[assignment]
+    """Extends the caller's lease and returns a new token, from any of their windows. Also revives an expired one that
+    nobody else took. Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder), LEASE_IDLE when only the connection lives
+    and the user did nothing for too long.
+    """
+    RenewSession: _aio.UnaryUnaryMultiCallable[_sampler_pb2.RenewSessionRequest, _sampler_pb2.RenewSessionResponse]  # type: ignore[assignment]
+    """Extends all leases and reviews of a session and returns new tokens: what a window calls every third of
+    `Pool.heartbeat_timeout_s`. It says which of the client's samples are lost, and to whom.
+    """
+    LeaveSession: _aio.UnaryUnaryMultiCallable[_sampler_pb2.LeaveSessionRequest, _sampler_pb2.LeaveSessionResponse]  # type: ignore[assignment]
+    """Gives back everything that the caller holds in a session: what a window calls when it closes."""
     ReleaseSample: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ReleaseSampleRequest, _sampler_pb2.ReleaseSampleResponse]  # type: ignore[assignment]
-    """Gives a sample back to the pool."""
+    """Gives a sample back to the pool. Errors: FAILED_PRECONDITION LEASE_LOST, SAMPLE_ANNOTATED, SAMPLE_FLAGGED."""
     SkipSample: _aio.UnaryUnaryMultiCallable[_sampler_pb2.SkipSampleRequest, _sampler_pb2.SkipSampleResponse]  # type: ignore[assignment]
-    """Sets a sample aside; it is not proposed again until it is released."""
+    """Sets a sample aside; it is not proposed again until it is released. Errors: as ReleaseSample."""
+    FlagSample: _aio.UnaryUnaryMultiCallable[_sampler_pb2.FlagSampleRequest, _sampler_pb2.FlagSampleResponse]  # type: ignore[assignment]
+    """Flags a sample for discussion; one that is not annotated is not proposed again until the flag is answered. The
+    holder's lease ends. Errors: FAILED_PRECONDITION LEASE_LOST when somebody else holds it, SAMPLE_FLAGGED.
+    """
+    UnflagSample: _aio.UnaryUnaryMultiCallable[_sampler_pb2.UnflagSampleRequest, _sampler_pb2.UnflagSampleResponse]  # type: ignore[assignment]
+    """Answers a flag; the sample is then what it was before. Any annotator may. Errors: FAILED_PRECONDITION NOT_FLAGGED."""
+    ResumeSample: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ResumeSampleRequest, _sampler_pb2.ResumeSampleResponse]  # type: ignore[assignment]
+    """Leases an earlier sample again: one that the caller annotated (anybody's, with the review permission), that was set
+    aside, or that is open. The answer names the earlier annotation, for the client to load. Errors: FAILED_PRECONDITION
+    LEASE_LOST, REGION_TAKEN, SAMPLE_FLAGGED; PERMISSION_DENIED for somebody else's annotated one.
+    """
     TakeOverLease: _aio.UnaryUnaryMultiCallable[_sampler_pb2.TakeOverLeaseRequest, _sampler_pb2.TakeOverLeaseResponse]  # type: ignore[assignment]
-    """Takes a lease from its holder. Needs the review permission. Not in this release."""
+    """Takes a lease from its holder; for those who may change the project's settings. The holder's tokens are refused from
+    then on (LEASE_TAKEN_OVER, which names the new holder); a commit that was faster stands. Their drafts stay theirs, and
+    they may commit what they have as a region of their own choice. Errors: FAILED_PRECONDITION NOT_HELD, SAMPLE_ANNOTATED
+    when the holder was faster; ABORTED TAKEN_OVER_MEANWHILE.
+    """
+    ClaimReviews: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ClaimReviewsRequest, _sampler_pb2.ClaimReviewsResponse]  # type: ignore[assignment]
+    """Gives the caller annotations of others that nobody has reviewed, oldest first; nobody else is given the same ones
+    meanwhile. The verdict is AnnotationService.ReviewAnnotation. Their own unfinished ones come first.
+    """
+    ReleaseReview: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ReleaseReviewRequest, _sampler_pb2.ReleaseReviewResponse]  # type: ignore[assignment]
+    """Gives a review back to the queue. Errors: NOT_FOUND ANNOTATION_NOT_FOUND, FAILED_PRECONDITION REVIEW_NOT_HELD."""
+    ListAgreements: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ListAgreementsRequest, _sampler_pb2.ListAgreementsResponse]  # type: ignore[assignment]
+    """How far annotations of one sample by two annotators agree, newest first, and how far each two annotators do."""
     GetProgress: _aio.UnaryUnaryMultiCallable[_sampler_pb2.GetProgressRequest, _sampler_pb2.GetProgressResponse]  # type: ignore[assignment]
-    """Says how far the project is."""
+    """Says how far the project is: what was annotated by whom and when, how good each model was, and whether more
+    annotations still change it. Errors: INVALID_ARGUMENT BAD_FLATNESS.
+    """
     RequestTraining: _aio.UnaryUnaryMultiCallable[_sampler_pb2.RequestTrainingRequest, _sampler_pb2.RequestTrainingResponse]  # type: ignore[assignment]
     """Trains now, whatever the policy says. Answers with the running training when there is one.
     Errors: FAILED_PRECONDITION NOTHING_NEW, NO_ANNOTATIONS.
@@ -142,7 +220,8 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sampler_pb2.ClaimSamplesResponse, _abc.Awaitable[_sampler_pb2.ClaimSamplesResponse]]:
         """Leases the best samples to the caller. Fewer than asked for, or none, come with a `notice` that says why and what
-        can be done. The caller's own unfinished leases are answered first. A repeated `request_id` answers the same again.
+        can be done. The caller's own unfinished leases of this session, or of sessions that are dead, are answered first,
+        then those that are due for a second, blind annotation. A repeated `request_id` answers the same again.
         """
 
     @_abc_1.abstractmethod
@@ -172,14 +251,45 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the samples of a project, newest first."""
 
     @_abc_1.abstractmethod
+    def WatchSamples(
+        self,
+        request: _sampler_pb2.WatchSamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_sampler_pb2.WatchSamplesResponse], _abc.AsyncIterator[_sampler_pb2.WatchSamplesResponse]]:
+        """Streams the samples of a project: first the newest 1000 that are leased or set aside, then every sample each time that it
+        changes or its lease runs out, until the caller leaves. After a break, call again with the last `resume_token`:
+        every sample that changed meanwhile comes once, as it is now. Renewed leases alone are no change that is told.
+        Errors: INVALID_ARGUMENT BAD_RESUME_TOKEN, NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
     def RenewLease(
         self,
         request: _sampler_pb2.RenewLeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sampler_pb2.RenewLeaseResponse, _abc.Awaitable[_sampler_pb2.RenewLeaseResponse]]:
-        """Extends the caller's lease and returns a new token. Also revives an expired one that nobody else took.
-        Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder).
+        """Extends the caller's lease and returns a new token, from any of their windows. Also revives an expired one that
+        nobody else took. Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder), LEASE_IDLE when only the connection lives
+        and the user did nothing for too long.
         """
+
+    @_abc_1.abstractmethod
+    def RenewSession(
+        self,
+        request: _sampler_pb2.RenewSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sampler_pb2.RenewSessionResponse, _abc.Awaitable[_sampler_pb2.RenewSessionResponse]]:
+        """Extends all leases and reviews of a session and returns new tokens: what a window calls every third of
+        `Pool.heartbeat_timeout_s`. It says which of the client's samples are lost, and to whom.
+        """
+
+    @_abc_1.abstractmethod
+    def LeaveSession(
+        self,
+        request: _sampler_pb2.LeaveSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sampler_pb2.LeaveSessionResponse, _abc.Awaitable[_sampler_pb2.LeaveSessionResponse]]:
+        """Gives back everything that the caller holds in a session: what a window calls when it closes."""
 
     @_abc_1.abstractmethod
     def ReleaseSample(
@@ -187,7 +297,7 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sampler_pb2.ReleaseSampleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sampler_pb2.ReleaseSampleResponse, _abc.Awaitable[_sampler_pb2.ReleaseSampleResponse]]:
-        """Gives a sample back to the pool."""
+        """Gives a sample back to the pool. Errors: FAILED_PRECONDITION LEASE_LOST, SAMPLE_ANNOTATED, SAMPLE_FLAGGED."""
 
     @_abc_1.abstractmethod
     def SkipSample(
@@ -195,7 +305,36 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sampler_pb2.SkipSampleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sampler_pb2.SkipSampleResponse, _abc.Awaitable[_sampler_pb2.SkipSampleResponse]]:
-        """Sets a sample aside; it is not proposed again until it is released."""
+        """Sets a sample aside; it is not proposed again until it is released. Errors: as ReleaseSample."""
+
+    @_abc_1.abstractmethod
+    def FlagSample(
+        self,
+        request: _sampler_pb2.FlagSampleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sampler_pb2.FlagSampleResponse, _abc.Awaitable[_sampler_pb2.FlagSampleResponse]]:
+        """Flags a sample for discussion; one that is not annotated is not proposed again until the flag is answered. The
+        holder's lease ends. Errors: FAILED_PRECONDITION LEASE_LOST when somebody else holds it, SAMPLE_FLAGGED.
+        """
+
+    @_abc_1.abstractmethod
+    def UnflagSample(
+        self,
+        request: _sampler_pb2.UnflagSampleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sampler_pb2.UnflagSampleResponse, _abc.Awaitable[_sampler_pb2.UnflagSampleResponse]]:
+        """Answers a flag; the sample is then what it was before. Any annotator may. Errors: FAILED_PRECONDITION NOT_FLAGGED."""
+
+    @_abc_1.abstractmethod
+    def ResumeSample(
+        self,
+        request: _sampler_pb2.ResumeSampleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sampler_pb2.ResumeSampleResponse, _abc.Awaitable[_sampler_pb2.ResumeSampleResponse]]:
+        """Leases an earlier sample again: one that the caller annotated (anybody's, with the review permission), that was set
+        aside, or that is open. The answer names the earlier annotation, for the client to load. Errors: FAILED_PRECONDITION
+        LEASE_LOST, REGION_TAKEN, SAMPLE_FLAGGED; PERMISSION_DENIED for somebody else's annotated one.
+        """
 
     @_abc_1.abstractmethod
     def TakeOverLease(
@@ -203,7 +342,37 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sampler_pb2.TakeOverLeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sampler_pb2.TakeOverLeaseResponse, _abc.Awaitable[_sampler_pb2.TakeOverLeaseResponse]]:
-        """Takes a lease from its holder. Needs the review permission. Not in this release."""
+        """Takes a lease from its holder; for those who may change the project's settings. The holder's tokens are refused from
+        then on (LEASE_TAKEN_OVER, which names the new holder); a commit that was faster stands. Their drafts stay theirs, and
+        they may commit what they have as a region of their own choice. Errors: FAILED_PRECONDITION NOT_HELD, SAMPLE_ANNOTATED
+        when the holder was faster; ABORTED TAKEN_OVER_MEANWHILE.
+        """
+
+    @_abc_1.abstractmethod
+    def ClaimReviews(
+        self,
+        request: _sampler_pb2.ClaimReviewsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sampler_pb2.ClaimReviewsResponse, _abc.Awaitable[_sampler_pb2.ClaimReviewsResponse]]:
+        """Gives the caller annotations of others that nobody has reviewed, oldest first; nobody else is given the same ones
+        meanwhile. The verdict is AnnotationService.ReviewAnnotation. Their own unfinished ones come first.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseReview(
+        self,
+        request: _sampler_pb2.ReleaseReviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sampler_pb2.ReleaseReviewResponse, _abc.Awaitable[_sampler_pb2.ReleaseReviewResponse]]:
+        """Gives a review back to the queue. Errors: NOT_FOUND ANNOTATION_NOT_FOUND, FAILED_PRECONDITION REVIEW_NOT_HELD."""
+
+    @_abc_1.abstractmethod
+    def ListAgreements(
+        self,
+        request: _sampler_pb2.ListAgreementsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sampler_pb2.ListAgreementsResponse, _abc.Awaitable[_sampler_pb2.ListAgreementsResponse]]:
+        """How far annotations of one sample by two annotators agree, newest first, and how far each two annotators do."""
 
     @_abc_1.abstractmethod
     def GetProgress(
@@ -211,7 +380,9 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sampler_pb2.GetProgressRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sampler_pb2.GetProgressResponse, _abc.Awaitable[_sampler_pb2.GetProgressResponse]]:
-        """Says how far the project is."""
+        """Says how far the project is: what was annotated by whom and when, how good each model was, and whether more
+        annotations still change it. Errors: INVALID_ARGUMENT BAD_FLATNESS.
+        """
 
     @_abc_1.abstractmethod
     def RequestTraining(

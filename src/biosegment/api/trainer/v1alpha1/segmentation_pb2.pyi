@@ -98,3 +98,35 @@ class SegmentResponse(_message.Message):
     voxel_size: _geometry_pb2.VoxelSize
     model: str
     def __init__(self, mask: _Optional[bytes] = ..., probability: _Optional[bytes] = ..., changed: _Optional[_Union[_geometry_pb2.Region, _Mapping]] = ..., level: _Optional[int] = ..., voxel_size: _Optional[_Union[_geometry_pb2.VoxelSize, _Mapping]] = ..., model: _Optional[str] = ...) -> None: ...
+
+class SegmentByModelRequest(_message.Message):
+    __slots__ = ("project", "image", "volume_image", "model")
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_IMAGE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    project: str
+    image: Image
+    volume_image: VolumeImage
+    model: str
+    def __init__(self, project: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., volume_image: _Optional[_Union[VolumeImage, _Mapping]] = ..., model: _Optional[str] = ...) -> None: ...
+
+class SegmentByModelResponse(_message.Message):
+    __slots__ = ("labels", "model", "class_values")
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    CLASS_VALUES_FIELD_NUMBER: _ClassVar[int]
+    labels: bytes
+    model: str
+    class_values: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, labels: _Optional[bytes] = ..., model: _Optional[str] = ..., class_values: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PrepareSegmentationRequest(_message.Message):
+    __slots__ = ("project",)
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    project: str
+    def __init__(self, project: _Optional[str] = ...) -> None: ...
+
+class PrepareSegmentationResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

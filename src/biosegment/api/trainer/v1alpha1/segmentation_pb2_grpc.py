@@ -40,6 +40,16 @@ class SegmentationServiceStub(object):
                 request_serializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.SegmentRequest.SerializeToString,
                 response_deserializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.SegmentResponse.FromString,
                 _registered_method=True)
+        self.SegmentByModel = channel.unary_unary(
+                '/biosegment.api.trainer.v1alpha1.SegmentationService/SegmentByModel',
+                request_serializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.SegmentByModelRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.SegmentByModelResponse.FromString,
+                _registered_method=True)
+        self.PrepareSegmentation = channel.unary_unary(
+                '/biosegment.api.trainer.v1alpha1.SegmentationService/PrepareSegmentation',
+                request_serializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.PrepareSegmentationRequest.SerializeToString,
+                response_deserializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.PrepareSegmentationResponse.FromString,
+                _registered_method=True)
 
 
 class SegmentationServiceServicer(object):
@@ -60,6 +70,24 @@ class SegmentationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SegmentByModel(self, request, context):
+        """Labels a region without any prompt, by a model that segments, in the process that answers clicks: soon, also while
+        trainings and predictions are queued. Nothing is stored. Up to what the network sees beyond the region, the labels are
+        those of a prediction of the whole volume. Errors: as Segment's of input, size and time; FAILED_PRECONDITION NO_MODEL,
+        NO_USABLE_CLASS, CLICK_MODEL, MODEL_DELETED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PrepareSegmentation(self, request, context):
+        """Says that somebody is about to click or draw: the process that answers starts, unless it runs, so that the first
+        prompt does not wait for it. Returns at once. Nobody has to call it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SegmentationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -67,6 +95,16 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.Segment,
                     request_deserializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.SegmentRequest.FromString,
                     response_serializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.SegmentResponse.SerializeToString,
+            ),
+            'SegmentByModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SegmentByModel,
+                    request_deserializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.SegmentByModelRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.SegmentByModelResponse.SerializeToString,
+            ),
+            'PrepareSegmentation': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrepareSegmentation,
+                    request_deserializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.PrepareSegmentationRequest.FromString,
+                    response_serializer=biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.PrepareSegmentationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -97,6 +135,60 @@ class SegmentationService(object):
             '/biosegment.api.trainer.v1alpha1.SegmentationService/Segment',
             biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.SegmentRequest.SerializeToString,
             biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.SegmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SegmentByModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.trainer.v1alpha1.SegmentationService/SegmentByModel',
+            biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.SegmentByModelRequest.SerializeToString,
+            biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.SegmentByModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrepareSegmentation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/biosegment.api.trainer.v1alpha1.SegmentationService/PrepareSegmentation',
+            biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.PrepareSegmentationRequest.SerializeToString,
+            biosegment_dot_api_dot_trainer_dot_v1alpha1_dot_segmentation__pb2.PrepareSegmentationResponse.FromString,
             options,
             channel_credentials,
             insecure,

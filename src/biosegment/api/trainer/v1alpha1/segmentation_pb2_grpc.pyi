@@ -43,6 +43,16 @@ class SegmentationServiceStub:
     others are being served, ANSWER_TOO_LARGE), ABORTED (BASE_OUTDATED: somebody annotated there since, whose annotation
     the metadata names; SUPERSEDED: a newer request of the session came), DEADLINE_EXCEEDED TOO_SLOW.
     """
+    SegmentByModel: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.SegmentByModelRequest, _segmentation_pb2.SegmentByModelResponse]
+    """Labels a region without any prompt, by a model that segments, in the process that answers clicks: soon, also while
+    trainings and predictions are queued. Nothing is stored. Up to what the network sees beyond the region, the labels are
+    those of a prediction of the whole volume. Errors: as Segment's of input, size and time; FAILED_PRECONDITION NO_MODEL,
+    NO_USABLE_CLASS, CLICK_MODEL, MODEL_DELETED.
+    """
+    PrepareSegmentation: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.PrepareSegmentationRequest, _segmentation_pb2.PrepareSegmentationResponse]
+    """Says that somebody is about to click or draw: the process that answers starts, unless it runs, so that the first
+    prompt does not wait for it. Returns at once. Nobody has to call it.
+    """
 
 @_typing.type_check_only
 class SegmentationServiceAsyncStub(SegmentationServiceStub):
@@ -58,6 +68,16 @@ class SegmentationServiceAsyncStub(SegmentationServiceStub):
     FAILED_PRECONDITION (NOT_A_CLICK_MODEL, NO_CLICK_MODEL), RESOURCE_EXHAUSTED (REGION_TOO_LARGE, TOO_MANY_CLICKS, BUSY:
     others are being served, ANSWER_TOO_LARGE), ABORTED (BASE_OUTDATED: somebody annotated there since, whose annotation
     the metadata names; SUPERSEDED: a newer request of the session came), DEADLINE_EXCEEDED TOO_SLOW.
+    """
+    SegmentByModel: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.SegmentByModelRequest, _segmentation_pb2.SegmentByModelResponse]  # type: ignore[assignment]
+    """Labels a region without any prompt, by a model that segments, in the process that answers clicks: soon, also while
+    trainings and predictions are queued. Nothing is stored. Up to what the network sees beyond the region, the labels are
+    those of a prediction of the whole volume. Errors: as Segment's of input, size and time; FAILED_PRECONDITION NO_MODEL,
+    NO_USABLE_CLASS, CLICK_MODEL, MODEL_DELETED.
+    """
+    PrepareSegmentation: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.PrepareSegmentationRequest, _segmentation_pb2.PrepareSegmentationResponse]  # type: ignore[assignment]
+    """Says that somebody is about to click or draw: the process that answers starts, unless it runs, so that the first
+    prompt does not wait for it. Returns at once. Nobody has to call it.
     """
 
 class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -77,6 +97,28 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION (NOT_A_CLICK_MODEL, NO_CLICK_MODEL), RESOURCE_EXHAUSTED (REGION_TOO_LARGE, TOO_MANY_CLICKS, BUSY:
         others are being served, ANSWER_TOO_LARGE), ABORTED (BASE_OUTDATED: somebody annotated there since, whose annotation
         the metadata names; SUPERSEDED: a newer request of the session came), DEADLINE_EXCEEDED TOO_SLOW.
+        """
+
+    @_abc_1.abstractmethod
+    def SegmentByModel(
+        self,
+        request: _segmentation_pb2.SegmentByModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segmentation_pb2.SegmentByModelResponse, _abc.Awaitable[_segmentation_pb2.SegmentByModelResponse]]:
+        """Labels a region without any prompt, by a model that segments, in the process that answers clicks: soon, also while
+        trainings and predictions are queued. Nothing is stored. Up to what the network sees beyond the region, the labels are
+        those of a prediction of the whole volume. Errors: as Segment's of input, size and time; FAILED_PRECONDITION NO_MODEL,
+        NO_USABLE_CLASS, CLICK_MODEL, MODEL_DELETED.
+        """
+
+    @_abc_1.abstractmethod
+    def PrepareSegmentation(
+        self,
+        request: _segmentation_pb2.PrepareSegmentationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segmentation_pb2.PrepareSegmentationResponse, _abc.Awaitable[_segmentation_pb2.PrepareSegmentationResponse]]:
+        """Says that somebody is about to click or draw: the process that answers starts, unless it runs, so that the first
+        prompt does not wait for it. Returns at once. Nobody has to call it.
         """
 
 def add_SegmentationServiceServicer_to_server(servicer: SegmentationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

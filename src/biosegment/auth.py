@@ -14,7 +14,7 @@ import enum
 import os
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,7 +22,35 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from biosegment.errors import FailedPrecondition, NotFound, PermissionDenied, Unauthenticated
+from biosegment.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+)
+from biosegment.permission import ROLE_PERMISSIONS, SERVICE_PERMISSIONS, Limit, Permission, Role, Scope
+
+__all__ = [
+    "PRINCIPAL_LIFETIME_S",
+    "ROLE_PERMISSIONS",
+    "SERVICES",
+    "SERVICE_PERMISSIONS",
+    "Authorizer",
+    "Kind",
+    "Limit",
+    "Memberships",
+    "Permission",
+    "Principal",
+    "PrincipalSigner",
+    "PrincipalVerifier",
+    "Role",
+    "Scope",
+    "generate_key",
+    "require_admin",
+    "require_scope",
+    "require_whole",
+]
 
 SERVICES: Final = ("datastore", "sampler", "trainer", "gateway")
 PRINCIPAL_LIFETIME_S: Final = 300.0
@@ -46,65 +74,36 @@ class Principal:
         subject: User id, service name or job id.
         is_admin: Platform administrator; only ever true for users.
         on_behalf_of: The user for whom a service acts, for records and audit; '' when it acts by itself.
+        display_name: Of a user, for people; '' when it is not known. Says nothing about who it is.
+        limits: What a user's token may be used for, any of them; everything when empty.
     """
 
     kind: Kind
     subject: str
     is_admin: bool = False
     on_behalf_of: str = ""
+    display_name: str = field(default="", compare=False)
+    limits: tuple[Limit, ...] = ()
 
     @property
     def user(self) -> str:
         """The user behind this call, or '' when there is none."""
         return self.subject if self.kind is Kind.USER else self.on_behalf_of
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing that the user may do is out of this token's reach."""
+        return not self.limits or Limit(Scope.ADMIN) in self.limits
+
+    @property
+    def projects(self) -> frozenset[str] | None:
+        """Ids of the projects that the token is limited to; None for no such limit."""
+        if any(not limit.project_id for limit in self.limits) or not self.limits:
+            return None
+        return frozenset(limit.project_id for limit in self.limits)
+
     def __str__(self) -> str:
         return f"{self.kind}:{self.subject}"
-
-
-class Role(enum.StrEnum):
-    """Membership of a project."""
-
-    OWNER = "owner"
-    MANAGER = "manager"
-    ANNOTATOR = "annotator"
-    REVIEWER = "reviewer"
-    VIEWER = "viewer"
-
-
-class Permission(enum.StrEnum):
-    PROJECT_READ = "project.read"
-    PROJECT_UPDATE = "project.update"
-    PROJECT_DELETE = "project.delete"
-    MEMBERS_UPDATE = "members.update"
-    VOLUME_WRITE = "volume.write"
-    """Import, change and delete volumes."""
-    LAYER_WRITE = "layer.write"
-    ANNOTATE = "annotate"
-    """Claim samples, commit annotations, edit objects, revert one's own."""
-    REVIEW = "review"
-    """Review annotations, revert anybody's annotations and edits, take over leases."""
-    MODEL_WRITE = "model.write"
-    """Train, import and delete models; run predictions."""
-    EXPORT = "export"
-
-
-_P = Permission
-ROLE_PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
-    Role.OWNER: frozenset(_P),
-    Role.MANAGER: frozenset(_P) - {_P.PROJECT_DELETE},
-    Role.REVIEWER: frozenset({_P.PROJECT_READ, _P.ANNOTATE, _P.REVIEW, _P.EXPORT}),
-    Role.ANNOTATOR: frozenset({_P.PROJECT_READ, _P.ANNOTATE}),
-    Role.VIEWER: frozenset({_P.PROJECT_READ}),
-}
-
-SERVICE_PERMISSIONS: Final[dict[str, frozenset[Permission]]] = {
-    "gateway": frozenset({_P.PROJECT_READ}),
-    "sampler": frozenset({_P.PROJECT_READ, _P.MODEL_WRITE}),
-    "trainer": frozenset({_P.PROJECT_READ, _P.LAYER_WRITE}),
-    "datastore": frozenset({_P.PROJECT_READ}),
-}
-"""What a service may do of its own accord, in every project."""
 
 
 def generate_key(service: str, folder: Path) -> None:
@@ -161,6 +160,8 @@ class PrincipalSigner:
                 "kind": principal.kind.value,
                 "adm": principal.is_admin,
                 "act": principal.on_behalf_of,
+                "nam": principal.display_name,
+                "scp": [str(limit) for limit in principal.limits],
                 "iat": now,
                 "exp": now + max(1, int(lifetime_s)),
             },
@@ -227,8 +228,10 @@ class PrincipalVerifier:
                 str(claims["sub"]),
                 claims.get("adm") is True,
                 str(claims.get("act", "")),
+                str(claims.get("nam", "")),
+                _limits(claims.get("scp", [])),
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, InvalidArgument) as error:
             raise Unauthenticated("BAD_PRINCIPAL", f"the principal lacks a valid claim: {error}") from error
         allowed = {
             Kind.USER: issuer == "gateway",
@@ -265,6 +268,12 @@ class PrincipalVerifier:
             raise Unauthenticated("BAD_PRINCIPAL", f"the principal is not a token: {error}") from error
 
 
+def _limits(claim: object) -> tuple[Limit, ...]:
+    if not isinstance(claim, list):
+        raise ValueError("scp")
+    return tuple(Limit.parse(str(text)) for text in claim)
+
+
 class Memberships(Protocol):
     """Where roles come from: the datastore's tables, or, for the other services, the datastore."""
 
@@ -283,7 +292,8 @@ class Authorizer:
         """Return when allowed.
 
         Raises:
-            PermissionDenied: NOT_ALLOWED when the role does not carry the permission.
+            PermissionDenied: NOT_ALLOWED when the role does not carry the permission, OUT_OF_SCOPE when the
+                token does not.
             NotFound: PROJECT_NOT_FOUND for projects that do not exist, and equally for those that the user is no member
                 of, so that names cannot be guessed.
         """
@@ -291,9 +301,10 @@ class Authorizer:
             granted = SERVICE_PERMISSIONS.get(principal.subject, frozenset())
         elif principal.kind is Kind.JOB:
             granted = frozenset()
-        elif principal.is_admin:
-            return
         else:
+            require_scope(principal, permission, project_id)
+            if principal.is_admin:
+                return
             role = await self._memberships.role(principal.subject, project_id)
             if role is None:
                 raise NotFound(
@@ -308,7 +319,41 @@ class Authorizer:
             )
 
 
+def require_scope(principal: Principal, permission: Permission, project_id: str = "") -> None:
+    """Refuse what the caller's token is not meant for, whatever its user may do.
+
+    Args:
+        principal: The caller.
+        permission: What is asked for.
+        project_id: Where; '' for what is in no project.
+
+    Raises:
+        PermissionDenied: OUT_OF_SCOPE.
+    """
+    if principal.limits and not any(limit.covers(permission, project_id) for limit in principal.limits):
+        where = f"in project {project_id!r}" if project_id else "outside of projects"
+        raise PermissionDenied(
+            "OUT_OF_SCOPE",
+            f"this token is for {', '.join(map(str, principal.limits))}, which does not cover {permission.value} "
+            f"{where}; use a token with a wider scope",
+            permission=permission.value,
+        )
+
+
 def require_admin(principal: Principal) -> None:
-    """Raise PermissionDenied unless the caller is a platform administrator."""
+    """Raise PermissionDenied unless the caller is a platform administrator, with a token for that."""
     if not principal.is_admin:
         raise PermissionDenied("ADMIN_ONLY", f"{principal} is not a platform administrator")
+    require_whole(principal)
+
+
+def require_whole(principal: Principal) -> None:
+    """Raise PermissionDenied OUT_OF_SCOPE for tokens with less than all of their user's rights.
+
+    Users, tokens and passwords are handled with whole ones alone: a limited token must not make itself another one.
+    """
+    if not principal.is_whole:
+        raise PermissionDenied(
+            "OUT_OF_SCOPE",
+            f"this token is for {', '.join(map(str, principal.limits))} alone; use one without scopes, or with admin",
+        )

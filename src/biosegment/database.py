@@ -30,6 +30,7 @@ import asyncio
 import contextlib
 import importlib.util
 import re
+import sqlite3
 import threading
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -37,18 +38,22 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from biosegment.errors import BiosegmentError, FailedPrecondition, ResourceExhausted, Unavailable
-from biosegment.sqlite import WRITING, prepare_sqlite
+from biosegment.sqlite import LAZY, WRITING, checkpoint, flush, prepare_sqlite
 
 _T = TypeVar("_T")
+_log = structlog.get_logger("biosegment.database")
 
 _BUSY_TIMEOUT_S: Final = 15.0
 _POOL_SIZE: Final = 8
+_CHECKPOINT_AFTER_S: Final = 2.0
+"""The log of SQLite grows for so long."""
 _DISK_FULL: Final = re.compile(
     r"database or disk is full|no space left|disk full|could not extend file", re.I
 )
@@ -73,6 +78,9 @@ class Database:
         self._wait_s = wait_s
         # SQLite has one writer; its own waiting is by polling and unfair, so tasks queue here first.
         self._queue = asyncio.Lock() if engine.dialect.name == "sqlite" else None
+        self._tidying: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        self._flushing = asyncio.Lock()
+        self._next_flush: asyncio.Task[None] | None = None
 
     @classmethod
     def open(cls, url: str, wait_s: float = _BUSY_TIMEOUT_S) -> Database:
@@ -130,19 +138,44 @@ class Database:
                     async with connection.begin():
                         yield connection
 
-    async def write_at_once(self, work: Callable[[Connection], _T]) -> _T:
+    async def write_at_once(self, work: Callable[[Connection], _T], *, lazily: bool = False) -> _T:
         """Carry out a whole transaction that may write in one thread; for those of many statements that happen often.
 
         Each statement of `write` wakes two threads, which on a busy machine takes longer than the statement.
 
         Args:
             work: Called with the connection; blocking. Its exceptions roll back.
+            lazily: It need not be on the disk when this returns, because it can be done again: a power cut may lose it,
+                a killed process does not. It is on the disk with the next transaction that is not lazy.
 
         Raises:
             BiosegmentError: As `write`.
         """
         async with self._turn():
-            return await self._in_thread(begin_writing, work)
+            return await self._in_thread(_begin_lazily if lazily else begin_writing, work)
+
+    async def write_then_flush(self, work: Callable[[Connection], _T]) -> _T:
+        """As `write_at_once`, and on the disk when this returns, but nobody else waits for the disk in order to write.
+
+        A disk may need a second now and then. Others may see what was written before a power cut can lose it no more.
+
+        Raises:
+            BiosegmentError: As `write`.
+        """
+        if self._queue is None:
+            return await self.write_at_once(work)
+        result = await self.write_at_once(work, lazily=True)
+        if self._next_flush is None:
+            self._next_flush = asyncio.create_task(self._flush())
+        # It has not begun yet, so that it covers what is written by now.
+        await asyncio.shield(self._next_flush)
+        return result
+
+    async def _flush(self) -> None:
+        async with self._flushing:
+            self._next_flush = None
+            with _translated():
+                await asyncio.to_thread(flush, self._engine.url.database or "")
 
     async def read_at_once(self, work: Callable[[Connection], _T]) -> _T:
         """Carry out a whole transaction that only reads in one thread; as `write_at_once`, and as `read`."""
@@ -151,9 +184,7 @@ class Database:
     async def _in_thread(
         self, begin: Callable[[Engine], AbstractContextManager[Connection]], work: Callable[[Connection], _T]
     ) -> _T:
-        if self._blocking is None:
-            self._blocking = open_engine(self._engine.url.render_as_string(hide_password=False))
-        engine = self._blocking
+        engine = self._blocking_engine()
 
         def transact() -> _T:
             with begin(engine) as connection:
@@ -167,6 +198,11 @@ class Database:
             await asyncio.wait({thread})
             raise
 
+    def _blocking_engine(self) -> Engine:
+        if self._blocking is None:
+            self._blocking = open_engine(self._engine.url.render_as_string(hide_password=False))
+        return self._blocking
+
     async def check(self) -> None:
         """Raise Unavailable unless the database answers; for readiness."""
         async with self.read() as connection:
@@ -174,6 +210,10 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        if isinstance(self._tidying, asyncio.Task):
+            await self._tidying
+        elif self._tidying is not None:
+            self._tidying.cancel()
         await self._engine.dispose()
         if self._blocking is not None:
             await asyncio.to_thread(self._blocking.dispose)
@@ -195,6 +235,21 @@ class Database:
             yield
         finally:
             self._queue.release()
+            if self._tidying is None:
+                loop = asyncio.get_running_loop()
+                self._tidying = loop.call_later(_CHECKPOINT_AFTER_S, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = asyncio.create_task(self._checkpoint())
+
+    async def _checkpoint(self) -> None:
+        try:
+            await asyncio.to_thread(checkpoint, self._blocking_engine())
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            # The next one moves it, or a commit that finds the log too long.
+            _log.warning("checkpoint_failed", error=str(error))
+        finally:
+            self._tidying = None
 
 
 def migrate(url: str, package: str) -> None:
@@ -232,11 +287,11 @@ def open_engine(url: str) -> Engine:
         place = place.set(drivername="sqlite")
         if place.database:
             Path(place.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        place, connect_args={"timeout": _BUSY_TIMEOUT_S} if is_sqlite else {"connect_timeout": 5}
-    )
     if is_sqlite:
+        engine = create_engine(place, connect_args={"timeout": _BUSY_TIMEOUT_S})
         prepare_sqlite(engine, _BUSY_TIMEOUT_S)
+    else:
+        engine = create_engine(place, pool_pre_ping=True, connect_args={"connect_timeout": 5})
     return engine
 
 
@@ -246,6 +301,16 @@ def begin_writing(engine: Engine) -> Iterator[Connection]:
     with _translated(), engine.connect() as connection:
         connection.execution_options(**{WRITING: True})
         with connection.begin():
+            yield connection
+
+
+@contextlib.contextmanager
+def _begin_lazily(engine: Engine) -> Iterator[Connection]:
+    with _translated(), engine.connect() as connection:
+        connection.execution_options(**{WRITING: True, LAZY: True})
+        with connection.begin():
+            if engine.dialect.name == "postgresql":
+                connection.execute(text("SET LOCAL synchronous_commit = off"))
             yield connection
 
 

@@ -22,9 +22,14 @@ def new_id() -> str:
     return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
 
 
+def is_id(value: str) -> bool:
+    """Whether `value` may serve as an id."""
+    return _ID.fullmatch(value) is not None
+
+
 def check_id(value: str, what: str) -> str:
     """Return `value` when it may serve as an id (1 to 63 of a-z, 0-9, '-'); raise InvalidArgument otherwise."""
-    if not _ID.fullmatch(value):
+    if not is_id(value):
         raise InvalidArgument(
             "BAD_ID",
             f"{what} id {value!r} is not allowed: use 1 to 63 of a-z, 0-9 and '-', not starting or ending with '-'",

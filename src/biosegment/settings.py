@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from biosegment.errors import InvalidArgument
 
@@ -51,6 +59,15 @@ class ServiceSettings(ObjectStoreSettings):
     """`sqlite+aiosqlite:////absolute/file` or `postgresql+psycopg://...`."""
     signing_key_file: Path
     public_keys_dir: Path
+    mtls_certificate_file: Path | None = None
+    """PEM of the certificate that names this service, and what leads to the authority of `mtls_ca_file`. With these
+    three the services show each other certificates and encrypt what they say."""
+    mtls_key_file: Path | None = None
+    """Its key."""
+    mtls_ca_file: Path | None = None
+    """The authority that has signed the certificates of all services."""
+    health_listen: str = ""
+    """host:port that answers health checks alone and without TLS, for probes that know none; none when ''."""
     log_level: str = "INFO"
     log_format: str = "json"
     """`json` or `console`."""
@@ -64,6 +81,13 @@ class ServiceSettings(ObjectStoreSettings):
             if value.startswith(prefix):
                 return "postgresql+psycopg://" + value.removeprefix(prefix)
         return value
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        files = (self.mtls_certificate_file, self.mtls_key_file, self.mtls_ca_file)
+        if any(files) and not all(files):
+            raise ValueError("MTLS_CERTIFICATE_FILE, MTLS_KEY_FILE and MTLS_CA_FILE must be set together")
+        return self
 
     @classmethod
     def load(cls, service: str, environment: Mapping[str, str] | None = None) -> Self:

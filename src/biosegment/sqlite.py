@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from typing import Any, Final
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, event
 
 WRITING: Final = "biosegment_writing"
 """Execution option of connections whose next transaction may write."""
+LAZY: Final = "biosegment_lazy"
+"""Execution option of connections whose next transaction need not be on the disk when it has ended."""
+_FLUSHING: Final = "biosegment_flushing"
+_LONGEST_LOG: Final = 16_000
 
 
 def prepare_sqlite(engine: Any, wait_s: float) -> None:
@@ -31,6 +37,8 @@ def prepare_sqlite(engine: Any, wait_s: float) -> None:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            # Pages: so far nobody has to wait, because `checkpoint` was faster.
+            f"wal_autocheckpoint={_LONGEST_LOG}",
             # 8 MiB, filled when used: what lies near a place is on many pages of a long history.
             "cache_size=-8192",
         ):
@@ -40,8 +48,40 @@ def prepare_sqlite(engine: Any, wait_s: float) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # A reader that starts to write may find that another wrote meanwhile: waiting cannot cure that.
-        writing = connection.get_execution_options().get(WRITING, False)
+        options = connection.get_execution_options()
+        writing = options.get(WRITING, False)
+        flushing = "NORMAL" if options.get(LAZY, False) else "FULL"
+        if writing and connection.info.get(_FLUSHING, "FULL") != flushing:
+            connection.exec_driver_sql(f"PRAGMA synchronous={flushing}")
+            connection.info[_FLUSHING] = flushing
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def checkpoint(engine: Engine) -> None:
+    """Move what was committed from the log to its place in the database; blocking, but in nobody's way.
+
+    SQLite does it by itself in the middle of a commit, whenever the log has got so long, and that commit waits for it.
+    """
+    # Not by `connect`, which would begin a transaction.
+    connection = engine.raw_connection()
+    try:
+        connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    finally:
+        connection.close()
+
+
+def flush(file: str) -> None:
+    """Wait until what was committed to a database is on the disk; blocking, but holding no lock of SQLite.
+
+    What is not in its log is on the disk already: before SQLite begins the log anew or removes it, it flushes both.
+    """
+    # SQLite has no lock on the log, whose loss closing it would mean.
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(f"{file}-wal", os.O_RDONLY)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _finish_statements(driver: Any) -> None:

@@ -20,7 +20,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -49,17 +49,27 @@ _NEEDED: Final = {
     "datastore": ("sqlalchemy", "tensorstore", "tifffile"),
     "sampler": ("sqlalchemy", "tensorstore"),
     "trainer": ("sqlalchemy", "tensorstore", "torch", "monai", "ray"),
-    "gateway": ("sqlalchemy", "starlette", "uvicorn"),
+    "gateway": (
+        "argon2",
+        "httpx",
+        "sqlalchemy",
+        "starlette",
+        "uvicorn",
+        "python_multipart",
+        "nibabel",
+        "nrrd",
+    ),
 }
 _PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """host:port of every gRPC server, and of the gateway's HTTP server."""
+    """host:port of every gRPC server, of the gateway's HTTP server, and of health checks where a port is encrypted."""
 
     grpc: dict[str, str]
     http: str
+    health: dict[str, str] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -114,7 +124,10 @@ class Supervisor:
             for service in SERVICES:
                 await self._spawn(service, addresses)
             await asyncio.gather(
-                *(self._until_serving(service, addresses.grpc[service], timeout_s) for service in SERVICES)
+                *(
+                    self._until_serving(service, self._health_address(service, addresses), timeout_s)
+                    for service in SERVICES
+                )
             )
             await self._until_listening(addresses.http, timeout_s)
             self._write_connection(addresses)
@@ -174,14 +187,27 @@ class Supervisor:
     def _choose_addresses(self) -> Addresses:
         grpc_port, http_port = self._ports
         sockets = [_bind(grpc_port, "--grpc-port"), _bind(http_port, "--http-port")]
-        sockets += [_bind(0, "") for _ in SERVICES[:-1]]
+        sockets += [_bind(0, "") for _ in (*SERVICES[:-1], *SERVICES)]
         ports = [item.getsockname()[1] for item in sockets]
         for item in sockets:
             item.close()
         grpc_addresses = {"gateway": f"127.0.0.1:{ports[0]}"}
-        for service, port in zip(SERVICES[:-1], ports[2:], strict=True):
+        inside, health = ports[2 : 1 + len(SERVICES)], ports[1 + len(SERVICES) :]
+        for service, port in zip(SERVICES[:-1], inside, strict=True):
             grpc_addresses[service] = f"127.0.0.1:{port}"
-        return Addresses(grpc_addresses, f"127.0.0.1:{ports[1]}")
+        health_addresses = {
+            service: f"127.0.0.1:{port}" for service, port in zip(SERVICES, health, strict=True)
+        }
+        return Addresses(grpc_addresses, f"127.0.0.1:{ports[1]}", health_addresses)
+
+    def is_encrypted(self, service: str) -> bool:
+        """Whether the settings give the ports of a service a certificate."""
+        name = "TLS_CERTIFICATE_FILE" if service == "gateway" else "MTLS_CERTIFICATE_FILE"
+        variable = f"BIOSEGMENT_{service.upper()}__{name}"
+        return bool(self._environment.get(variable) or os.environ.get(variable))
+
+    def _health_address(self, service: str, addresses: Addresses) -> str:
+        return addresses.health[service] if self.is_encrypted(service) else addresses.grpc[service]
 
     def _service_environment(self, service: str, addresses: Addresses) -> dict[str, str]:
         data, prefix = self.data_dir, f"BIOSEGMENT_{service.upper()}__"
@@ -208,13 +234,17 @@ class Supervisor:
             "gateway": ("datastore", "sampler", "trainer"),
         }[service]
         values |= {f"{peer.upper()}_ADDRESS": addresses.grpc[peer] for peer in peers}
+        if self.is_encrypted(service):
+            values["HEALTH_LISTEN"] = addresses.health[service]
         if service == "datastore":
             values["IMPORT_ROOTS"] = ":".join(map(str, self._import_roots))
         if service == "gateway":
             values |= {"HTTP_LISTEN": addresses.http, "ADMIN_TOKEN_FILE": str(data / "token")}
+            values["MONAILABEL_DIR"] = str(data / "monailabel")
         own = {prefix + name: value for name, value in values.items()}
-        # Waiting threads of torch must not spin: they would take the cores from the services beside them.
-        threads = {"GOMP_SPINCOUNT": "0"} if service == "trainer" else {}
+        # Threads of torch that wait for each other spin for some tenths of a millisecond: not at all costs a training a
+        # fifth of its time, as long as they would by default takes the cores from the services beside them.
+        threads = {"GOMP_SPINCOUNT": "10000"} if service == "trainer" else {}
         return {**inherited, **MALLOC, **threads, **shared, **own, **self._environment}
 
     async def _spawn(self, service: str, addresses: Addresses) -> None:
@@ -231,8 +261,10 @@ class Supervisor:
                 stderr=log,
                 env=self._service_environment(service, addresses),
                 cwd=self.data_dir,
-                # Ctrl-C reaches us alone; we stop the services in order.
-                start_new_session=True,
+                # Ctrl-C reaches us alone; we stop the services in order. No session of their own: Linux shares the
+                # processor evenly among sessions, whatever the priorities of the processes in them, so that the
+                # workers of trainings, which run at a low one, would take as much as the services beside them.
+                process_group=0,
                 preexec_fn=die_with_parent,
             )
 
@@ -303,9 +335,10 @@ class Supervisor:
 
     def _write_connection(self, addresses: Addresses) -> None:
         path = connection_file(self.data_dir)
+        encrypted = self.is_encrypted("gateway")
         content = {
-            "grpc": addresses.grpc["gateway"],
-            "http": f"http://{addresses.http}",
+            "grpc": f"https://{addresses.grpc['gateway']}" if encrypted else addresses.grpc["gateway"],
+            "http": f"{'https' if encrypted else 'http'}://{addresses.http}",
             "token_file": str(self.data_dir / "token"),
             "pid": os.getpid(),
         }

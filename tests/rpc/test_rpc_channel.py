@@ -45,6 +45,26 @@ async def test_attempts_are_limited(channel: grpc.aio.Channel, trial: TrialServi
     assert trial.calls["GetOne"] == CallPolicy().attempts
 
 
+async def test_who_says_why_it_cannot_is_asked_less_often_than_who_does_not_answer(
+    address: str, sampler: ServiceCredentials, trial: TrialService
+) -> None:
+    policy = CallPolicy(attempts=40, first_pause_s=0.001, last_pause_s=0.001)
+    async with connect(address, credentials=sampler, policy=policy) as channel:
+        with pytest.raises(Unavailable, match="busy"):
+            await TrialStub(channel).get_one(_away(times=100))
+    assert trial.calls["GetOne"] == policy.answered_attempts < policy.attempts
+
+
+async def test_a_call_that_was_refused_before_its_time_was_up_says_why(
+    address: str, sampler: ServiceCredentials, trial: TrialService
+) -> None:
+    body = request(error="Unavailable", reason="BUSY", message="busy", times=1, then_sleep_s=30)
+    async with connect(address, credentials=sampler, policy=CallPolicy(timeout_s=1.0)) as channel:
+        with pytest.raises(Unavailable, match="busy"):
+            await TrialStub(channel).get_one(body)
+    assert trial.calls["GetOne"] == 2
+
+
 async def test_a_changing_call_is_tried_once(channel: grpc.aio.Channel, trial: TrialService) -> None:
     with pytest.raises(Unavailable, match="busy"):
         await TrialStub(channel).change_one(_away(times=1))

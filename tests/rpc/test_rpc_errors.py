@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import string
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -10,6 +12,9 @@ from biosegment import errors
 from biosegment.rpc.channel import ServiceCredentials, connect
 from biosegment.rpc.errors import from_rpc_error, raising_biosegment_errors, to_json, to_status
 from tests.rpc.trial_service import TrialStub, request
+
+_PLAIN = string.punctuation.replace("%", "") + " "
+"""What gRPC does not encode, besides letters and digits."""
 
 
 async def _requests(body: bytes) -> AsyncIterator[bytes]:
@@ -78,13 +83,29 @@ async def test_an_error_arrives_after_the_messages_before_it(channel: grpc.aio.C
     assert len(received) == 3
 
 
-async def test_a_long_message_is_cut_and_not_lost(channel: grpc.aio.Channel) -> None:
-    body = request(error="Conflict", reason="LONG", message="ü" * 20_000, metadata={"a": "b" * 20_000})
+@pytest.mark.parametrize(("letter", "kept"), [("x", 1000), ("ü", 500), ("線", 333), ("😀", 250)])
+async def test_a_long_message_is_cut_and_not_lost(channel: grpc.aio.Channel, letter: str, kept: int) -> None:
+    values = {f"number{number}": letter * 20_000 for number in range(20)}
+    body = request(error="Conflict", reason="LONG", message=letter * 20_000, metadata=values)
     with pytest.raises(errors.Conflict) as caught:
         await _get_one(channel, body)
     assert caught.value.reason == "LONG"
-    assert caught.value.message.startswith("üüü")
-    assert len(caught.value.message) == 1000
+    assert caught.value.message == letter * (kept - 1) + "…"
+    assert caught.value.metadata["number7"] == letter * (200 // len(letter.encode()))
+
+
+@pytest.mark.parametrize("letter", ["x", "%", "\n", "ü", "線", "😀"])
+def test_no_error_takes_more_than_peers_accept_by_default(letter: str) -> None:
+    values = {f"number{number}": letter * 300 for number in range(8)} | {"retry_after_s": "1"}
+    status = to_status(errors.ResourceExhausted("LONG", letter * 2000, **values))
+    details = sum(4 * -(-len(value) // 3) for _, value in status.trailing_metadata)
+    # Beyond 8192 bytes gRPC refuses some at random; each entry counts 32 bytes and its name.
+    assert len(quote(status.details, safe=_PLAIN)) + details + 5 * 60 < 8192
+
+
+def test_a_message_at_the_limit_is_sent_whole() -> None:
+    for message in ("x" * 1000, "ü" * 500, "x" * 400 + "線" * 288, ""):
+        assert to_status(errors.NotFound("LONG", message)).details == message
 
 
 def test_a_message_that_is_not_valid_text_is_sent_all_the_same() -> None:

@@ -95,6 +95,7 @@ class TrialService(grpc.GenericRpcHandler):
         if "error" in what and call <= what.get("times", 1_000_000):
             kind = getattr(errors, what["error"])
             raise kind(what["reason"], what["message"], **what.get("metadata", {}))
+        await asyncio.sleep(what.get("then_sleep_s", 0))
 
     def _answer(self) -> bytes:
         return f"{current_principal()} {current_request_id()}".encode()

@@ -1,7 +1,8 @@
 """Long work that survives restarts, for every service that has some.
 
 `job` is the domain, `queue` says whose turn it is, `tables`, `row`, `line` and `sql` keep the rows, `runner` works them
-off, `service` holds the use cases and `servicer` serves them over gRPC. A service wires them in its composition root:
+off, `watch` follows them, `service` holds the use cases and `servicer` serves them over gRPC. A service wires them in
+its composition root:
 
     jobs = SqlJobs(database, "datastore", JobSignal())
     runner = JobRunner(jobs, {"import_volume": import_volume, "export": export}, RunnerLimits(concurrent=2))

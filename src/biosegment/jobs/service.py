@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from biosegment.auth import Authorizer, Kind, Permission, Principal, require_admin
+from biosegment.auth import Authorizer, Kind, Permission, Principal, require_admin, require_scope
 from biosegment.errors import InvalidArgument, NotFound, Unimplemented
 from biosegment.jobs.job import Job, JobState, LogLine, NewJob, Resources, digest, require_request_id
 from biosegment.jobs.signal import wait
 from biosegment.jobs.sql import SqlJobs
+from biosegment.jobs.watch import watch_project
 
 _POLL_S: Final = 2.0
 _MAX_PAGE: Final = 500
@@ -53,12 +54,16 @@ class JobService:
         jobs: The rows.
         authorizer: Decides who may do what.
         kinds: What this service runs, by the name of the field of `JobSpec`.
+        max_user_jobs: Jobs of one user here that may wait or run; 0 for any number. Services are not limited.
     """
 
-    def __init__(self, jobs: SqlJobs, authorizer: Authorizer, kinds: Mapping[str, JobKind]) -> None:
+    def __init__(
+        self, jobs: SqlJobs, authorizer: Authorizer, kinds: Mapping[str, JobKind], max_user_jobs: int = 0
+    ) -> None:
         self._jobs = jobs
         self._authorizer = authorizer
         self._kinds = dict(kinds)
+        self._max_user_jobs = max_user_jobs
 
     async def create(
         self, principal: Principal, project_id: str, kind: str, spec: bytes, request_id: str
@@ -83,6 +88,7 @@ class JobService:
         if earlier is not None:
             return earlier
         complete = await rules.prepare(principal, project_id, spec)
+        most = self._max_user_jobs if principal.kind is Kind.USER else 0
         return await self._jobs.create(
             NewJob(
                 project_id,
@@ -93,7 +99,8 @@ class JobService:
                 principal.user,
                 rules.priority(complete),
                 await rules.resources(complete),
-            )
+            ),
+            most,
         )
 
     async def get(self, principal: Principal, job_id: str) -> Job:
@@ -145,11 +152,24 @@ class JobService:
                 return
             await wait(rung, _POLL_S)
 
+    async def watch_project(
+        self, principal: Principal, project_id: str, resume_token: str
+    ) -> AsyncGenerator[tuple[Job | None, str], None]:
+        """The jobs of a project and their changes, for as long as the caller may see them; see `watch`."""
+
+        async def check() -> None:
+            await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
+
+        async for found in watch_project(self._jobs, project_id, resume_token, check):
+            yield found
+
     async def cancel(self, principal: Principal, job_id: str) -> Job:
         """Ask a job to stop: its owner may, and who may train models."""
         job = await self.get(principal, job_id)
-        # Only themselves: a service that acts for the owner has no right of theirs.
-        if principal.kind is not Kind.USER or job.owner != principal.subject:
+        # Only themselves: a service that acts for the owner has no right of theirs, and a token only its scope.
+        if principal.kind is Kind.USER and job.owner == principal.subject:
+            require_scope(principal, Permission.MODEL_WRITE, job.project_id)
+        else:
             await self._authorizer.authorize(principal, Permission.MODEL_WRITE, job.project_id)
         return await self._jobs.request_cancel(job_id)
 

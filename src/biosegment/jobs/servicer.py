@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, Final
 
 from biosegment.api.job.v1alpha1 import job_pb2, job_pb2_grpc
@@ -61,6 +62,15 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         job_id = job_id_of(request.name)
         async for job in self._service.watch(current_principal(), job_id, request.after_revision):
             yield job_pb2.WatchJobResponse(job=job_to_proto(job))
+
+    async def WatchJobs(
+        self, request: job_pb2.WatchJobsRequest, context: Any
+    ) -> AsyncIterator[job_pb2.WatchJobsResponse]:
+        (project_id,) = parse_name(request.project, "projects/*")
+        found = self._service.watch_project(current_principal(), project_id, request.resume_token)
+        async with aclosing(found) as changes:
+            async for job, token in changes:
+                yield job_pb2.WatchJobsResponse(job=job_to_proto(job) if job else None, resume_token=token)
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Any) -> job_pb2.CancelJobResponse:
         job = await self._service.cancel(current_principal(), job_id_of(request.name))

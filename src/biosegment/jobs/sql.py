@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from biosegment.database import Database
-from biosegment.errors import AlreadyExists
+from biosegment.errors import AlreadyExists, ResourceExhausted
 from biosegment.ids import new_id
 from biosegment.jobs.job import (
     Job,
@@ -52,11 +53,16 @@ class SqlJobs:
         self.lanes = tuple(lanes) or (Lane("jobs"),)
         self._paces: dict[str, tuple[int, Pace]] = {}
 
-    async def create(self, new: NewJob) -> Job:
+    async def create(self, new: NewJob, most: int = 0) -> Job:
         """Queue a job; a request that was made before answers with its job.
+
+        Args:
+            new: What it is.
+            most: Jobs of its owner that may wait or run, this one among them; 0 for any number.
 
         Raises:
             AlreadyExists: REQUEST_ID_REUSED when the request id belongs to another request.
+            ResourceExhausted: TOO_MANY_JOBS.
         """
         values = {
             "job_id": f"{self.service}-{new_id()}",
@@ -83,6 +89,8 @@ class SqlJobs:
         }
         try:
             async with self._database.write() as connection:
+                if most:
+                    await _require_room(connection, self._database.dialect, new.owner, most)
                 await connection.execute(sa.insert(JOBS).values(**values))
         except sa.exc.IntegrityError:
             # Somebody was faster with this request id; anything else is a mistake of ours.
@@ -129,6 +137,16 @@ class SqlJobs:
             query = query.where(JOBS.c.job_id < before)
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).all()
+            return await self._with_positions(connection, [job_of(row) for row in rows])
+
+    async def list_current(self, project_id: str, ended_after_us: int) -> Sequence[Job]:
+        """Jobs of a project that have not ended, or ended after a moment (us since 1970), oldest first."""
+        has_not = JOBS.c.state.in_([JobState.QUEUED.value, JobState.RUNNING.value])
+        query = sa.select(JOBS).where(
+            JOBS.c.project_id == project_id, sa.or_(has_not, JOBS.c.end_us > ended_after_us)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.order_by(JOBS.c.job_id))).all()
             return await self._with_positions(connection, [job_of(row) for row in rows])
 
     async def claim(self, instance: str, kinds: Collection[str]) -> Job | None:
@@ -371,3 +389,19 @@ class SqlJobs:
     async def _changed(self, job_id: str) -> Job:
         self.signal.ring()
         return await self.get(job_id)
+
+
+async def _require_room(connection: AsyncConnection, dialect: str, owner: str, most: int) -> None:
+    if dialect == "postgresql":
+        # Else two that are made at the same time would not see each other.
+        key = zlib.crc32(f"biosegment.jobs:{owner}".encode())
+        await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+    active = [state.value for state in JobState if not state.is_final]
+    query = sa.select(sa.func.count()).where(JOBS.c.owner == owner, JOBS.c.state.in_(active))
+    count = (await connection.execute(query)).scalar_one()
+    if count >= most:
+        raise ResourceExhausted(
+            "TOO_MANY_JOBS",
+            f"{count} jobs of {owner!r} wait or run already, which is the limit; wait for one or cancel one",
+            limit=str(most),
+        )

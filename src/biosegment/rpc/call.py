@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
 from typing import Final
 
 from biosegment.auth import Principal
 from biosegment.errors import Unauthenticated
+from biosegment.ids import new_id
 
 AUTHORIZATION: Final = "authorization"
 REQUEST_ID: Final = "x-request-id"
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 principal_variable: ContextVar[Principal | None] = ContextVar("biosegment_principal", default=None)
 request_id_variable: ContextVar[str] = ContextVar("biosegment_request_id", default="")
@@ -33,6 +36,11 @@ def current_principal() -> Principal:
 def current_request_id() -> str:
     """The id under which this call is logged, handed on to services that it calls; '' outside of an RPC."""
     return request_id_variable.get()
+
+
+def valid_request_id(text: str) -> str:
+    """The id that a caller gave its request, or a new one where it gave none that can be logged."""
+    return text if _REQUEST_ID.fullmatch(text) else new_id()
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,8 @@
     await stub.GetVolume(request, metadata=credentials.metadata(principal))  # as somebody who asked us
 
 Calls raise `biosegment.errors`; `Get...`, `List...` and the like, and requests with a `request_id`, are tried
-again when the service is away for a moment. Close the channel with `await channel.close()`.
+again when the service is away for a moment; whatever was refused for coming too often is sent again when the server
+says so, as long as the call may last. Close the channel with `await channel.close()`.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from typing import Any, Final
 import grpc
 
 from biosegment.auth import PRINCIPAL_LIFETIME_S, Kind, Principal, PrincipalSigner
-from biosegment.errors import BiosegmentError
+from biosegment.errors import BiosegmentError, DeadlineExceeded, Unavailable
 from biosegment.rpc.call import AUTHORIZATION, MAX_MESSAGE_BYTES, REQUEST_ID, bearer, request_id_variable
-from biosegment.rpc.errors import from_rpc_error
-from biosegment.rpc.runtime import keep_grpc
+from biosegment.rpc.errors import CALL_CANCELLED, SERVICE_UNAVAILABLE, from_rpc_error, retry_after_s
+from biosegment.rpc.runtime import keep_grpc, keep_status
+from biosegment.rpc.tls import ChannelTls, secure_channel
 
 Credentials = Callable[[], str]
 """Returns the bearer token of the next call."""
@@ -35,6 +37,7 @@ Credentials = Callable[[], str]
 Idempotent = Callable[[str, Any], bool]
 """Takes the full method (`/package.Service/Method`) and the request; True when calling twice does no harm."""
 
+_TURNED_AWAY: Final = ("RATE_LIMITED", "TOO_MANY_AT_ONCE")
 _IDEMPOTENT_PREFIXES: Final = ("Get", "List", "Watch", "Read", "Check", "BatchGet", "Search", "Segment")
 
 
@@ -53,6 +56,7 @@ class CallPolicy:
         timeout_s: Of unary calls and of streams towards the server, unless a call says otherwise.
         stream_timeout_s: Of streams from the server; None for no limit (keepalive still finds dead peers).
         attempts: Of idempotent calls when the service is unavailable.
+        answered_attempts: Likewise, when the service answers that something behind it is.
         first_pause_s: Before the second attempt; doubles up to `last_pause_s`, with jitter.
         last_pause_s: Longest pause.
         max_concurrent_calls: Unary calls in flight; above about a thousand on one connection gRPC loses some.
@@ -62,6 +66,7 @@ class CallPolicy:
     timeout_s: float = 60.0
     stream_timeout_s: float | None = None
     attempts: int = 5
+    answered_attempts: int = 12
     first_pause_s: float = 0.1
     last_pause_s: float = 1.0
     max_concurrent_calls: int = 128
@@ -102,7 +107,11 @@ class ServiceCredentials:
 
 
 def connect(
-    address: str, *, credentials: Credentials | None = None, policy: CallPolicy | None = None
+    address: str,
+    *,
+    credentials: Credentials | None = None,
+    policy: CallPolicy | None = None,
+    tls: ChannelTls | None = None,
 ) -> grpc.aio.Channel:
     """Make a channel; connects with the first call.
 
@@ -110,11 +119,16 @@ def connect(
         address: `host:port` or any gRPC target, `dns:///trainer:50051`; calls go round all its addresses.
         credentials: Asked for a token for each call that brings no `authorization` metadata of its own.
         policy: Limits and retries.
+        tls: Whom to trust; nothing is encrypted when None.
+
+    Raises:
+        FailedPrecondition: BAD_CERTIFICATE.
     """
     keep_grpc()
     caller = _Caller(address, credentials, policy or CallPolicy())
-    return grpc.aio.insecure_channel(
+    return secure_channel(
         address,
+        tls,
         options=[
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -122,7 +136,8 @@ def connect(
             ("grpc.keepalive_timeout_ms", 10_000),
             # A service that was restarted is found again within the retries of one call.
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
+            # In spite of its name the time that one attempt has: a handshake across a country takes its time.
+            ("grpc.min_reconnect_backoff_ms", 5_000),
             ("grpc.max_reconnect_backoff_ms", 2_000),
             ("grpc.enable_retries", 0),
             ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
@@ -162,28 +177,34 @@ class _Caller:
     async def unary(self, continuation: Any, given: Any, request: Any) -> Any:
         # Attempts share the time of the call: `timeout` is what the caller waits at most.
         deadline = time.monotonic() + (self.policy.timeout_s if given.timeout is None else given.timeout)
-        attempt = 0
+        attempt, said = 0, None
         async with self._slots:
             while True:
-                attempt += 1
                 try:
                     details = self.details(given, max(0.0, deadline - time.monotonic()))
                     return await (await continuation(details, request))
                 except grpc.aio.AioRpcError as error:
-                    pause_s = self.pause_s(attempt)
-                    if (
-                        not self.may_retry(error, attempt, given, request)
-                        or time.monotonic() + pause_s >= deadline
-                    ):
-                        raise self.error(error) from error
+                    failure = self.error(error)
+                    if isinstance(failure, DeadlineExceeded) and said is not None:
+                        raise said from error  # it says why it took too long
+                    pause_s = _turn_s(failure)
+                    if pause_s is None:
+                        attempt += 1
+                        pause_s = self.pause_s(attempt)
+                        if not self.may_retry(failure, attempt, given, request):
+                            raise failure from error
+                    if time.monotonic() + pause_s >= deadline:
+                        raise failure from error
+                    said = failure
                 await asyncio.sleep(pause_s)
 
-    def may_retry(self, error: grpc.aio.AioRpcError, attempt: int, given: Any, request: Any) -> bool:
-        return (
-            error.code() is grpc.StatusCode.UNAVAILABLE
-            and attempt < self.policy.attempts
-            and self.policy.idempotent(_text(given.method), request)
-        )
+    def may_retry(self, failure: BiosegmentError, attempt: int, given: Any, request: Any) -> bool:
+        if not isinstance(failure, Unavailable) or failure.reason == CALL_CANCELLED:
+            return False
+        attempts = self.policy.attempts
+        if failure.reason != SERVICE_UNAVAILABLE:
+            attempts = min(attempts, self.policy.answered_attempts)
+        return attempt < attempts and self.policy.idempotent(_text(given.method), request)
 
     def pause_s(self, attempt: int) -> float:
         longest = min(self.policy.first_pause_s * 2 ** (attempt - 1), self.policy.last_pause_s)
@@ -210,8 +231,8 @@ class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
                 caller.stream_details(client_call_details, caller.policy.stream_timeout_s), request
             )
 
-        def may_retry(error: grpc.aio.AioRpcError, attempt: int) -> bool:
-            return caller.may_retry(error, attempt, client_call_details, request)
+        def may_retry(failure: BiosegmentError, attempt: int) -> bool:
+            return caller.may_retry(failure, attempt, client_call_details, request)
 
         return _StreamedResponses(caller, await begin(), begin, may_retry)
 
@@ -224,7 +245,7 @@ class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
         details = self._caller.stream_details(client_call_details, self._caller.policy.timeout_s)
-        return _SingleResponse(await continuation(details, request_iterator), self._caller)
+        return _SingleResponse(keep_status(await continuation(details, request_iterator)), self._caller)
 
 
 class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
@@ -236,7 +257,7 @@ class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
     ) -> Any:
         details = self._caller.stream_details(client_call_details, self._caller.policy.stream_timeout_s)
         # Never repeated: the requests are gone.
-        return _StreamedResponses(self._caller, await continuation(details, request_iterator))
+        return _StreamedResponses(self._caller, keep_status(await continuation(details, request_iterator)))
 
 
 class _StreamedResponses:
@@ -247,7 +268,7 @@ class _StreamedResponses:
         caller: _Caller,
         call: Any,
         begin: Callable[[], Awaitable[Any]] | None = None,
-        may_retry: Callable[[grpc.aio.AioRpcError, int], bool] = lambda error, attempt: False,
+        may_retry: Callable[[BiosegmentError, int], bool] = lambda failure, attempt: False,
     ) -> None:
         self._caller = caller
         self._call = call
@@ -263,20 +284,29 @@ class _StreamedResponses:
         return bool(self._call.cancel())
 
     async def __aiter__(self) -> AsyncIterator[Any]:
-        attempt = 0
+        attempt, begun, waited_s = 0, False, 0.0
         while True:
-            attempt, begun = attempt + 1, False
             try:
                 async for response in self._call:
                     begun = True
                     yield response
                 return
             except grpc.aio.AioRpcError as error:
-                if begun or self._cancelled or self._begin is None or not self._may_retry(error, attempt):
-                    raise self._caller.error(error) from error
+                failure = self._caller.error(error)
+                if begun or self._cancelled or self._begin is None:
+                    raise failure from error
+                pause_s = _turn_s(failure)
+                if pause_s is None:
+                    attempt += 1
+                    pause_s = self._caller.pause_s(attempt)
+                    if not self._may_retry(failure, attempt):
+                        raise failure from error
+                waited_s += pause_s
+                if waited_s > self._caller.policy.timeout_s:
+                    raise failure from error
             finally:
                 self._call.cancel()
-            await asyncio.sleep(self._caller.pause_s(attempt))
+            await asyncio.sleep(pause_s)
             self._call = await self._begin()
 
 
@@ -300,6 +330,17 @@ class _SingleResponse:
             return (yield from self._call.__await__())
         except grpc.aio.AioRpcError as error:
             raise self._caller.error(error) from error
+
+
+def _turn_s(error: BiosegmentError) -> float | None:
+    """When it is this caller's turn again, after a server that refused the call before it did anything.
+
+    So any call may be repeated, not only those that do no harm twice. With jitter, since others wait as well.
+    """
+    if error.reason not in _TURNED_AWAY:
+        return None
+    pause_s = retry_after_s(error)
+    return None if pause_s is None else pause_s * random.uniform(1.0, 1.3)
 
 
 def _text(method: str | bytes) -> str:

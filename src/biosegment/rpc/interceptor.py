@@ -7,26 +7,46 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final, Never
+from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager
+from typing import Any, Final, Never, Protocol
 
 import grpc
 import structlog
 
 from biosegment.auth import Principal, PrincipalVerifier
-from biosegment.errors import BiosegmentError, DeadlineExceeded, Internal, Unauthenticated
+from biosegment.errors import BiosegmentError, DeadlineExceeded, Internal, InvalidArgument, Unauthenticated
 from biosegment.ids import new_id
-from biosegment.rpc.call import AUTHORIZATION, REQUEST_ID, principal_variable, request_id_variable
+from biosegment.rpc.call import (
+    AUTHORIZATION,
+    REQUEST_ID,
+    principal_variable,
+    request_id_variable,
+    valid_request_id,
+)
 from biosegment.rpc.errors import from_rpc_error, to_status
 
 Authenticate = Callable[[Mapping[str, str]], Awaitable[Principal]]
 """Takes the call's metadata (keys in lower case), returns the caller or raises Unauthenticated."""
 
+
+RequirePeer = Callable[[Principal, Any], None]
+_Read = Callable[[Any], Any]
+_Write = Callable[[Any], bytes]
+
+
+class Gate(Protocol):
+    """Stands before every call that needs authentication."""
+
+    def admitted(self, principal: Principal) -> AbstractContextManager[None]:
+        """Surrounds the call of an authenticated caller; raises what it ends with where it may not begin."""
+
+    def refused_call(self, error: Unauthenticated, token: str, context: Any) -> None:
+        """Take note of a call whose token lets nobody in; '' where it has none."""
+
+
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = structlog.get_logger("biosegment.rpc")
 
 
@@ -50,88 +70,157 @@ def authenticate_with(verifier: PrincipalVerifier) -> Authenticate:
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of a server."""
+    """Wraps every handler of a server.
 
-    def __init__(self, authenticate: Authenticate, max_unary_s: float) -> None:
+    Args:
+        authenticate: Recognises callers; health checks need none.
+        max_unary_s: Longest time of a unary call.
+        gate: What else stands before calls.
+        require_peer: Whether the other end of the connection may speak for the caller; raises where not.
+    """
+
+    def __init__(
+        self,
+        authenticate: Authenticate,
+        max_unary_s: float,
+        gate: Gate | None = None,
+        require_peer: RequirePeer | None = None,
+    ) -> None:
         self._authenticate = authenticate
         self._max_unary_s = max_unary_s
+        self._gate = gate
+        self._require_peer = require_peer
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Return the handler of this method, wrapped; None when there is none."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        scope = _Scope(handler_call_details.method, self._authenticate, self._max_unary_s)
-        codec = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": _unless_bytes(handler.response_serializer),
-        }
+        scope = _Scope(handler_call_details.method, self._max_unary_s, self._gate, self._require_peer)
+        if not scope.is_health:
+            await scope.authenticate(self._authenticate, handler_call_details.invocation_metadata)
+            if scope.is_refused:
+                # Of this kind no message is waited for, which somebody without a token may never send.
+                return grpc.stream_stream_rpc_method_handler(scope.streaming(_nothing, None, None))
+        read, write = handler.request_deserializer, handler.response_serializer
+        # Requests are read by the scope: a message that is none is then answered as what it is.
+        codec = {"response_serializer": _unless_bytes(write)}
         if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(scope.streaming(handler.stream_stream), **codec)
+            streamed = scope.streaming(handler.stream_stream, _each(read), write)
+            return grpc.stream_stream_rpc_method_handler(streamed, **codec)
         if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(
-                scope.single(handler.stream_unary, limited=False), **codec
-            )
+            single = scope.single(handler.stream_unary, _each(read), write, limited=False)
+            return grpc.stream_unary_rpc_method_handler(single, **codec)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(scope.streaming(handler.unary_stream), **codec)
-        return grpc.unary_unary_rpc_method_handler(scope.single(handler.unary_unary, limited=True), **codec)
+            streamed = scope.streaming(handler.unary_stream, _one(read), write)
+            return grpc.unary_stream_rpc_method_handler(streamed, **codec)
+        single = scope.single(handler.unary_unary, _one(read), write, limited=True)
+        return grpc.unary_unary_rpc_method_handler(single, **codec)
 
 
-def _unless_bytes(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+async def _nothing(request: Any, context: Any) -> None:
+    """The handler of calls that end before it."""
+
+
+def _unless_bytes(serialize: _Write | None) -> _Write | None:
     """A serializer that lets a handler answer with a message that is already serialised."""
     if serialize is None:
         return None
     return lambda message: message if isinstance(message, bytes) else serialize(message)
 
 
-class _Scope:
-    def __init__(self, method: str, authenticate: Authenticate, max_unary_s: float) -> None:
-        self._method = method.lstrip("/")
-        self._is_health = self._method.startswith(f"{HEALTH_SERVICE}/")
-        self._authenticate = authenticate
-        self._max_unary_s = max_unary_s
+def _one(deserialize: _Read | None) -> _Read | None:
+    """A reader of one request that says what is wrong with it."""
+    if deserialize is None:
+        return None
 
-    def single(self, handler: Any, limited: bool) -> Any:
+    def read(message: bytes) -> Any:
+        try:
+            return deserialize(message)
+        except Exception as error:  # DecodeError's place differs between protobuf's implementations
+            raise InvalidArgument("BAD_MESSAGE", "the request is no valid protobuf message") from error
+
+    return read
+
+
+def _each(deserialize: _Read | None) -> _Read | None:
+    read = _one(deserialize)
+    if read is None:
+        return None
+
+    async def read_all(messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for message in messages:
+            yield read(message)
+
+    return read_all
+
+
+class _Scope:
+    def __init__(
+        self, method: str, max_unary_s: float, gate: Gate | None, require_peer: RequirePeer | None
+    ) -> None:
+        self._method = method.lstrip("/")
+        self.is_health = self._method.startswith(f"{HEALTH_SERVICE}/")
+        self._max_unary_s = max_unary_s
+        self._gate = gate
+        self._require_peer = require_peer
+        self._principal: Principal | None = None
+        self._refusal: Exception | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the call will end before its handler."""
+        return self._refusal is not None
+
+    async def authenticate(self, authenticate: Authenticate, metadata: Any) -> None:
+        """Find out who calls; what is wrong is raised when the call is answered."""
+        try:
+            self._principal = await authenticate(_text_of(metadata))
+        except Exception as error:
+            self._refusal = error
+
+    def single(self, handler: Any, read: _Read | None, write: _Write | None, limited: bool) -> Any:
         """Wrap a handler that returns one message."""
 
         async def call(request: Any, context: Any) -> Any:
             async with self._around(context), self._time_limit(limited):
-                return await handler(request, context)
+                response = await handler(read(request) if read else request, context)
+                return _written(response, write)
 
         return call
 
-    def streaming(self, handler: Any) -> Any:
+    def streaming(self, handler: Any, read: _Read | None, write: _Write | None) -> Any:
         """Wrap a handler that is an async generator, or a coroutine that calls `context.write`."""
 
         async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
-            async with self._around(context), aclosing(handler(request, context)) as responses:
-                async for response in responses:
-                    yield response
-
-        async def write(request: Any, context: Any) -> None:
             async with self._around(context):
-                await handler(request, context)
+                async with aclosing(handler(read(request) if read else request, context)) as responses:
+                    async for response in responses:
+                        yield _written(response, write)
 
-        return generate if inspect.isasyncgenfunction(handler) else write
+        async def call(request: Any, context: Any) -> None:
+            async with self._around(context):
+                await handler(read(request) if read else request, context)
+
+        return generate if inspect.isasyncgenfunction(handler) else call
 
     @asynccontextmanager
     async def _around(self, context: Any) -> AsyncIterator[None]:
-        metadata = {
-            key.lower(): value for key, value in context.invocation_metadata() or () if isinstance(value, str)
-        }
-        request_id = metadata.get(REQUEST_ID, "")
-        if not _REQUEST_ID.fullmatch(request_id):
-            request_id = new_id()
+        metadata = _text_of(context.invocation_metadata())
+        request_id = valid_request_id(metadata.get(REQUEST_ID, ""))
         request_id_variable.set(request_id)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         started, code, reason = time.perf_counter(), "OK", ""
         try:
-            if not self._is_health:
-                principal = await self._authenticate(metadata)
-                principal_variable.set(principal)
-                structlog.contextvars.bind_contextvars(principal=str(principal))
-            yield
+            with ExitStack() as admitted:
+                if not self.is_health:
+                    principal = self._caller(metadata, context)
+                    principal_variable.set(principal)
+                    structlog.contextvars.bind_contextvars(principal=str(principal))
+                    if self._gate is not None:
+                        admitted.enter_context(self._gate.admitted(principal))
+                yield
         except asyncio.CancelledError:
             code = "CANCELLED"
             raise
@@ -146,7 +235,20 @@ class _Scope:
             code, reason = error.grpc_code, error.reason
             await _abort(context, error)
         finally:
-            self._log(code, reason, (time.perf_counter() - started) * 1000)
+            # After the answer, which need not wait for it.
+            ms = (time.perf_counter() - started) * 1000
+            asyncio.get_running_loop().call_soon(self._log, code, reason, ms)
+
+    def _caller(self, metadata: Mapping[str, str], context: Any) -> Principal:
+        if self._refusal is not None:
+            if self._gate is not None and isinstance(self._refusal, Unauthenticated):
+                token = metadata.get(AUTHORIZATION, "").partition(" ")[2]
+                self._gate.refused_call(self._refusal, token, context)
+            raise self._refusal
+        assert self._principal is not None
+        if self._require_peer is not None:
+            self._require_peer(self._principal, context)
+        return self._principal
 
     @asynccontextmanager
     async def _time_limit(self, limited: bool) -> AsyncIterator[None]:
@@ -165,9 +267,18 @@ class _Scope:
             ) from error
 
     def _log(self, code: str, reason: str, ms: float) -> None:
-        log = _log.debug if self._is_health else _log.info
+        log = _log.debug if self.is_health else _log.info
         extra = {"reason": reason} if reason else {}
         log("rpc", method=self._method, code=code, ms=round(ms, 2), **extra)
+
+
+def _text_of(metadata: Any) -> dict[str, str]:
+    return {key.lower(): value for key, value in metadata or () if isinstance(value, str)}
+
+
+def _written(response: Any, write: _Write | None) -> Any:
+    # Within the scope, so that an answer that cannot be sent is a mistake of ours with a line in the log.
+    return response if write is None or isinstance(response, bytes) else write(response)
 
 
 def _as_biosegment_error(cause: Exception, method: str) -> BiosegmentError:

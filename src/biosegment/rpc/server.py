@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import signal
 import socket
@@ -28,8 +29,9 @@ import biosegment
 from biosegment.auth import PrincipalVerifier
 from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.rpc.call import MAX_MESSAGE_BYTES
-from biosegment.rpc.interceptor import Authenticate, ServerInterceptor, authenticate_with
+from biosegment.rpc.interceptor import Authenticate, Gate, ServerInterceptor, authenticate_with
 from biosegment.rpc.runtime import keep_grpc
+from biosegment.rpc.tls import MutualTls, ServerTls, require_peer
 
 LIVENESS: Final = "liveness"
 """Health check name that says that the process lives; '' and services' names: it wants calls."""
@@ -48,11 +50,15 @@ class ServerLimits:
         max_message_bytes: Of one message, in both directions.
         max_unary_s: A unary call that takes longer ends with DeadlineExceeded; streams may last.
         max_concurrent_rpcs: Above it calls end with ResourceExhausted; None for no limit.
+        max_idle_s: A connection without calls is closed after so long; None for never.
+        max_age_s: A connection takes no new calls after so long, so that clients find new replicas; None for never.
     """
 
     max_message_bytes: int = MAX_MESSAGE_BYTES
     max_unary_s: float = 60.0
     max_concurrent_rpcs: int | None = 2048
+    max_idle_s: float | None = None
+    max_age_s: float | None = None
 
 
 class _Health(health.aio.HealthServicer):  # type: ignore[misc]
@@ -72,6 +78,9 @@ class RpcServer:
         authentication: PrincipalVerifier | Authenticate,
         limits: ServerLimits | None = None,
         *,
+        gate: Gate | None = None,
+        tls: ServerTls | MutualTls | None = None,
+        health_listen: str = "",
         allow_insecure_listen: bool = False,
     ) -> None:
         """Check the address; nothing is opened yet.
@@ -80,29 +89,37 @@ class RpcServer:
             listen: `host:port`; port 0 takes a free one.
             authentication: How callers are recognised; the health service is open to everybody.
             limits: Defaults are right for a service.
+            gate: What else stands before calls.
+            tls: For the public, or among services, where the peer must be who vouches for the caller.
+            health_listen: `host:port` that answers health checks alone, without TLS; none when ''.
             allow_insecure_listen: Accept a host beyond loopback (the port is guarded by other means).
 
         Raises:
             InvalidArgument: BAD_LISTEN_ADDRESS, or INSECURE_LISTEN when it is not loopback.
         """
         host, _ = split_address(listen)
-        if not allow_insecure_listen and not is_loopback(host):
+        if tls is None and not allow_insecure_listen and not is_loopback(host):
             raise InvalidArgument(
                 "INSECURE_LISTEN",
                 f"refusing to listen on {listen}, which other machines can reach without encryption; use "
-                "127.0.0.1, or set ALLOW_INSECURE_LISTEN=true where the network guards the port",
+                "127.0.0.1, or certificates, or set ALLOW_INSECURE_LISTEN=true where the network guards the port",
             )
         self._listen = listen
+        self._tls = tls.server if isinstance(tls, MutualTls) else tls
+        self._require_peer = require_peer if isinstance(tls, MutualTls) else None
+        self._health_listen = health_listen
         self._authenticate = (
             authenticate_with(authentication)
             if isinstance(authentication, PrincipalVerifier)
             else authentication
         )
         self._limits = limits or ServerLimits()
+        self._gate = gate
         self._adders: list[Callable[[grpc.aio.Server], None]] = []
         self._service_names: list[str] = []
         self._health = _Health()
         self._server: grpc.aio.Server | None = None
+        self._health_server: grpc.aio.Server | None = None
 
     def add(self, servicer_adder: Callable[[Any, Any], None], servicer: object, service_name: str) -> None:
         """Serve a servicer, before `start`.
@@ -124,11 +141,14 @@ class RpcServer:
         """Listen, and return the address with the port that was really taken.
 
         Raises:
-            FailedPrecondition: PORT_IN_USE, or CANNOT_LISTEN for any other reason.
+            FailedPrecondition: PORT_IN_USE, or CANNOT_LISTEN for any other reason; BAD_CERTIFICATE.
         """
         keep_grpc()
+        interceptor = ServerInterceptor(
+            self._authenticate, self._limits.max_unary_s, self._gate, self._require_peer
+        )
         server = grpc.aio.server(
-            interceptors=[ServerInterceptor(self._authenticate, self._limits.max_unary_s)],
+            interceptors=[interceptor],
             options=_options(self._limits),
             maximum_concurrent_rpcs=self._limits.max_concurrent_rpcs,
         )
@@ -138,13 +158,14 @@ class RpcServer:
         for name in ("", LIVENESS, *self._service_names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         host, _ = split_address(self._listen)
-        try:
-            port = server.add_insecure_port(self._listen)
-        except RuntimeError as error:
-            await server.stop(None)
-            raise _cannot_listen(self._listen) from error
+        port = await _open_port(server, self._listen, self._tls)
         await server.start()
         self._server = server
+        if self._health_listen:
+            self._health_server = grpc.aio.server(options=_options(self._limits))
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
+            await _open_port(self._health_server, self._health_listen, None)
+            await self._health_server.start()
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         _log.info("listening", address=address, services=self._service_names)
         return address
@@ -165,6 +186,8 @@ class RpcServer:
             return
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
+        if self._health_server is not None:
+            await self._health_server.stop(None)
 
 
 async def run_until_signal(
@@ -179,6 +202,9 @@ async def run_until_signal(
             fails, the server stops and its exception is raised, so that the process ends and is started anew.
     """
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    # What the start has made lives as long as the process; a full collection, which stops it, need not visit all of it.
+    gc.collect()
+    gc.freeze()
 
     def on_signal(number: signal.Signals) -> None:
         _log.info("stopping", signal=number.name, grace_s=grace_s)
@@ -230,6 +256,19 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
+async def _open_port(server: grpc.aio.Server, listen: str, tls: ServerTls | None) -> int:
+    try:
+        if tls is None:
+            return server.add_insecure_port(listen)
+        return server.add_secure_port(listen, tls.credentials())
+    except RuntimeError as error:
+        await server.stop(None)
+        raise _cannot_listen(listen) from error
+    except FailedPrecondition:
+        await server.stop(None)
+        raise
+
+
 def _cannot_listen(listen: str) -> FailedPrecondition:
     """Ask the operating system why, since gRPC only says that it failed."""
     host, port = split_address(listen)
@@ -249,14 +288,21 @@ def _cannot_listen(listen: str) -> FailedPrecondition:
 
 
 def _options(limits: ServerLimits) -> list[tuple[str, Any]]:
+    spans = {
+        "grpc.max_connection_idle_ms": limits.max_idle_s,
+        "grpc.max_connection_age_ms": limits.max_age_s,
+    }
     return [
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", limits.max_message_bytes),
         # Otherwise two processes may share a port, and each gets half of the calls.
         ("grpc.so_reuseport", 0),
+        # Who connects and says nothing is let go; the default is two minutes.
+        ("grpc.server_handshake_timeout_ms", 15_000),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         # Clients ping every 30 s; the default of 5 minutes would disconnect them.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        *((name, round(span_s * 1000)) for name, span_s in spans.items() if span_s is not None),
     ]

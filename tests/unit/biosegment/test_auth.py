@@ -178,7 +178,7 @@ def test_a_signature_is_checked_once_and_again_after_it_has_expired(keys: Path) 
     claims = jwt.decode(
         signer.sign(Principal(Kind.USER, "ann"), "datastore"), options={"verify_signature": False}
     )
-    end_s = int(time.time()) + 2
+    end_s = int(time.time()) + 3
     token = signer.sign_claims({**claims, "exp": end_s}, "datastore")
     principal = verifier.verify(token)
     public.clear()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import sys
@@ -9,11 +10,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from biosegment.database import Database, migrate
 from biosegment.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable
+from tests.servers.postgres import postgres_server
 
 FIRST = """
 import sqlalchemy as sa
@@ -314,4 +316,65 @@ async def test_a_timeout_around_a_transaction_still_ends_it(tmp_path: Path) -> N
         await dawdle()
     async with database.write() as connection:
         await connection.execute(text("CREATE TABLE after_it (value INTEGER)"))
+    await database.close()
+
+
+async def test_only_lazy_transactions_may_be_lost_by_a_power_cut(database: Database) -> None:
+    def write(connection: Connection) -> int:
+        connection.execute(text("INSERT INTO volumes (id) VALUES (:id)"), {"id": f"v{next(numbers)}"})
+        # 1: the log is flushed with a later transaction, 2: with this one.
+        return int(connection.scalar(text("PRAGMA synchronous")) or 0) - 1
+
+    numbers = iter(range(9))
+    asked = [False, True, True, False, True, False]
+    assert [await database.write_at_once(write, lazily=lazily) for lazily in asked] == [
+        int(not lazily) for lazily in asked
+    ]
+    async with database.read() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM volumes")) == len(asked)
+
+
+@pytest.mark.system
+async def test_every_kind_of_transaction_goes_on_after_a_restart_of_the_server() -> None:
+    def number(connection: Connection) -> object:
+        return connection.execute(text("SELECT 1")).scalar_one()
+
+    with postgres_server() as server:
+        database = Database.open(server.url().replace("postgresql://", "postgresql+psycopg://"))
+        for _ in range(2):
+            async with database.read() as connection:
+                await connection.execute(text("SELECT 1"))
+            assert await database.read_at_once(number) == 1
+            assert await database.write_at_once(number) == 1
+            server.stop()
+            server.start()
+        assert await database.read_at_once(number) == 1
+        await database.close()
+
+
+async def test_the_log_of_sqlite_is_moved_into_the_database_while_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("biosegment.database._CHECKPOINT_AFTER_S", 0.01)
+    file = tmp_path / "d.sqlite"
+    database = Database.open(f"sqlite+aiosqlite:///{file}")
+
+    def in_the_database_itself() -> int:
+        # As if there were no log.
+        with contextlib.closing(sqlite3.connect(f"file:{file}?immutable=1", uri=True)) as connection:
+            try:
+                return int(connection.execute("SELECT count(*) FROM t").fetchone()[0])
+            except sqlite3.Error:
+                return 0
+
+    async with database.write() as connection:
+        await connection.execute(text("CREATE TABLE t (n INTEGER)"))
+    for count in (50, 100):
+        for _ in range(50):
+            await database.write_at_once(
+                lambda connection: connection.execute(text("INSERT INTO t VALUES (1)"))
+            )
+        async with asyncio.timeout(20):
+            while in_the_database_itself() < count:
+                await asyncio.sleep(0.01)
     await database.close()

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
 from biosegment.database import Database
-from biosegment.errors import AlreadyExists, Conflict, FailedPrecondition, NotFound
+from biosegment.errors import AlreadyExists, Conflict, FailedPrecondition, NotFound, ResourceExhausted
 from biosegment.jobs import JobError, JobResult, JobSignal, JobState, Progress, Resources, SqlJobs
 from biosegment.jobs.job import NewJob
 from biosegment.jobs.tables import create_job_tables_v1, extend_job_tables_v2
@@ -36,6 +38,22 @@ async def test_a_request_id_that_was_used_for_something_else_is_refused(jobs):
     assert caught.value.reason == "REQUEST_ID_REUSED"
     # Another project may use the same id.
     await jobs.create(request("r1", digest="other", project="q"))
+
+
+async def test_a_user_has_so_many_jobs_that_wait_or_run(jobs):
+    first, second = [await jobs.create(request(f"r{number}"), most=2) for number in range(2)]
+    with pytest.raises(ResourceExhausted, match="'ann'") as caught:
+        await jobs.create(request("r2"), most=2)
+    assert caught.value.reason == "TOO_MANY_JOBS"
+    assert await jobs.find_request("p", "r2", "d") is None
+    await jobs.create(replace(request("r3"), owner="bob"), most=2)
+    # A running job counts, one that has ended does not.
+    claimed = await jobs.claim("here", ["train"])
+    with pytest.raises(ResourceExhausted):
+        await jobs.create(request("r2"), most=2)
+    await jobs.finish(claimed.job_id, 1, JobState.SUCCEEDED, result=JobResult())
+    assert (await jobs.create(request("r2"), most=2)).job_id not in (first.job_id, second.job_id)
+    await jobs.create(request("r4"))
 
 
 async def test_claims_go_by_priority_and_then_by_age(jobs):

@@ -15,6 +15,7 @@ from biosegment_datastore.annotations.draft_service import DraftService
 from biosegment_datastore.annotations.service import AnnotationService
 from biosegment_datastore.convert_annotation import (
     annotation_to_proto,
+    comparison_to_proto,
     draft_to_proto,
     is_zlib,
     new_annotation_from_proto,
@@ -99,6 +100,32 @@ class AnnotationServicer(annotation_pb2_grpc.AnnotationServiceServicer):
             current_principal(), *_ids(request.name), request.accepted, request.comment, request.request_id
         )
         return pb.ReviewAnnotationResponse(annotation=annotation_to_proto(annotation))
+
+    async def CompareAnnotations(
+        self, request: pb.CompareAnnotationsRequest, context: Any
+    ) -> pb.CompareAnnotationsResponse:
+        project_id, volume_id, first = _ids(request.first)
+        other_project, other_volume, second = _ids(request.second)
+        if (other_project, other_volume) != (project_id, volume_id):
+            raise InvalidArgument(
+                "DIFFERENT_VOLUMES", f"{request.first} and {request.second} are not of one volume"
+            )
+        comparison = await self._annotations.compare(
+            current_principal(), project_id, volume_id, first, second
+        )
+        return comparison_to_proto(comparison)
+
+    async def EndLease(self, request: pb.EndLeaseRequest, context: Any) -> pb.EndLeaseResponse:
+        (project_id, _) = parse_name(request.sample, "projects/*/samples/*")
+        await self._annotations.end_lease(
+            current_principal(),
+            project_id,
+            request.sample,
+            request.term,
+            request.successor,
+            request.successor_name,
+        )
+        return pb.EndLeaseResponse()
 
     async def ListAnnotationRecords(
         self, request: pb.ListAnnotationRecordsRequest, context: Any

@@ -16,6 +16,7 @@ from biosegment.database import Database, migrate
 from biosegment.jobs import JobKind, JobRunner, JobService, JobSignal, RunnerLimits, SqlJobs
 from biosegment.jobs.servicer import JOB_SERVICE, JobServicer
 from biosegment.rpc.server import RpcServer
+from biosegment.rpc.tls import mutual_tls
 from biosegment.storage.arrays import Arrays
 from biosegment.storage.objects import Objects, open_objects
 from biosegment_datastore.admission import Admission
@@ -27,7 +28,6 @@ from biosegment_datastore.annotations.projector import Projector
 from biosegment_datastore.annotations.service import AnnotationService
 from biosegment_datastore.collector import Collector
 from biosegment_datastore.datastore_servicer import DATASTORE_SERVICE, DatastoreServicer
-from biosegment_datastore.expiring import CachedMemberships
 from biosegment_datastore.exports.job import ExportJob
 from biosegment_datastore.garbage_service import GarbageService
 from biosegment_datastore.imports.file import ImportFiles
@@ -38,6 +38,7 @@ from biosegment_datastore.instances.history import Histories
 from biosegment_datastore.instances.lister import Lister
 from biosegment_datastore.instances.service import InstanceService
 from biosegment_datastore.layer_service import LayerService
+from biosegment_datastore.memberships import CachedMemberships
 from biosegment_datastore.project_service import ProjectService
 from biosegment_datastore.reading import OpenArrays
 from biosegment_datastore.reference_array import ReferenceArrays
@@ -45,6 +46,7 @@ from biosegment_datastore.settings import SERVICE, DatastoreSettings
 from biosegment_datastore.sql.annotation import SqlAnnotations
 from biosegment_datastore.sql.commit import SqlCommits
 from biosegment_datastore.sql.draft import SqlDrafts
+from biosegment_datastore.sql.ended_lease import SqlEndedLeases
 from biosegment_datastore.sql.instance import SqlInstances
 from biosegment_datastore.sql.label import SqlLabelImports
 from biosegment_datastore.sql.layer import SqlLayers
@@ -90,6 +92,7 @@ class _Repositories:
         self.instances = SqlInstances(database)
         self.annotations = SqlAnnotations(database)
         self.commits = SqlCommits(database)
+        self.ended_leases = SqlEndedLeases(database)
         self.drafts = SqlDrafts(database)
         self.projections = SqlProjections(database)
         self.transfers = SqlTransfers(database)
@@ -189,13 +192,17 @@ async def build(settings: DatastoreSettings) -> Datastore:
         GarbageService(rows.garbage, collector, objects, settings.orphan_grace_s),
         settings.object_store_url,
     )
-    annotations = AnnotationService(
-        rows.annotations, rows.projects, rows.volumes, authorizer, objects, projector
-    )
+    annotations = AnnotationService(rows.annotations, rows.ended_leases, authorizer, objects, projector)
     commits = CommitService(rows.commits, authorizer, objects, LeaseVerifier(verifier), projector)
     drafts = DraftService(rows.drafts, rows.projects, rows.volumes, authorizer, objects, settings.max_drafts)
     kinds, runner = _jobs(settings, rows, objects, projector, authorizer, histories, limits)
-    server = RpcServer(settings.listen, verifier, allow_insecure_listen=settings.allow_insecure_listen)
+    server = RpcServer(
+        settings.listen,
+        verifier,
+        tls=mutual_tls(settings),
+        health_listen=settings.health_listen,
+        allow_insecure_listen=settings.allow_insecure_listen,
+    )
     server.add(add_DatastoreServiceServicer_to_server, datastore_servicer, DATASTORE_SERVICE)
     server.add(
         add_AnnotationServiceServicer_to_server,
@@ -205,9 +212,8 @@ async def build(settings: DatastoreSettings) -> Datastore:
     server.add(
         add_InstanceEditServiceServicer_to_server, InstanceEditServicer(instances), INSTANCE_EDIT_SERVICE
     )
-    server.add(
-        add_JobServiceServicer_to_server, JobServicer(JobService(rows.jobs, authorizer, kinds)), JOB_SERVICE
-    )
+    jobs = JobService(rows.jobs, authorizer, kinds, settings.max_user_jobs)
+    server.add(add_JobServiceServicer_to_server, JobServicer(jobs), JOB_SERVICE)
     return Datastore(server, projector, collector, runner, lister, database, objects)
 
 
@@ -222,7 +228,12 @@ def _jobs(
 ) -> tuple[dict[str, JobKind], JobRunner]:
     files = ImportFiles(rows.transfers, objects, settings.roots, settings.scratch_dir)
     imports = ImportJob(
-        volumes=rows.volumes, garbage=rows.garbage, files=files, store=settings, limits=limits
+        projects=rows.projects,
+        volumes=rows.volumes,
+        garbage=rows.garbage,
+        files=files,
+        store=settings,
+        limits=limits,
     )
     labels = LabelJob(
         projects=rows.projects,

@@ -217,6 +217,7 @@ def layer_to_proto(layer: Layer, store_url: str) -> volume_pb2.Layer:
         shard_shape=index_to_proto(layer.shard),
         channels=layer.channels,
         source_layer=layer.source_layer,
+        edit_time=timestamp(layer.edit_time_us),
     )
 
 

@@ -16,6 +16,7 @@ from biosegment_datastore.annotations.annotation import (
     NewAnnotation,
     Record,
 )
+from biosegment_datastore.annotations.comparison import Comparison
 from biosegment_datastore.annotations.draft import Draft
 from biosegment_datastore.convert import timestamp
 
@@ -65,6 +66,21 @@ def states_from_proto(states: Iterable[int]) -> frozenset[AnnotationState]:
     if wrong := [state for state in wanted if state not in known]:
         raise InvalidArgument("BAD_STATE", f"{wrong[0]} is not a state that an annotation can have")
     return frozenset(known[state] for state in wanted)
+
+
+def comparison_to_proto(comparison: Comparison) -> pb.CompareAnnotationsResponse:
+    return pb.CompareAnnotationsResponse(
+        compared_voxels=comparison.compared_voxels,
+        agreed_voxels=comparison.agreed_voxels,
+        classes=[
+            pb.ClassOverlap(
+                class_value=value,
+                intersection_voxels=overlap.intersection_voxels,
+                union_voxels=overlap.union_voxels,
+            )
+            for value, overlap in comparison.classes.items()
+        ],
+    )
 
 
 def annotation_to_proto(annotation: Annotation) -> pb.Annotation:

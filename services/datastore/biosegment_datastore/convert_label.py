@@ -35,7 +35,7 @@ class LabelPlan:
         values: Class by value of the file.
         zero: What 0 means.
         other: Class of all other values; None: they have none.
-        class_scope: Classes that were looked for.
+        class_scope: Classes that were looked for; of instances their class, or none.
         layer_id: '' with annotations.
     """
 
@@ -137,13 +137,17 @@ def label_plan(data: bytes) -> LabelPlan:
 
 
 def _check_target(spec: job_pb2.ImportLabelsSpec) -> None:
-    if spec.instances and (
-        spec.as_annotations or spec.values or spec.HasField("other_values") or spec.class_scope
-    ):
+    if spec.instances and (spec.as_annotations or spec.values or spec.HasField("other_values")):
         raise InvalidArgument(
             "BAD_LABELS",
-            "instances are ids without a class and become a layer: leave out as_annotations, values, other_values and "
-            "class_scope, or leave out instances",
+            "instances are ids and become a layer: leave out as_annotations, values and other_values, or leave out "
+            "instances",
+        )
+    if spec.instances and len({*spec.class_scope}) > 1:
+        raise InvalidArgument(
+            "BAD_LABELS",
+            f"the objects of a layer of instances are of one class, class_scope has {list(spec.class_scope)}: import "
+            "each class by itself",
         )
     if spec.layer_id and spec.as_annotations:
         raise InvalidArgument("BAD_LABELS", "annotations are no layer: leave out layer_id or as_annotations")

@@ -70,6 +70,7 @@ class Layer:
         creator: The principal that made it; sees it before it is committed.
         channels: Values per voxel, beside each other along x of the array.
         source_layer: Name of the layer that the objects of an instances layer were found in; '' when there is none.
+        edit_time_us: When its objects were last edited, or an edit was taken back; 0 for never.
     """
 
     project_id: str
@@ -96,6 +97,7 @@ class Layer:
     projected_sequence: int = 0
     channels: int = 1
     source_layer: str = ""
+    edit_time_us: int = 0
 
     @property
     def name(self) -> str:

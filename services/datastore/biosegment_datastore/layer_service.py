@@ -9,6 +9,7 @@ import numpy as np
 
 from biosegment.auth import Authorizer, Kind, Permission, Principal
 from biosegment.errors import FailedPrecondition, InvalidArgument
+from biosegment.expiring import Expiring
 from biosegment.failpoint import failpoint
 from biosegment.ids import check_id, new_id, parse_name
 from biosegment.storage.arrays import Array, Arrays, Voxels
@@ -17,7 +18,6 @@ from biosegment.volume import Index, Region
 from biosegment_datastore.admission import Admission, Part
 from biosegment_datastore.annotations.projector import Projector
 from biosegment_datastore.clock import now_us, require_passed
-from biosegment_datastore.expiring import Expiring
 from biosegment_datastore.instances.service import InstanceService
 from biosegment_datastore.layer import (
     ANNOTATIONS_LAYER,
@@ -79,7 +79,7 @@ class LayerService:
         self._max_region_bytes = max_region_bytes
         self._admission = admission
         self._writing = Admission(max_region_bytes)
-        self._committed: Expiring[tuple[str, str, str], Layer] = Expiring(_KNOWN_S)
+        self._committed: Expiring[tuple[str, str, str], Layer] = Expiring(_KNOWN_S, 1024)
 
     async def create(
         self,
@@ -214,7 +214,7 @@ class LayerService:
         """Show a layer to readers and make it immutable; Conflict ATTEMPT_OUTDATED."""
         await self._authorizer.authorize(principal, Permission.LAYER_WRITE, project_id)
         layer = await self._layers.get(project_id, volume_id, layer_id)
-        self._committed.forget()
+        self._committed.forget_all()
         failpoint("datastore.layer.before_commit")
         committed = await self._layers.commit(layer, attempt)
         failpoint("datastore.layer.committed")
@@ -226,7 +226,7 @@ class LayerService:
         """Delete a layer; not the annotations layer, and one whose objects were edited only with `force`."""
         await self._authorizer.authorize(principal, Permission.LAYER_WRITE, project_id)
         await self._layers.delete(project_id, volume_id, layer_id, force)
-        self._committed.forget()
+        self._committed.forget_all()
 
     async def read(
         self,

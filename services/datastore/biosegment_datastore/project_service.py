@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from biosegment.auth import Authorizer, Kind, Permission, Principal, Role
+from biosegment.auth import Authorizer, Kind, Permission, Principal, Role, require_scope
 from biosegment.errors import Conflict, InvalidArgument, PermissionDenied
 from biosegment.ids import check_id, new_id
 from biosegment_datastore.clock import now_us
-from biosegment_datastore.expiring import CachedMemberships
+from biosegment_datastore.memberships import CachedMemberships
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.project import (
     Member,
@@ -43,6 +43,7 @@ class ProjectService:
         """Make a project; the caller becomes its owner. Errors as in the contract."""
         if principal.kind is not Kind.USER:
             raise PermissionDenied("NOT_ALLOWED", f"{principal} may not make projects; users may")
+        require_scope(principal, Permission.PROJECT_UPDATE)
         request = Request.of(f"user:{principal.subject}", request_id, "project", project_id, repr(wanted))
         now = now_us()
         project = replace(
@@ -65,12 +66,12 @@ class ProjectService:
         return await self._projects.get(project_id)
 
     async def list(self, principal: Principal, page_size: int, page_token: str) -> Page[Project]:
-        """The caller's projects by name; all for administrators and services."""
+        """The caller's projects by name; all for administrators and services. A token may be for some of them."""
         if principal.kind is Kind.JOB:
             raise PermissionDenied("NOT_ALLOWED", f"{principal} may not list projects")
         sees_all = principal.is_admin or principal.kind is Kind.SERVICE
-        page = PageRequest.of(page_size, page_token, "projects", str(principal))
-        return await self._projects.list(page, None if sees_all else principal.subject)
+        page = PageRequest.of(page_size, page_token, "projects", str(principal), *principal.limits)
+        return await self._projects.list(page, None if sees_all else principal.subject, principal.projects)
 
     async def update(
         self,

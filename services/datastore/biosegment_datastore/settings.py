@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from biosegment.settings import ServiceSettings
 
@@ -35,6 +35,8 @@ class DatastoreSettings(ServiceSettings):
     import_timeout_s: float = 7 * 24 * 3600.0
     """Time of one import or export."""
     concurrent_jobs: int = 1
+    max_user_jobs: int = Field(default=200, ge=0)
+    """Imports and exports of one user that may wait or run; 0 for any number."""
     upload_lifetime_s: float = 7 * 24 * 3600.0
     """Unfinished or unused uploads are deleted so long after the last byte."""
     projection_lease_s: float = 5.0

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 from biosegment.auth import Authorizer, Permission, Principal
+from biosegment.expiring import Expiring
 from biosegment.storage import multiscale
 from biosegment.storage.objects import Objects
 from biosegment.volume import Region
 from biosegment_datastore.admission import Admission
 from biosegment_datastore.clock import now_us
-from biosegment_datastore.expiring import Expiring
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.project_service import require_etag
 from biosegment_datastore.reading import OpenArrays, RegionRead, require_size
@@ -52,7 +52,7 @@ class VolumeService:
         self._objects = objects
         self._max_region_bytes = max_region_bytes
         self._admission = admission
-        self._known: Expiring[tuple[str, str], Volume] = Expiring(_KNOWN_S)
+        self._known: Expiring[tuple[str, str], Volume] = Expiring(_KNOWN_S, 1024)
 
     async def get(self, principal: Principal, project_id: str, volume_id: str) -> Volume:
         """One volume."""
@@ -85,7 +85,7 @@ class VolumeService:
             return present.changed(wanted, fields, now_us())
 
         changed = await self._volumes.update(project_id, volume_id, change)
-        self._known.forget()
+        self._known.forget_all()
         if VolumeField.VOXEL_SIZE in fields and changed.reference is None:
             await self._write_metadata(changed)
         return changed
@@ -94,7 +94,7 @@ class VolumeService:
         """Delete a volume with its layers."""
         await self._authorizer.authorize(principal, Permission.VOLUME_WRITE, project_id)
         await self._volumes.delete(project_id, volume_id, force)
-        self._known.forget()
+        self._known.forget_all()
 
     async def statistics(self, principal: Principal, project_id: str, volume_id: str) -> SliceStatistics:
         """Intensity of every slice."""

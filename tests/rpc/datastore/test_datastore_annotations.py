@@ -93,52 +93,6 @@ def commit_request(volume: Any, **changes: Any) -> pb.CommitAnnotationRequest:
     return pb.CommitAnnotationRequest(annotation=pb.Annotation(**annotation), **request)
 
 
-OUTSIDE = region_to_proto(Region(Index(5, 0, 0), Index(7, 10, 10)))
-HUGE = region_to_proto(Region(Index(0, 0, 0), Index(6, 70, 90)))
-BOMB = zlib.compress(bytes(50_000_000))
-
-
-@pytest.mark.parametrize(
-    ("changes", "kind", "reason"),
-    [
-        ({"labels": b"\2" * 1023}, InvalidArgument, "LABELS_WRONG_SIZE"),
-        ({"labels": b""}, InvalidArgument, "LABELS_WRONG_SIZE"),
-        ({"labels": b"\x09" * 1024}, InvalidArgument, "UNKNOWN_CLASS"),
-        ({"class_scope": [2], "labels": b"\3" * 1024}, InvalidArgument, "UNKNOWN_CLASS"),
-        ({"class_scope": [7]}, InvalidArgument, "UNKNOWN_CLASS"),
-        ({"labels": b"junk", "encoding": pb.LABELS_ENCODING_ZLIB}, InvalidArgument, "BAD_LABELS_ENCODING"),
-        ({"labels": BOMB, "encoding": pb.LABELS_ENCODING_ZLIB}, InvalidArgument, "LABELS_WRONG_SIZE"),
-        ({"region": OUTSIDE}, InvalidArgument, "REGION_OUT_OF_BOUNDS"),
-        ({"region": HUGE}, InvalidArgument, "LABELS_WRONG_SIZE"),
-        ({"kind": pb.Annotation.KIND_UNSPECIFIED}, InvalidArgument, "BAD_KIND"),
-        ({"kind": pb.Annotation.KIND_INSTANCES}, InvalidArgument, "BAD_SCOPE"),
-        ({"kind": pb.Annotation.KIND_INSTANCES, "class_scope": [2]}, InvalidArgument, "LABELS_WRONG_SIZE"),
-        ({"draft": "projects/em/volumes/other/drafts/mine"}, InvalidArgument, "BAD_DRAFT"),
-        ({"request_id": ""}, InvalidArgument, "BAD_REQUEST_ID"),
-        ({"work_time_s": -1.0}, InvalidArgument, "BAD_WORK_TIME"),
-        ({"parent": "projects/em/volumes/none"}, NotFound, "VOLUME_NOT_FOUND"),
-        ({"parent": "projects/none/volumes/none"}, NotFound, "PROJECT_NOT_FOUND"),
-        ({"parent": "nonsense"}, InvalidArgument, "BAD_NAME"),
-        ({"sample": "projects/em/samples/s"}, InvalidArgument, "LEASE_MISSING"),
-        ({"sample": "projects/em/samples/s", "lease_token": "x.y.z"}, InvalidArgument, "BAD_LEASE"),
-    ],
-)
-async def test_a_wrong_commit_is_refused_and_leaves_nothing(
-    datastore: RunningDatastore,
-    ada: Caller,
-    volume: Any,
-    changes: dict[str, Any],
-    kind: type[Exception],
-    reason: str,
-) -> None:
-    with pytest.raises(kind) as caught:
-        await ada.annotations.CommitAnnotation(commit_request(volume, **changes))
-    assert caught.value.reason == reason  # type: ignore[attr-defined]
-    assert await datastore.parts.objects.list("projects/em/annotations/") == []
-    listed = await ada.annotations.ListAnnotations(pb.ListAnnotationsRequest(parent="projects/em"))
-    assert not listed.annotations
-
-
 async def test_a_repeated_commit_answers_the_same_and_another_one_with_its_id_is_refused(
     datastore: RunningDatastore, ada: Caller, volume: Any
 ) -> None:

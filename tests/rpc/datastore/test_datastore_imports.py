@@ -21,7 +21,7 @@ from biosegment.api.datastore.v1alpha1 import volume_pb2
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.database import Database
-from biosegment.errors import PermissionDenied
+from biosegment.errors import NotFound, PermissionDenied
 from biosegment.storage.objects import open_blocking_objects
 from biosegment.volume import Region
 from tests.rpc.datastore.test_datastore_kill import Process, process  # noqa: F401
@@ -40,6 +40,18 @@ def stack(path: Path, shape: tuple[int, int, int] = (1100, 40, 300)) -> Any:
 
 def import_spec(path: Path, volume_id: str) -> Any:
     return job_pb2.ImportVolumeSpec(uri=str(path), volume_id=volume_id, voxel_size=SIZE)
+
+
+async def test_nothing_is_imported_into_a_project_that_does_not_exist(tmp_path: Path, keys: Path) -> None:
+    async with running_datastore(tmp_path, keys) as datastore:
+        root = datastore.as_user("root", is_admin=True)
+        stack(tmp_path / "imports" / "s.tif", (2, 8, 8))
+        with pytest.raises(NotFound) as caught:
+            await root.create_job(
+                "projects/nowhere", import_volume=import_spec(tmp_path / "imports" / "s.tif", "v")
+            )
+        assert caught.value.reason == "PROJECT_NOT_FOUND"
+        assert not (await root.jobs.ListJobs(job_pb2.ListJobsRequest())).jobs
 
 
 async def log_of(caller: Any, job: Any) -> list[str]:

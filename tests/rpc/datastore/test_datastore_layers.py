@@ -186,56 +186,6 @@ I = geometry_pb2.Index  # noqa: E741
 
 
 @pytest.mark.parametrize(
-    ("fields", "kind", "reason"),
-    [
-        ({"kind": volume_pb2.Layer.KIND_UNSPECIFIED}, InvalidArgument, "BAD_LAYER"),
-        ({"kind": volume_pb2.Layer.KIND_ANNOTATIONS}, InvalidArgument, "BAD_LAYER"),
-        ({"kind": volume_pb2.Layer.KIND_INSTANCES, "source_layer": "here"}, InvalidArgument, "BAD_NAME"),
-        (
-            {
-                "kind": volume_pb2.Layer.KIND_INSTANCES,
-                "source_layer": "projects/em/volumes/brain/layers/annotations",
-            },
-            InvalidArgument,
-            "BAD_LAYER",
-        ),
-        ({"source_layer": "projects/em/volumes/brain/layers/annotations"}, InvalidArgument, "BAD_LAYER"),
-        ({"kind": volume_pb2.Layer.KIND_PROBABILITIES}, InvalidArgument, "BAD_LAYER"),
-        ({"kind": volume_pb2.Layer.KIND_PROBABILITIES, "class_value": 9}, InvalidArgument, "UNKNOWN_CLASS"),
-        ({"kind": volume_pb2.Layer.KIND_SCORE_MAP}, InvalidArgument, "BAD_LAYER"),
-        ({"measure": "entropy"}, InvalidArgument, "BAD_LAYER"),
-        ({"channels": 2}, InvalidArgument, "BAD_LAYER"),
-        ({"channels": -1}, InvalidArgument, "BAD_LAYER"),
-        ({"data_type": geometry_pb2.DATA_TYPE_FLOAT32}, InvalidArgument, "BAD_LAYER"),
-        ({"downsampling": I(z=0, y=1, x=1)}, InvalidArgument, "BAD_LAYER"),
-        ({"downsampling": I(z=1, y=1000, x=1)}, InvalidArgument, "BAD_LAYER"),
-        ({"chunk_shape": I(z=0, y=1, x=1)}, InvalidArgument, "BAD_LAYER"),
-        ({"chunk_shape": I(z=9999, y=9999, x=9999)}, InvalidArgument, "BAD_LAYER"),
-        (
-            {"chunk_shape": I(z=2, y=16, x=16), "shard_shape": I(z=3, y=32, x=32)},
-            InvalidArgument,
-            "BAD_LAYOUT",
-        ),
-        ({"region": region_to_proto(Region.of_shape((9, 9, 9)))}, InvalidArgument, "REGION_OUT_OF_BOUNDS"),
-        ({"layer_id": "annotations"}, InvalidArgument, "BAD_ID"),
-        ({"layer_id": "Not An Id"}, InvalidArgument, "BAD_ID"),
-    ],
-)
-async def test_a_wrong_layer_is_refused(
-    datastore: RunningDatastore,
-    trainer: Caller,
-    volume: Any,
-    fields: dict[str, Any],
-    kind: type[Exception],
-    reason: str,
-) -> None:
-    with pytest.raises(kind) as caught:
-        await create(trainer, volume, **fields)
-    assert caught.value.reason == reason  # type: ignore[attr-defined]
-    assert await datastore.parts.objects.list("projects/em/layers/") == []
-
-
-@pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"shape": Index(1, 70, 90)}, "ARRAY_WRONG_SIZE"),

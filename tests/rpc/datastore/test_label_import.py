@@ -15,7 +15,7 @@ from biosegment.api.datastore.v1alpha1 import annotation_pb2, project_pb2, volum
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.client.jobs import Jobs
-from biosegment.errors import AlreadyExists, BiosegmentError, InvalidArgument, NotFound, PermissionDenied
+from biosegment.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
 from biosegment.rpc.geometry import index_to_proto, region_to_proto
 from biosegment.volume import Region
 from tests.rpc.datastore_server import Caller, RunningDatastore
@@ -109,6 +109,10 @@ async def test_ids_of_objects_become_a_layer_of_instances(
     assert layer.kind == volume_pb2.Layer.KIND_INSTANCES
     read = await ada.read(name)
     assert (read.dtype.name, (read == ids).all()) == ("uint32", True)
+    assert layer.class_value == 0
+    job = await imported(ada, volume, path, instances=True, zero_meaning=0, class_scope=[3], layer_id="known")
+    known = (await ada.datastore.GetLayer(pb.GetLayerRequest(name=job.result.layers[0]))).layer
+    assert (known.kind, known.class_value) == (volume_pb2.Layer.KIND_INSTANCES, 3)
 
 
 @pytest.mark.parametrize("zero", [NOT_ANNOTATED, BACKGROUND])
@@ -186,50 +190,6 @@ async def test_an_uploaded_file_is_imported_and_dropped(
     assert made.comment == "mine.tif"
     with pytest.raises(NotFound):
         await ada.datastore.GetUpload(pb.GetUploadRequest(name=upload.name))
-
-
-@pytest.mark.parametrize(
-    ("fields", "kind", "reason"),
-    [
-        ({"zero_meaning": 0}, InvalidArgument, "ZERO_MEANING_MISSING"),
-        ({"values": {}}, InvalidArgument, "VALUES_MISSING"),
-        ({"values": {0: 2}}, InvalidArgument, "BAD_VALUES"),
-        ({"values": {1: 256}}, InvalidArgument, "BAD_VALUES"),
-        ({"values": {1: 9}}, InvalidArgument, "UNKNOWN_CLASS"),
-        ({"class_scope": [9]}, InvalidArgument, "UNKNOWN_CLASS"),
-        ({"class_scope": [3]}, InvalidArgument, "UNKNOWN_CLASS"),
-        ({"values": {1: 1}, "as_annotations": True}, InvalidArgument, "SCOPE_MISSING"),
-        ({"instances": True}, InvalidArgument, "BAD_LABELS"),
-        ({"layer_id": "l", "as_annotations": True}, InvalidArgument, "BAD_LABELS"),
-        ({"layer_id": "annotations"}, InvalidArgument, "BAD_ID"),
-        ({"layer_id": "Not An Id"}, InvalidArgument, "BAD_ID"),
-        ({"offset": index_to_proto((-1, 0, 0))}, InvalidArgument, "BAD_OFFSET"),
-        ({"extent": region_to_proto(Region.of_shape((7, 1, 1)))}, InvalidArgument, "REGION_OUT_OF_BOUNDS"),
-        ({"volume": "projects/em/volumes/none"}, NotFound, "VOLUME_NOT_FOUND"),
-        ({"volume": "projects/other/volumes/brain"}, InvalidArgument, "OTHER_PROJECT"),
-        ({"uri": "/etc/passwd"}, InvalidArgument, "PATH_NOT_ALLOWED"),
-        ({"uri": ""}, InvalidArgument, "SOURCE_MISSING"),
-    ],
-)
-async def test_an_import_that_cannot_work_is_refused_at_once(
-    ada: Caller,
-    project: Any,
-    volume: Any,
-    path: Path,
-    fields: dict[str, Any],
-    kind: type[BiosegmentError],
-    reason: str,
-) -> None:
-    given = {
-        "volume": volume.name,
-        "uri": str(path),
-        "values": {5: 2},
-        "zero_meaning": NOT_ANNOTATED,
-        **fields,
-    }
-    with pytest.raises(kind) as caught:
-        await ada.create_job(project.name, import_labels=job_pb2.ImportLabelsSpec(**given))
-    assert caught.value.reason == reason
 
 
 async def test_a_layer_id_is_taken_once(ada: Caller, volume: Any, path: Path) -> None:

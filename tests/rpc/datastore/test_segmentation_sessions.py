@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from biosegment.client.annotations import Annotations
+from biosegment.client.resources import SegmentationSession
 from biosegment.client.segmentation import Segmentation
 from biosegment.client.volumes import Volumes
 from biosegment.errors import Conflict, InvalidArgument
@@ -52,3 +53,17 @@ async def test_a_session_does_not_begin_with_the_probabilities_of_another_class(
     assert caught.value.reason == "BAD_BASE"
     session = await client.begin(volume.name, WHERE, class_value=3, layer=layer.name)
     assert np.argwhere(session.mask).tolist() == [[0, 0, 1]]
+
+
+def test_a_click_comes_with_the_earlier_ones_of_its_slice_or_object_until_strokes_answer_anew() -> None:
+    clicks = [((2, 10, 20), True), ((3, 10, 21), True), ((2, 11, 22), False)]
+    for plane, own in (("xy", [0, 2]), ("xz", [0, 1]), ("yz", []), ("3d", [0, 1, 2])):
+        session = SegmentationSession("projects/em/volumes/brain", WHERE, 2, plane=plane)
+        for click in clicks:
+            session.step(session.mask, click=click)
+        new = ((2, 10, 23), True)
+        assert session.clicks_with(*new) == [*(clicks[number] for number in own), new]
+        session.undo()
+        assert session.clicks_with(*new) == [*(clicks[number] for number in own if number < 2), new]
+        session.step(session.mask, session.strokes)
+        assert session.clicks_with(*new) == [new]

@@ -121,7 +121,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What the sampler signed: this holder may annotate this sample."""
+    """What the sampler signed: this holder may annotate this sample. `term` grows when somebody takes it over."""
 
     holder: str
     sample: str
@@ -129,6 +129,7 @@ class Lease:
     region: Region
     strategy: str
     model: str
+    term: int = 0
 
     def check(self, user: str, volume_name: str, new: NewAnnotation) -> None:
         """Raise FailedPrecondition LEASE_MISMATCH unless the lease is for exactly this."""

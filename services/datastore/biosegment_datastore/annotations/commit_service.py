@@ -15,11 +15,13 @@ from biosegment.errors import (
     AlreadyExists,
     BiosegmentError,
     Conflict,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     ResourceExhausted,
     Unavailable,
 )
+from biosegment.expiring import Expiring
 from biosegment.failpoint import failpoint
 from biosegment.ids import new_id
 from biosegment.storage.objects import Objects
@@ -28,11 +30,10 @@ from biosegment_datastore.annotations.batcher import Batcher
 from biosegment_datastore.annotations.intake import Intake, take_in
 from biosegment_datastore.annotations.leasing import LeaseVerifier
 from biosegment_datastore.annotations.projector import Projector
-from biosegment_datastore.expiring import Expiring
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql.commit import Commit, Ground, Place, SqlCommits
 
-_NOT_STORED = (AlreadyExists, Conflict, NotFound, ResourceExhausted)
+_NOT_STORED = (AlreadyExists, Conflict, FailedPrecondition, NotFound, ResourceExhausted)
 """After these no row was written for certain."""
 
 
@@ -78,7 +79,7 @@ class CommitService:
         self._leases = leases
         self._projector = projector
         self._look: Batcher[Place, Ground] = Batcher(commits.look)
-        self._known: Expiring[tuple[str, str], Ground] = Expiring(_KNOWN_S)
+        self._known: Expiring[tuple[str, str], Ground] = Expiring(_KNOWN_S, 1024)
         self._put: Batcher[tuple[str, bytes], None] = Batcher(self._put_many, gather_s=_GATHER_S)
         self._commit: Batcher[Commit, Annotation] = Batcher(commits.commit_many)
 
@@ -113,7 +114,7 @@ class CommitService:
                 raise
             except BiosegmentError:
                 # It may be a repeated request, or what is remembered may have changed: so look.
-                self._known.forget()
+                self._known.forget_all()
         ground = await self._look(Place(project_id, volume_id, request))
         if ground.earlier is not None:
             return ground.earlier
@@ -123,14 +124,14 @@ class CommitService:
     async def _commit_upon(self, ground: Ground, sent: _Sent, is_known: bool) -> Annotation:
         lease = self._leases.check(sent.principal.user, ground.volume.name, sent.new, sent.lease_token)
         taken = await take_in(sent.new, sent.data, sent.is_zlib, ground.project, ground.volume)
-        strategy, model = (lease.strategy, lease.model) if lease else ("", "")
+        strategy, model, term = (lease.strategy, lease.model, lease.term) if lease else ("", "", 0)
         annotation = _annotation(sent.principal, ground, sent.new, taken, strategy, model)
         await self._put((annotation.key, taken.block))
         failpoint("datastore.annotation.block_written")
         checked = ground if is_known else None
         try:
             stored = await self._commit(
-                Commit(annotation, sent.request, sent.base_sequence, sent.draft_id, checked)
+                Commit(annotation, sent.request, sent.base_sequence, sent.draft_id, checked, term)
             )
         except _NOT_STORED:
             await self._drop(annotation)

@@ -61,6 +61,7 @@ def _read_lease(claims: dict[str, Any]) -> Lease:
             region=Region(Index(*map(int, start)), Index(*map(int, stop))),
             strategy=str(claims.get("strategy") or ""),
             model=str(claims.get("model") or ""),
+            term=int(claims.get("term") or 0),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidArgument("BAD_LEASE", f"the lease_token lacks a valid claim: {error}") from error

@@ -36,7 +36,7 @@ from biosegment_datastore.sql.projection import SqlProjections
 from biosegment_datastore.sql.volume import SqlVolumes
 
 _BATCH = 2000
-_PAUSE_S = 0.2
+_PAUSE_S = 1.0
 _GATHER_S = 10.0
 """Records gather until there is a pause, for so long at most; who reads the layer does not wait for that."""
 _WAIT_FOR_OTHERS_S = 0.1
@@ -130,13 +130,13 @@ class Projector:
             projection = await self._projections.find(project_id, volume_id)
             if projection is None or projection.is_current:
                 return
-            if not await self._advance(project_id, volume_id):
-                await asyncio.sleep(_WAIT_FOR_OTHERS_S)
             if time.monotonic() > deadline:
                 raise Unavailable(
                     "PROJECTION_BEHIND",
                     f"the annotations layer of volume {volume_id!r} is behind its records; try again in a moment",
                 )
+            if not await self._advance(project_id, volume_id):
+                await asyncio.sleep(_WAIT_FOR_OTHERS_S)
 
     async def ensure_layer(self, project_id: str, volume_id: str) -> Layer:
         """The annotations layer of a volume, made when it is missing; NotFound VOLUME_NOT_FOUND."""

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from biosegment.auth import Authorizer, Permission, Principal
-from biosegment.errors import FailedPrecondition, InvalidArgument
+from biosegment.auth import Authorizer, Kind, Permission, Principal
+from biosegment.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from biosegment.storage.objects import Objects
 from biosegment.volume import Region
 from biosegment_datastore.annotations.annotation import (
@@ -18,14 +18,14 @@ from biosegment_datastore.annotations.annotation import (
     block_stream,
     decode_block,
 )
+from biosegment_datastore.annotations.comparison import Comparison, compare
 from biosegment_datastore.annotations.intake import INLINE_BYTES
 from biosegment_datastore.annotations.projector import Projector
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.project import check_text
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql.annotation import Change, SqlAnnotations
-from biosegment_datastore.sql.project import SqlProjects
-from biosegment_datastore.sql.volume import SqlVolumes
+from biosegment_datastore.sql.ended_lease import EndedLease, SqlEndedLeases
 
 
 class AnnotationService:
@@ -33,8 +33,7 @@ class AnnotationService:
 
     Args:
         annotations: The rows.
-        projects: The rows of projects.
-        volumes: The rows of volumes.
+        ended_leases: The rows of leases that were taken over.
         authorizer: Decides who may do what.
         objects: Where label blocks are kept.
         projector: Told of new records.
@@ -43,15 +42,15 @@ class AnnotationService:
     def __init__(
         self,
         annotations: SqlAnnotations,
-        projects: SqlProjects,
-        volumes: SqlVolumes,
+        ended_leases: SqlEndedLeases,
         authorizer: Authorizer,
         objects: Objects,
         projector: Projector,
     ) -> None:
         self._annotations = annotations
-        self._projects = projects
-        self._volumes = volumes
+        self._ended_leases = ended_leases
+        # Two label blocks may have half a gibibyte.
+        self._comparing = asyncio.Semaphore(1)
         self._authorizer = authorizer
         self._objects = objects
         self._projector = projector
@@ -146,6 +145,35 @@ class AnnotationService:
         self._projector.wake()
         return after
 
+    async def compare(
+        self, principal: Principal, project_id: str, volume_id: str, first_id: str, second_id: str
+    ) -> Comparison:
+        """Compare two annotations of a volume where both say something."""
+        await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
+        first = await self._annotations.get(project_id, volume_id, first_id)
+        second = await self._annotations.get(project_id, volume_id, second_id)
+        async with self._comparing:
+            blocks = [await self._objects.get(each.key) for each in (first, second)]
+
+            def work() -> Comparison:
+                one, other = (decode_block(*each) for each in zip(blocks, (first, second), strict=True))
+                return compare(first, one, second, other)
+
+            if first.region.size + second.region.size <= INLINE_BYTES:
+                return work()
+            return await asyncio.to_thread(work)
+
+    async def end_lease(
+        self, principal: Principal, project_id: str, sample: str, term: int, successor: str, name: str
+    ) -> None:
+        """Refuse commits with leases of a sample whose number is below `term`; PermissionDenied SAMPLER_ONLY."""
+        await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
+        if (principal.kind, principal.subject) != (Kind.SERVICE, "sampler"):
+            raise PermissionDenied(
+                "SAMPLER_ONLY", f"{principal} is not the sampler; take a lease over with TakeOverLease"
+            )
+        await self._ended_leases.put(EndedLease(project_id, sample, term, successor, name))
+
     async def records(
         self,
         principal: Principal,
@@ -160,11 +188,6 @@ class AnnotationService:
         if region is not None and not volume_id:
             raise InvalidArgument("BAD_PARENT", "a region needs a volume: projects/{p}/volumes/{v}")
         page = PageRequest.of(page_size, "", largest=1000, default=200)
-        records = await self._annotations.records(
+        return await self._annotations.records(
             project_id, max(0, after_sequence), page.size, volume_id, region
         )
-        if not records:  # of what there is not, there are none
-            await self._projects.get(project_id)
-            if volume_id:
-                await self._volumes.get(project_id, volume_id)
-        return records

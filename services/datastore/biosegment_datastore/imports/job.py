@@ -20,6 +20,7 @@ from biosegment_datastore.convert_job import ImportPlan, import_plan
 from biosegment_datastore.imports.file import ImportFiles
 from biosegment_datastore.imports.progress import progress_key
 from biosegment_datastore.reference import Reference
+from biosegment_datastore.sql.project import SqlProjects
 from biosegment_datastore.sql.transfer import SqlGarbage, owner_of
 from biosegment_datastore.sql.volume import SqlVolumes, volume_exists
 from biosegment_datastore.volume import DisplayWindow, Level, SliceStatistics, Volume
@@ -31,6 +32,7 @@ class ImportJob:
     """Checks and runs imports.
 
     Attributes:
+        projects: Where volumes belong.
         volumes: Where the result is entered, when it is complete.
         garbage: Knows the unfinished results of every attempt.
         files: What is read.
@@ -38,6 +40,7 @@ class ImportJob:
         limits: Of the process that parses a file.
     """
 
+    projects: SqlProjects
     volumes: SqlVolumes
     garbage: SqlGarbage
     files: ImportFiles
@@ -48,6 +51,8 @@ class ImportJob:
         """Check a spec and fill in the volume's id; errors as CreateJob answers them."""
         plan = import_plan(spec)
         upload_id = plan.require_upload_of(project_id) if plan.upload_id else ""
+        # An administrator needs no membership, so that nobody has looked yet whether there is such a project.
+        await self.projects.get(project_id)
         await self.files.require(principal, project_id, plan.uri, upload_id)
         if plan.volume_id and await self.volumes.exists(project_id, plan.volume_id):
             raise volume_exists(f"projects/{project_id}/volumes/{plan.volume_id}")
@@ -75,6 +80,8 @@ class ImportJob:
 
     async def _make(self, context: JobContext, plan: ImportPlan, fresh: str) -> Volume:
         job_id, attempt = context.job.job_id, context.attempt
+        # It may have been deleted while the job waited: not worth finding out when all is copied.
+        await self.projects.get(context.job.project_id)
         prefix = await self.garbage.take_over(job_id, attempt, fresh)
         try:
             async with self.files.file(context, plan.uri, plan.upload_id) as (path, file_name):

@@ -205,7 +205,8 @@ class LabelJob:
             data_type=made["data_type"],
             downsampling=Index(1, 1, 1),
             shape=volume.shape,
-            class_value=0,
+            # Of instances the one that they are of, if that is known.
+            class_value=plan.class_scope[0] if plan.instances and plan.class_scope else 0,
             measure="",
             model="",
             job=job.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,8 +33,14 @@ from biosegment_datastore.sql.annotation_row import (
     unindexed,
 )
 from biosegment_datastore.sql.record import advance, record_time_us, want
-from biosegment_datastore.sql.request import lock_project, remember, replayed, volume_not_found
-from biosegment_datastore.sql.tables import ANNOTATIONS, RECORDS, VOLUMES
+from biosegment_datastore.sql.request import (
+    lock_project,
+    project_not_found,
+    remember,
+    replayed,
+    volume_not_found,
+)
+from biosegment_datastore.sql.tables import ANNOTATIONS, DELETED_PROJECTS, PROJECTS, RECORDS, VOLUMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,26 +175,67 @@ class SqlAnnotations:
         """At most `limit` records after number `after`, in order; each with its annotation as it is now.
 
         With a `region`, which needs `volume_id`, only those of annotations that share a voxel with it.
+
+        Raises:
+            NotFound: PROJECT_NOT_FOUND or VOLUME_NOT_FOUND, of what has no records.
         """
-        sequence: sa.ColumnElement[int] = RECORDS.c.sequence
-        query: sa.Select[Any] = sa.select(*RECORD_COLUMNS, ANNOTATIONS).join(ANNOTATIONS, OF_RECORD)
-        if region is not None:
-            query = overlapping(query, project_id, volume_id, region, self._database.dialect)
-            sequence = unindexed(sequence)
+        if volume_id:
+            query = _records_of_volume(project_id, volume_id, region, self._database.dialect)
         else:
-            query = query.where(RECORDS.c.project_id == project_id)
-            if volume_id:
-                query = query.where(RECORDS.c.volume_id == volume_id)
-        query = query.where(sequence > after).order_by(sequence).limit(limit)
-        return await self._database.read_at_once(
-            lambda connection: [record_of(row) for row in connection.execute(query)]
-        )
+            query = _FEED
+        values = {"project_id": project_id, "after": after, "limit": limit}
+
+        def fetch(connection: sa.Connection) -> Sequence[Record]:
+            found = [record_of(row) for row in connection.execute(query, values)]
+            if not found:
+                _require_project(connection, project_id)
+                if volume_id:
+                    _require_volume(connection, project_id, volume_id)
+            return found
+
+        return await self._database.read_at_once(fetch)
 
     async def keys(self, project_id: str) -> frozenset[str]:
         """Keys of all label blocks that a record refers to."""
         query = sa.select(ANNOTATIONS.c.key).where(ANNOTATIONS.c.project_id == project_id)
         async with self._database.read() as connection:
             return frozenset((await connection.execute(query)).scalars())
+
+
+_FEED: Final = (
+    sa.select(*RECORD_COLUMNS, ANNOTATIONS)
+    .join(ANNOTATIONS, OF_RECORD)
+    .where(RECORDS.c.project_id == sa.bindparam("project_id"), RECORDS.c.sequence > sa.bindparam("after"))
+    .order_by(RECORDS.c.sequence)
+    .limit(sa.bindparam("limit"))
+)
+"""Asked for with every claim of a sample. Putting it together takes as long as carrying it out."""
+
+
+def _records_of_volume(
+    project_id: str, volume_id: str, region: Region | None, dialect: str
+) -> sa.Select[Any]:
+    """As `_FEED`, of a volume or a region of it."""
+    sequence: sa.ColumnElement[int] = RECORDS.c.sequence
+    query: sa.Select[Any] = sa.select(*RECORD_COLUMNS, ANNOTATIONS).join(ANNOTATIONS, OF_RECORD)
+    if region is not None:
+        query = overlapping(query, project_id, volume_id, region, dialect)
+        sequence = unindexed(sequence)
+    else:
+        query = query.where(RECORDS.c.project_id == project_id, RECORDS.c.volume_id == volume_id)
+    query = query.where(sequence > sa.bindparam("after"))
+    return query.order_by(sequence).limit(sa.bindparam("limit"))
+
+
+def _require_project(connection: sa.Connection, project_id: str) -> None:
+    query = sa.select(PROJECTS.c.id).where(PROJECTS.c.id == project_id)
+    if connection.execute(query).one_or_none() is not None:
+        return
+    gone = sa.select(DELETED_PROJECTS.c.id).where(DELETED_PROJECTS.c.id == project_id)
+    if connection.execute(gone).one_or_none() is not None:
+        # Who followed its records may forget it: it does not come back.
+        raise NotFound("PROJECT_NOT_FOUND", f"project {project_id!r} was deleted", deleted="true")
+    raise project_not_found(project_id)
 
 
 def _require_volume(connection: sa.Connection, project_id: str, volume_id: str) -> None:

@@ -23,6 +23,7 @@ from biosegment_datastore.sql.annotation_row import (
     row_of,
     unindexed,
 )
+from biosegment_datastore.sql.ended_lease import ended_leases
 from biosegment_datastore.sql.project import project_of
 from biosegment_datastore.sql.record import advance, record_time_us, want
 from biosegment_datastore.sql.request import project_not_found, volume_not_found
@@ -59,6 +60,7 @@ class Commit:
         base_sequence: Number of the last record that its author had seen; None for no such check.
         draft_id: Of the draft of its author that it finishes; '' for none.
         ground: What it was checked against, which must not have changed since; None for no such check.
+        term: Number of the lease under which it answers its sample.
     """
 
     annotation: Annotation
@@ -66,6 +68,7 @@ class Commit:
     base_sequence: int | None = None
     draft_id: str = ""
     ground: Ground | None = None
+    term: int = 0
 
 
 class SqlCommits:
@@ -86,7 +89,7 @@ class SqlCommits:
         Returns:
             For each the stored annotation, that of an earlier commit with the same request, or
             Conflict BASE_OUTDATED when a later record overlaps it or GROUND_CHANGED, AlreadyExists REQUEST_ID_REUSED,
-            NotFound PROJECT_NOT_FOUND or VOLUME_NOT_FOUND.
+            FailedPrecondition LEASE_TAKEN_OVER, NotFound PROJECT_NOT_FOUND or VOLUME_NOT_FOUND.
         """
         return await self._database.write_at_once(lambda connection: _commit_all(connection, commits))
 
@@ -120,6 +123,8 @@ def _commit_to_project(
         return dict.fromkeys(commits, error)
     earlier = _earlier(connection, [each.request for each in commits.values()])
     volumes = _volume_etags(connection, project_id, {each.annotation.volume_id for each in commits.values()})
+    samples = {each.annotation.sample for each in commits.values() if each.annotation.sample}
+    ended = ended_leases(connection, project_id, samples)
     outcomes: dict[int, Annotation | Exception] = {}
     accepted: dict[int, Commit] = {}
     firsts: dict[str, int] = {}
@@ -134,6 +139,8 @@ def _commit_to_project(
             if each.annotation.volume_id not in volumes:
                 raise volume_not_found(project_id, each.annotation.volume_id)
             _require_ground(each, etag, volumes[each.annotation.volume_id])
+            if (over := ended.get(each.annotation.sample)) is not None:
+                over.require(each.term)
             _require_base(connection, each, accepted.values())
         except BiosegmentError as error:
             outcomes[number] = error

@@ -16,9 +16,22 @@ from biosegment_datastore.layer import ANNOTATIONS_LAYER, Layer, LayerKind, Laye
 from biosegment_datastore.page import Page, PageRequest
 from biosegment_datastore.request import Request
 from biosegment_datastore.sql.request import doom, lock_project, remember, replayed, require_volume, take
-from biosegment_datastore.sql.tables import INSTANCE_LAYERS, LAYERS, PROJECTIONS
+from biosegment_datastore.sql.tables import INSTANCE_EDITS, INSTANCE_LAYERS, LAYERS, PROJECTIONS
 
-_JOINED = sa.select(LAYERS, PROJECTIONS.c.applied_sequence).outerjoin(
+_EDITED = (
+    sa.select(INSTANCE_EDITS.c.create_time_us)
+    .where(
+        INSTANCE_EDITS.c.project_id == LAYERS.c.project_id,
+        INSTANCE_EDITS.c.volume_id == LAYERS.c.volume_id,
+        INSTANCE_EDITS.c.layer_id == LAYERS.c.id,
+    )
+    .order_by(INSTANCE_EDITS.c.sequence.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+"""The end of the primary key: no edit but the last is looked at."""
+
+_JOINED = sa.select(LAYERS, PROJECTIONS.c.applied_sequence, _EDITED.label("edited_us")).outerjoin(
     PROJECTIONS,
     sa.and_(
         PROJECTIONS.c.project_id == LAYERS.c.project_id,
@@ -269,9 +282,8 @@ def layer_not_found(name: str) -> NotFound:
 
 
 def _row_of(layer: Layer) -> dict[str, Any]:
-    row = {
-        field: getattr(layer, field) for field in Layer.__dataclass_fields__ if field != "projected_sequence"
-    }
+    elsewhere = ("projected_sequence", "edit_time_us")
+    row = {field: getattr(layer, field) for field in Layer.__dataclass_fields__ if field not in elsewhere}
     for field in ("downsampling", "shape", "chunk", "shard"):
         row[field] = list(row[field])
     row["kind"], row["state"] = layer.kind.value, layer.state.value
@@ -285,5 +297,5 @@ def _layer(row: Any) -> Layer:
         values[field] = Index(*values[field])
     values["kind"], values["state"] = LayerKind(row.kind), LayerState(row.state)
     values["region"] = None if row.region is None else Region(Index(*row.region[0]), Index(*row.region[1]))
-    values["projected_sequence"] = row.applied_sequence or 0
+    values["projected_sequence"], values["edit_time_us"] = row.applied_sequence or 0, row.edited_us or 0
     return Layer(**values)

@@ -332,6 +332,17 @@ GARBAGE: Final = sa.Table(
     _text("owner", 100),
 )
 
+# Leases of samples that somebody took over: commits with a smaller number are refused.
+ENDED_LEASES: Final = sa.Table(
+    "ended_leases",
+    METADATA,
+    _project_id(),
+    sa.Column("sample", sa.String(200), primary_key=True),
+    sa.Column("term", sa.BigInteger, nullable=False),
+    _text("successor", 200),
+    _text("successor_name", 200),
+)
+
 # While one of these has not expired, nothing is removed from the object storage: a backup is copying what its snapshot
 # of the rows refers to, and prolongs its hold as long as it lives.
 HOLDS: Final = sa.Table(

@@ -95,6 +95,23 @@ async def test_whatever_is_taken_back_in_whatever_order_the_rest_holds(
     np.testing.assert_array_equal(await now(ada, layer), objects)
 
 
+async def test_a_layer_tells_when_its_objects_were_last_edited(
+    ada: Caller, client: Instances, layer: str, volume: Any, objects: Any
+) -> None:
+    volumes = Volumes(ada.channel)
+    other = (await volumes.write_layer(volume.name, objects, kind="instances")).name
+    assert (await volumes.layer(layer)).edit_time is None
+    made = [await client.merge(layer, [5, 7]), await client.delete(layer, [9])]
+    assert (await volumes.layer(layer)).edit_time == made[1].create_time
+    await client.revert(made[0].name)
+    (*_, revert) = await client.list(layer)
+    assert revert.create_time is not None
+    assert made[1].create_time is not None
+    assert revert.create_time > made[1].create_time
+    listed = {each.name: each.edit_time for each in await volumes.layers(volume.name)}
+    assert (listed[layer], listed[other]) == (revert.create_time, None)
+
+
 async def test_a_split_by_seeds_follows_the_object_and_finds_its_extent(
     ada: Caller, client: Instances, layer: str, objects: Any
 ) -> None:

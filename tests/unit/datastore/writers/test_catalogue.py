@@ -4,7 +4,7 @@ import pytest
 from biosegment_datastore.formats.writers.catalogue import BY_KEY, FORMATS
 
 from biosegment.api.job.v1alpha1 import job_pb2
-from biosegment.client.jobs import EXPORT_FORMATS
+from biosegment.client.transfer_jobs import EXPORT_FORMATS
 from biosegment.errors import InvalidArgument
 
 

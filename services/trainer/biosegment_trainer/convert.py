@@ -214,7 +214,7 @@ def model_to_proto(model: Model, url: str, brief: bool = False) -> trainer_pb2.M
     Args:
         model: The model.
         url: Of the object store.
-        brief: Leave out annotations and config, as lists do.
+        brief: Leave out annotations and config, as lineages do for ancestors.
     """
     new = replace(model.new, annotations=(), config={}) if brief else model.new
     created = Timestamp()
@@ -229,7 +229,7 @@ def model_to_proto(model: Model, url: str, brief: bool = False) -> trainer_pb2.M
         class_values=[item.value for item in new.classes],
         working_resolution_nm=new.working_resolution_nm,
         annotations=new.annotations,
-        annotation_count=len(model.new.annotations),
+        annotation_count=model.annotation_count,
         config=_struct(new.config),
         metrics=new.metrics,
         job=new.job,

@@ -8,6 +8,7 @@ import uuid
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import grpc
@@ -20,8 +21,6 @@ from biosegment.api.datastore.v1alpha1 import (
     annotation_pb2_grpc,
     datastore_pb2,
     datastore_pb2_grpc,
-    instance_pb2,
-    instance_pb2_grpc,
     volume_pb2,
 )
 from biosegment.errors import FailedPrecondition, NotFound, Unimplemented
@@ -85,7 +84,7 @@ class VolumeView:
 
 @dataclass(frozen=True, slots=True)
 class AnnotationView:
-    """An annotation; `holds`: pending or accepted.
+    """An annotation; `holds`: pending or accepted, `is_dense`: says something of every voxel.
 
     `labels` are class values as a zlib stream, empty when they were not asked for: ids of instances are read as the
     class that they are of.
@@ -96,6 +95,9 @@ class AnnotationView:
     scope: frozenset[int]
     holds: bool
     labels: bytes = b""
+    author: str = ""
+    is_accepted: bool = False
+    is_dense: bool = True
 
     @property
     def volume_name(self) -> str:
@@ -115,7 +117,7 @@ class LayerView:
     """A layer; `key` is that of its array in the object store, `shard` and `shape` count voxels of the layer.
 
     `region`, level 0, is the part of the volume that it speaks of, None for all; `kind` as in `NewLayer`, or another
-    word of the contract's in lower case.
+    word of the contract's in lower case; `edit_time` is when its objects were last edited, None for never.
     """
 
     name: str
@@ -131,6 +133,7 @@ class LayerView:
     shape: Index
     region: Region | None = None
     class_value: int = 0
+    edit_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,6 @@ class DatastoreClient:
     def __init__(self, channel: grpc.aio.Channel, object_store_url: str) -> None:
         self._datastore = datastore_pb2_grpc.DatastoreServiceStub(channel)
         self._annotations = annotation_pb2_grpc.AnnotationServiceStub(channel)
-        self._edits = instance_pb2_grpc.InstanceEditServiceStub(channel)
         # In bytes: they are passed on as they are.
         self._read_region: Any = channel.unary_stream(
             "/biosegment.api.datastore.v1alpha1.DatastoreService/ReadRegion",
@@ -290,6 +292,9 @@ class DatastoreClient:
                 frozenset(found.class_scope),
                 found.state in _HOLDING,
                 labels,
+                found.author,
+                found.state == annotation_pb2.Annotation.STATE_ACCEPTED,
+                found.kind == annotation_pb2.Annotation.KIND_DENSE,
             )
 
         return await asyncio.gather(*(read(name) for name in names))
@@ -360,17 +365,6 @@ class DatastoreClient:
             if not (await self.layer(name)).committed:
                 await self._datastore.DeleteLayer(datastore_pb2.DeleteLayerRequest(name=name))
 
-    async def newest_edit_time(self, layer: str) -> Timestamp | None:
-        """When the objects of a layer of instances were last edited; None for never."""
-        newest, token = None, ""
-        while True:
-            request = instance_pb2.ListInstanceEditsRequest(parent=layer, page_size=1000, page_token=token)
-            page = await self._edits.ListInstanceEdits(request)
-            newest = page.edits[-1].create_time if page.edits else newest
-            token = page.next_page_token
-            if not token:
-                return newest
-
     async def has_artifact(self, name: str) -> bool:
         """Whether an artifact is committed."""
         try:
@@ -421,6 +415,7 @@ class DatastoreClient:
             index_from_proto(message.shape),
             region_from_proto(message.region) if message.HasField("region") else None,
             message.class_value,
+            message.edit_time.ToDatetime(UTC) if message.HasField("edit_time") else None,
         )
 
     def _key(self, uri: str) -> str:

@@ -39,6 +39,8 @@ class TrainerSettings(ServiceSettings):
     """Memory of that node; only with `ray_node_cpus`."""
     worker_callback_address: str = ""
     """Where workers reach this process, `trainer:50051`; '' for the address that it listens on."""
+    max_user_jobs: int = Field(default=200, ge=0)
+    """Trainings, predictions and the like of one user that may wait or run; 0 for any number."""
     job_timeout_s: float = Field(default=24 * 3600.0, gt=0)
     """A job that takes longer is stopped; also the lifetime of its worker's credential."""
     worker_silence_s: float = Field(default=60.0, gt=0)

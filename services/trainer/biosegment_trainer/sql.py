@@ -60,6 +60,7 @@ class SqlModels:
                     classes=[[item.value, item.name] for item in new.classes],
                     working_resolution_nm=new.working_resolution_nm,
                     annotations=list(new.annotations),
+                    annotation_count=len(new.annotations),
                     config=dict(new.config),
                     metrics=dict(new.metrics),
                     job=new.job,
@@ -107,8 +108,9 @@ class SqlModels:
         return await self.get(next(segmenting, rows[0]).model_id)
 
     async def list(self, project_id: str, before_version: int | None, limit: int) -> Sequence[Model]:
-        """At most `limit` models below a version, newest first."""
-        query = sa.select(MODELS).where(MODELS.c.project_id == project_id)
+        """At most `limit` models below a version, newest first, without their many annotations' names."""
+        columns = [column for column in MODELS.c if column.name != "annotations"]
+        query = sa.select(*columns).where(MODELS.c.project_id == project_id)
         if before_version is not None:
             query = query.where(MODELS.c.version < before_version)
         async with self._database.read() as connection:
@@ -140,7 +142,7 @@ def _model(row: Any) -> Model:
         classes=tuple(ModelClass(int(value), str(name)) for value, name in row.classes),
         working_resolution_nm=row.working_resolution_nm,
         weights_sha256=row.weights_sha256,
-        annotations=tuple(row.annotations),
+        annotations=tuple(getattr(row, "annotations", ())),
         config=row.config,
         metrics=row.metrics,
         job=row.job,
@@ -149,4 +151,4 @@ def _model(row: Any) -> Model:
         remarks=tuple(row.remarks),
     )
     created = datetime.fromtimestamp(row.create_us / 1e6, UTC)
-    return Model(new, row.version, created, row.deleted, row.display_name)
+    return Model(new, row.version, created, row.deleted, row.display_name, row.annotation_count)

@@ -20,6 +20,7 @@ MODELS: Final = sa.Table(
     sa.Column("classes", sa.JSON, nullable=False),
     sa.Column("working_resolution_nm", sa.Float, nullable=False),
     sa.Column("annotations", sa.JSON, nullable=False),
+    sa.Column("annotation_count", sa.Integer, nullable=False),
     sa.Column("config", sa.JSON, nullable=False),
     sa.Column("metrics", sa.JSON, nullable=False),
     sa.Column("job", sa.String(100), nullable=False),

@@ -30,6 +30,7 @@ from biosegment.jobs.servicer import JOB_SERVICE, JobServicer
 from biosegment.memberships import DatastoreMemberships
 from biosegment.rpc.channel import ServiceCredentials, connect
 from biosegment.rpc.server import RpcServer
+from biosegment.rpc.tls import mutual_tls, towards
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.objects import Objects, open_objects
 from biosegment_trainer.admission import Admission
@@ -41,6 +42,7 @@ from biosegment_trainer.compute.ray_folder import default_folder
 from biosegment_trainer.datastore_client import DatastoreClient
 from biosegment_trainer.instances.job import InstancesJob
 from biosegment_trainer.interaction.desk import open_segmenter
+from biosegment_trainer.interaction.labeller import Labeller
 from biosegment_trainer.interaction.line import LineLimits, SegmentLine
 from biosegment_trainer.interaction.model import InteractionModels
 from biosegment_trainer.interaction.service import InteractionService
@@ -93,7 +95,12 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
     await asyncio.to_thread(migrate, settings.database_url, "biosegment_trainer")
     signer = PrincipalSigner("trainer", settings.signing_key_file)
     verifier = PrincipalVerifier.from_folder("trainer", settings.public_keys_dir)
-    channel = connect(settings.datastore_address, credentials=ServiceCredentials(signer, "datastore"))
+    tls = mutual_tls(settings)
+    channel = connect(
+        settings.datastore_address,
+        credentials=ServiceCredentials(signer, "datastore"),
+        tls=towards(tls, "datastore"),
+    )
     database = Database.open(settings.database_url)
     objects = await asyncio.to_thread(open_objects, settings)
     executor = RayExecutor(_ray(settings))
@@ -122,7 +129,9 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
             models, objects, shipped_folder(settings.shipped_bundles_dir), settings.default_parent
         )
         line = _line(settings, store, executor)
-        interaction_models = InteractionModels(models, shipped, settings.click_model, settings.scribble_model)
+        interaction_models = InteractionModels(
+            models, shipped, settings.click_model, settings.scribble_model, settings.default_parent
+        )
         interaction = InteractionService(
             authorizer,
             datastore,
@@ -131,8 +140,10 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
             settings.segment_max_voxels,
             settings.scribble_network_features,
         )
+        labeller = Labeller(authorizer, datastore, interaction_models, line, settings.segment_max_voxels)
+        segmentation = SegmentationServicer(interaction, labeller)
         server = _server(
-            settings, verifier, models, jobs, authorizer, datastore, objects, admission, interaction
+            settings, verifier, models, jobs, authorizer, datastore, objects, admission, segmentation
         )
         address = await server.start()
         dispatch.address = settings.worker_callback_address or address
@@ -158,11 +169,17 @@ def _server(
     datastore: DatastoreClient,
     objects: Objects,
     admission: Admission,
-    interaction: InteractionService,
+    segmentation: SegmentationServicer,
 ) -> RpcServer:
-    server = RpcServer(settings.listen, verifier, allow_insecure_listen=settings.allow_insecure_listen)
+    server = RpcServer(
+        settings.listen,
+        verifier,
+        tls=mutual_tls(settings),
+        health_listen=settings.health_listen,
+        allow_insecure_listen=settings.allow_insecure_listen,
+    )
     service = ModelService(models, authorizer, datastore, objects, settings.max_bundle_bytes)
-    job_service = JobService(jobs, authorizer, admission.kinds())
+    job_service = JobService(jobs, authorizer, admission.kinds(), settings.max_user_jobs)
     server.add(job_pb2_grpc.add_JobServiceServicer_to_server, JobServicer(job_service), JOB_SERVICE)
     server.add(
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server,
@@ -171,7 +188,7 @@ def _server(
     )
     server.add(
         segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server,
-        SegmentationServicer(interaction),
+        segmentation,
         SEGMENTATION_SERVICE,
     )
     server.add(

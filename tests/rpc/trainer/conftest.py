@@ -7,6 +7,7 @@ import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from biosegment.api.trainer.v1alpha1 import (
     trainer_pb2_grpc,
     worker_pb2_grpc,
 )
+from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.auth import Kind, Principal, PrincipalSigner
 from biosegment.errors import Unavailable
 from biosegment.rpc.channel import CallPolicy, ServiceCredentials, connect
@@ -44,9 +46,10 @@ def image_and_truth() -> tuple[Any, Any]:
 
 @dataclass
 class Stubs:
-    """The trainer as one principal sees it."""
+    """The trainer as one principal sees it, at work in one project."""
 
     channel: Any
+    project: str = "projects/em"
 
     def __post_init__(self) -> None:
         self.jobs: Any = job_pb2_grpc.JobServiceStub(self.channel)
@@ -54,11 +57,20 @@ class Stubs:
         self.segmentation: Any = segmentation_pb2_grpc.SegmentationServiceStub(self.channel)
         self.worker: Any = worker_pb2_grpc.WorkerServiceStub(self.channel)
 
-    async def create_job(self, request_id: str = "", project: str = "projects/em", **spec: Any) -> Any:
+    async def create_job(self, **spec: Any) -> Any:
         request = job_pb2.CreateJobRequest(
-            project=project, spec=job_pb2.JobSpec(**spec), request_id=request_id or str(uuid.uuid4())
+            project=self.project, spec=job_pb2.JobSpec(**spec), request_id=str(uuid.uuid4())
         )
         return (await self.jobs.CreateJob(request)).job
+
+    async def listed_jobs(self) -> list[Any]:
+        """All jobs of the project."""
+        return list((await self.jobs.ListJobs(job_pb2.ListJobsRequest(project=self.project))).jobs)
+
+    async def listed_models(self) -> list[Any]:
+        """All models of the project."""
+        request = trainer_pb2.ListModelsRequest(project=self.project)
+        return list((await self.models.ListModels(request)).models)
 
     async def job(self, name: str) -> Any:
         return (await self.jobs.GetJob(job_pb2.GetJobRequest(name=name))).job
@@ -141,30 +153,46 @@ class TrainerProcess:
         await self.process.wait()
 
     async def stop(self) -> int:
-        assert self.process is not None
+        if self.process is None:
+            return 0
         if self.process.returncode is None:
             self.process.terminate()
         async with asyncio.timeout(40):
             return await self.process.wait()
 
-    def stubs(self, issuer: str, principal: Principal) -> Stubs:
+    def stubs(self, issuer: str, principal: Principal, project: str = "projects/em") -> Stubs:
         signer = PrincipalSigner(issuer, self.keys / f"{issuer}.key")
         credentials = ServiceCredentials(signer, "trainer")
         channel = connect(
             self.address, credentials=lambda: credentials.token(principal), policy=CallPolicy(attempts=1)
         )
         self.channels = [*(self.channels or []), channel]
-        return Stubs(channel)
+        return Stubs(channel, project)
 
-    def as_user(self, user: str) -> Stubs:
-        return self.stubs("gateway", Principal(Kind.USER, user))
+    def as_user(self, user: str, project: str = "projects/em") -> Stubs:
+        return self.stubs("gateway", Principal(Kind.USER, user), project)
 
-    def as_service(self, service: str) -> Stubs:
-        return self.stubs(service, Principal(Kind.SERVICE, service))
+    def as_service(self, service: str, project: str = "projects/em") -> Stubs:
+        return self.stubs(service, Principal(Kind.SERVICE, service), project)
 
     async def close(self) -> None:
         for channel in self.channels or []:
             await channel.close()
+
+
+@asynccontextmanager
+async def running_trainer(
+    folder: Path, keys: Path, datastore: RunningDatastore, *, start: bool = True
+) -> AsyncIterator[TrainerProcess]:
+    """Start one, unless the caller does; it is stopped also when it does not come up in time."""
+    running = TrainerProcess(folder, keys, datastore, free_address())
+    try:
+        if start:
+            await running.start()
+        yield running
+    finally:
+        await running.close()
+        await running.stop()
 
 
 def free_address() -> str:
@@ -181,14 +209,16 @@ async def datastore(tmp_path: Path, keys: Path) -> AsyncIterator[RunningDatastor
 
 @pytest.fixture
 async def em(datastore: RunningDatastore) -> Any:
-    """Project `em` of ada with the volume `discs` of 10 nm pixels."""
-    from biosegment.api.volume.v1alpha1 import geometry_pb2
+    return await import_discs(datastore, "em")
 
+
+async def import_discs(datastore: RunningDatastore, project_id: str) -> Any:
+    """Volume `discs` of 10 nm pixels in a new project of ada."""
     ada = datastore.as_user("ada")
-    project = await ada.create_project("em")
+    project = await ada.create_project(project_id)
     image, _ = image_and_truth()
     size = geometry_pb2.VoxelSize(z_nm=30, y_nm=10, x_nm=10)
-    path = datastore.write_tiff("discs.tif", image)
+    path = datastore.write_tiff(f"{project_id}.tif", image)
     return await ada.import_volume(project.name, path, "discs", voxel_size=size)
 
 
@@ -205,8 +235,14 @@ async def annotate(datastore: RunningDatastore, volume: Any, slices: tuple[int, 
 
 @pytest.fixture
 async def trainer(tmp_path: Path, keys: Path, datastore: RunningDatastore) -> AsyncIterator[TrainerProcess]:
-    running = TrainerProcess(tmp_path, keys, datastore, free_address())
-    await running.start()
-    yield running
-    await running.close()
-    await running.stop()
+    async with running_trainer(tmp_path, keys, datastore) as running:
+        yield running
+
+
+@pytest.fixture
+async def stopped_trainer(
+    tmp_path: Path, keys: Path, datastore: RunningDatastore
+) -> AsyncIterator[TrainerProcess]:
+    """For a test that starts it with settings of its own: a start takes seconds."""
+    async with running_trainer(tmp_path, keys, datastore, start=False) as running:
+        yield running

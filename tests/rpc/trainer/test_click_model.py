@@ -11,8 +11,8 @@ import pytest
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.trainer.v1alpha1 import trainer_pb2
 from biosegment.errors import FailedPrecondition
+from tests.rpc.trainer.bundle_file import exported
 from tests.rpc.trainer.conftest import annotate
-from tests.rpc.trainer.test_model_exchange import exported
 from tests.rpc.trainer.tiny_clicks import write_click_bundle
 
 

@@ -17,7 +17,6 @@ from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.client.jobs import Jobs
 from biosegment.client.volumes import Volumes
-from biosegment.errors import FailedPrecondition, InvalidArgument, NotFound
 from biosegment.volume import Region
 
 SHAPE = (6, 300, 520)
@@ -39,10 +38,10 @@ def mask() -> Any:
     return values
 
 
-async def import_layers(datastore: Any) -> tuple[Any, str]:
-    """Volume `em` with a labels layer and a layer of instances of somebody else's."""
+async def import_layers(datastore: Any, project_id: str = "em") -> tuple[Any, str]:
+    """Volume `em` of a new project with a labels layer and a layer of instances of somebody else's."""
     ada = datastore.as_user("ada")
-    project = await ada.create_project("em", ("mitochondria", "vesicle"))
+    project = await ada.create_project(project_id, ("mitochondria", "vesicle"))
     rng = np.random.default_rng(0)
     path = datastore.write_tiff("em.tif", rng.integers(0, 255, SHAPE, np.uint8))
     size = geometry_pb2.VoxelSize(z_nm=40, y_nm=10, x_nm=10)
@@ -58,6 +57,11 @@ async def import_layers(datastore: Any) -> tuple[Any, str]:
     job = await ada.finished(await ada.create_job(project.name, import_labels=spec))
     assert job.state == job_pb2.Job.STATE_SUCCEEDED, job
     return volume, f"{volume.name}/layers/labels"
+
+
+@pytest.fixture
+def trainer(stopped_trainer) -> Any:
+    return stopped_trainer
 
 
 async def again(trainer: Any, **environment: str) -> Any:
@@ -199,62 +203,3 @@ async def test_a_search_that_is_cancelled_leaves_nothing_and_can_be_tried_again(
     await ada.jobs.RetryJob(job_pb2.RetryJobRequest(name=job.name))
     ended = await ada.succeeded(await ada.job(job.name))
     assert same_partition(await datastore.as_user("ada").read(ended.result.layers[0]), expected())
-
-
-async def test_what_cannot_be_searched_for_objects_is_refused_with_the_reason(datastore, trainer):
-    volume, labels = await import_layers(datastore)
-    ada, service = trainer.as_user("ada"), datastore.as_service("trainer").datastore
-
-    async def make(layer_id: str, commit: bool = True, **fields: Any) -> str:
-        request = datastore_pb2.CreateLayerRequest(
-            parent=volume.name, layer_id=layer_id, layer=volume_pb2.Layer(**fields), request_id=REQUESTS.pop()
-        )
-        made = (await service.CreateLayer(request)).layer
-        if commit:
-            await service.CommitLayer(datastore_pb2.CommitLayerRequest(name=made.name, attempt=made.attempt))
-        return str(made.name)
-
-    unfinished = await make("unfinished", commit=False, kind=volume_pb2.Layer.KIND_LABELS)
-    coarse = await make(
-        "coarse",
-        kind=volume_pb2.Layer.KIND_PROBABILITIES,
-        class_value=3,
-        downsampling=geometry_pb2.Index(z=1, y=2, x=2),
-    )
-    instances = await make("ids", kind=volume_pb2.Layer.KIND_INSTANCES)
-    watershed = {"method": "watershed"}
-    wrong = [
-        (labels, {"method": "magic"}, InvalidArgument, "UNKNOWN_METHOD"),
-        (labels, {"method": ""}, InvalidArgument, "UNKNOWN_METHOD"),
-        (labels, {"class_value": 9}, InvalidArgument, "UNKNOWN_CLASS"),
-        (labels, {"class_value": 1}, InvalidArgument, "UNKNOWN_CLASS"),
-        (coarse, {"class_value": 2}, InvalidArgument, "UNKNOWN_CLASS"),
-        (labels, {"min_size_voxels": -1}, InvalidArgument, "BAD_SPEC"),
-        (labels, {"connectivity": 8}, InvalidArgument, "BAD_SPEC"),
-        (labels, {"threshold": 0.3}, InvalidArgument, "BAD_SPEC"),
-        (coarse, {"threshold": 1.5, "class_value": 3}, InvalidArgument, "BAD_SPEC"),
-        (labels, {"seed_distance_nm": 50}, InvalidArgument, "BAD_SPEC"),
-        (labels, {"seed_distance_nm": 1000, **watershed}, InvalidArgument, "BAD_SPEC"),
-        (labels, {"seed_distance_nm": float("nan"), **watershed}, InvalidArgument, "BAD_SPEC"),
-        (labels, {"boundary_layer": coarse, **watershed}, InvalidArgument, "OTHER_GRID"),
-        (
-            labels,
-            {"boundary_layer": labels, "boundary_class_value": 2, **watershed},
-            InvalidArgument,
-            "BAD_SPEC",
-        ),
-        (labels, {"boundary_class_value": 3, **watershed}, InvalidArgument, "BAD_SPEC"),
-        (unfinished, {}, FailedPrecondition, "LAYER_NOT_COMMITTED"),
-        (instances, {}, InvalidArgument, "BAD_LAYER_KIND"),
-        (f"{volume.name}/layers/none", {}, NotFound, "LAYER_NOT_FOUND"),
-        ("projects/other/volumes/v/layers/l", {}, InvalidArgument, "OTHER_PROJECT"),
-        (volume.name, {}, InvalidArgument, "BAD_NAME"),
-    ]
-    for layer, fields, kind, reason in wrong:
-        with pytest.raises(kind) as refused:
-            await ada.create_job(instances=spec(layer, **fields))
-        assert refused.value.reason == reason, (layer, fields)
-    assert not (await ada.jobs.ListJobs(job_pb2.ListJobsRequest(project="projects/em"))).jobs
-
-
-REQUESTS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(4)]

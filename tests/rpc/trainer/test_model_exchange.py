@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import zipfile
-from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -15,7 +14,8 @@ from biosegment_trainer.learning.network import LabelClass
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.trainer.v1alpha1 import trainer_pb2
 from biosegment.auth import Kind, Principal
-from biosegment.errors import FailedPrecondition, InvalidArgument, PermissionDenied
+from biosegment.errors import InvalidArgument, PermissionDenied
+from tests.rpc.trainer.bundle_file import exported, imported, zipped
 from tests.rpc.trainer.conftest import annotate
 from tests.unit.trainer.learning.conftest import untrained
 from tests.unit.trainer.learning.family import TINY_NETWORKS
@@ -23,68 +23,6 @@ from tests.unit.trainer.registry.zoo import built, write_zoo_bundle
 
 SMALL = {"batch_size": 2, "patch_size": 32}
 GENERAL = "mitochondria_vem_general"
-
-
-def zipped(folder: Path) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path in folder.rglob("*"):
-            if path.is_file():
-                archive.write(path, Path("any") / path.relative_to(folder))
-    return buffer.getvalue()
-
-
-async def imported(user, data, **first):
-    async def pieces():
-        yield trainer_pb2.ImportModelRequest(project="projects/em", **first)
-        for start in range(0, len(data), 1 << 20):
-            yield trainer_pb2.ImportModelRequest(data=data[start : start + (1 << 20)])
-
-    return (await user.models.ImportModel(pieces())).model
-
-
-async def exported(user, name, file_format=0):
-    request = trainer_pb2.ExportModelRequest(name=name, format=file_format)
-    return b"".join([piece.data async for piece in user.models.ExportModel(request)])
-
-
-async def test_a_foreign_bundle_learns_predicts_and_goes_out_again(datastore, em, trainer, tmp_path):
-    ada = trainer.as_user("ada")
-    await annotate(datastore, em)
-    module, definition = built(TINY_NETWORKS["SegResNet 2D"], 3, 2)
-    write_zoo_bundle(tmp_path / "zoo", definition, module.state_dict(), suffix=".yaml")
-    foreign = await imported(ada, zipped(tmp_path / "zoo"))
-    assert (foreign.network, foreign.display_name) == ("segresnet2d", "Spleen segmentation")
-    assert (list(foreign.class_values), list(foreign.class_names)) == ([0], ["spleen"])
-    assert foreign.data_license == (
-        "Scans: CC BY-SA 4.0, see their page; the bundle's own licence: Apache License Version 2.0"
-    )
-    assert "fine-tune it first" in " ".join(foreign.remarks)
-    with pytest.raises(FailedPrecondition) as refused:
-        await ada.create_job(predict=job_pb2.PredictSpec(model=foreign.name, volume=em.name))
-    assert refused.value.reason == "NO_USABLE_CLASS"
-
-    spec = job_pb2.TrainSpec(parent=foreign.name, max_steps=3, options=SMALL)
-    job = await ada.succeeded(await ada.create_job(train=spec))
-    log = await ada.log(job.name)
-    assert f"from the weights of {foreign.name}" in log
-    assert "the head was replaced" in log
-    child = await ada.model(job.result.model)
-    assert (child.network, child.parent, child.data_license) == (
-        "segresnet2d", foreign.name, foreign.data_license,
-    )  # fmt: skip
-    predict = job_pb2.PredictSpec(model=child.name, volume=em.name)
-    assert (await ada.succeeded(await ada.create_job(predict=predict))).result.layers
-
-    data = await exported(ada, child.name)
-    texts = zipfile.ZipFile(io.BytesIO(data))
-    for ending in ("LICENSE", "docs/README.md", "docs/data_license.txt"):
-        (name,) = [name for name in texts.namelist() if name.endswith(ending)]
-        assert b"CC BY-SA 4.0" in texts.read(name)
-    again = await imported(ada, data, display_name="again")
-    assert again.weights_sha256 == child.weights_sha256
-    assert list(again.class_values) == list(child.class_values)
-    assert again.data_license == child.data_license
 
 
 async def test_expressions_are_evaluated_for_administrators_who_trust_them_alone(

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,152 +14,51 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from biosegment.api.datastore.v1alpha1 import datastore_pb2, project_pb2
 from biosegment.api.trainer.v1alpha1 import segmentation_pb2 as pb
 from biosegment.api.volume.v1alpha1 import geometry_pb2
+from biosegment.client.segmentation import Segmentation
 from biosegment.client.volumes import Volumes
 from biosegment.errors import (
     BiosegmentError,
     Conflict,
-    DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
     PermissionDenied,
     ResourceExhausted,
 )
-from biosegment.rpc.geometry import data_type_to_proto, index_to_proto, region_from_proto, region_to_proto
+from biosegment.rpc.geometry import data_type_to_proto, index_to_proto, region_from_proto
 from biosegment.volume import Region
-from tests.rpc.datastore_server import RunningDatastore, running_datastore
-from tests.rpc.trainer.conftest import TrainerProcess, free_address
+from tests.rpc.trainer.bad_request import broken
+from tests.rpc.trainer.desk import (
+    ALL,
+    BALLS,
+    CENTRES,
+    IN_3D,
+    WAITING,
+    WIDE,
+    XY,
+    XZ,
+    YZ,
+    Desk,
+    asked,
+    balls,
+    edges,
+    mask_of,
+    open_desk,
+    overlap,
+    sent,
+)
 from tests.rpc.trainer.test_trainer_reference import volume_of, write
 from tests.rpc.trainer.tiny import import_tiny_model
-from tests.rpc.trainer.tiny_clicks import write_click_bundle
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
-
-BALLS, WIDE = (12, 96, 96), (4, 300, 300)
-ALL = Region.of_shape(BALLS)
-CENTRES = ((6, 30, 30), (6, 70, 60))
-WAITING = 3
-XY, XZ, YZ, IN_3D = pb.PLANE_XY, pb.PLANE_XZ, pb.PLANE_YZ, pb.PLANE_UNSPECIFIED
-
-
-def balls() -> tuple[Any, Any]:
-    """Two bright balls of 120 nm radius in voxels of 30 x 10 x 10 nm, on a ramp: uint8 image, and where they are."""
-    z, y, x = np.mgrid[: BALLS[0], : BALLS[1], : BALLS[2]]
-    inside = np.zeros(BALLS, bool)
-    for cz, cy, cx in CENTRES:
-        inside |= (3 * (z - cz)) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 <= 12**2
-    return (np.where(inside, 180, 70) + x // 8).astype(np.uint8), inside
-
-
-def wide() -> Any:
-    """A disc of 60 voxels radius in voxels of 5 nm."""
-    _, y, x = np.mgrid[: WIDE[0], : WIDE[1], : WIDE[2]]
-    return np.where((y - 150) ** 2 + (x - 131) ** 2 <= 60**2, 180, 70).astype(np.uint8)
-
-
-@dataclass
-class Desk:
-    """A datastore, a trainer, and two volumes of project `em` of ada."""
-
-    datastore: RunningDatastore
-    trainer: TrainerProcess
-    balls: str
-    wide: str
-
-    async def ask(self, request: pb.SegmentRequest, user: str = "ada") -> pb.SegmentResponse:
-        answer: pb.SegmentResponse = await self.trainer.as_user(user).segmentation.Segment(request)
-        return answer
-
-    async def patiently(self, request: pb.SegmentRequest) -> pb.SegmentResponse:
-        """Ask again where the process starts for longer than a call may last, as others use all cores."""
-        async with asyncio.timeout(240):
-            while True:
-                try:
-                    return await self.ask(request)
-                except DeadlineExceeded:
-                    await asyncio.sleep(1)
-
-    def child(self) -> psutil.Process | None:
-        """The process that segments."""
-        assert self.trainer.process is not None
-        for each in psutil.Process(self.trainer.process.pid).children():
-            if "biosegment_trainer.interaction.child" in each.cmdline():
-                return each
-        return None
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def desk(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> AsyncIterator[Desk]:
-    folder = tmp_path_factory.mktemp("desk")
-    write_click_bundle(folder / "bundles")
-    async with AsyncExitStack() as stack:
-        datastore = await stack.enter_async_context(running_datastore(folder, keys))
-        ada = datastore.as_user("ada")
-        project = await ada.create_project("em", classes=("mitochondria", "vesicles"))
-        for user, role in (("vic", project_pb2.ROLE_VIEWER), ("ann", project_pb2.ROLE_ANNOTATOR)):
-            member = project_pb2.Member(name=f"projects/em/members/{user}", role=role)
-            await ada.datastore.SetMember(datastore_pb2.SetMemberRequest(member=member))
-        names = []
-        for name, image, size in (("balls", balls()[0], 10), ("wide", wide(), 5)):
-            voxel_size = geometry_pb2.VoxelSize(z_nm=30, y_nm=size, x_nm=size)
-            path = datastore.write_tiff(f"{name}.tif", image)
-            names.append((await ada.import_volume(project.name, path, name, voxel_size=voxel_size)).name)
-        trainer = TrainerProcess(folder, keys, datastore, free_address())
-        prefix = "BIOSEGMENT_TRAINER__"
-        await trainer.start(
-            **{
-                f"{prefix}SHIPPED_BUNDLES_DIR": str(folder / "bundles"),
-                f"{prefix}SEGMENT_WAITING": str(WAITING),
-                f"{prefix}SEGMENT_MAX_VOXELS": str(4 * 300 * 300),
-                f"{prefix}SEGMENT_THREADS": "1",
-            }
-        )
-        started = Desk(datastore, trainer, *names)
-        await started.patiently(asked(started.balls, clicks=((CENTRES[0], True),)))
+    async with open_desk(tmp_path_factory.mktemp("desk"), keys) as started:
         yield started
-        await trainer.close()
-        assert await trainer.stop() == 0
-
-
-def asked(
-    volume: str,
-    region: Region = ALL,
-    clicks: tuple[tuple[tuple[int, int, int], bool], ...] = (),
-    *,
-    level: int | None = None,
-    scribbles: Any = None,
-    previous: Any = None,
-    **fields: Any,
-) -> pb.SegmentRequest:
-    fields.setdefault("plane", XY)
-    fields.setdefault("class_value", 2)
-    return pb.SegmentRequest(
-        project="projects/em",
-        volume_image=pb.VolumeImage(volume=volume, region=region_to_proto(region), level=level),
-        clicks=[pb.Click(position=index_to_proto(at), positive=good) for at, good in clicks],
-        scribbles=b"" if scribbles is None else sent(scribbles),
-        previous_mask=b"" if previous is None else sent(previous),
-        **fields,
-    )
-
-
-def sent(array: Any) -> bytes:
-    return zlib.compress(np.ascontiguousarray(array).tobytes())
-
-
-def mask_of(answer: pb.SegmentResponse, region: Region = ALL) -> Any:
-    return np.frombuffer(zlib.decompress(answer.mask), np.uint8).reshape(region.shape)
-
-
-def edges(answer: pb.SegmentResponse) -> tuple[float, ...]:
-    return (answer.voxel_size.z_nm, answer.voxel_size.y_nm, answer.voxel_size.x_nm)
-
-
-def overlap(mask: Any, truth: Any) -> float:
-    return float((mask & truth).sum() / (mask | truth).sum())
 
 
 async def test_a_click_segments_the_object_in_its_slice_and_names_what_it_worked_at(desk):
@@ -232,6 +127,22 @@ async def test_a_click_takes_away_all_of_an_object_with_its_outline(desk):
     assert not mask_of(answer, region).any()
 
 
+async def test_a_click_of_a_session_does_not_undo_the_earlier_ones_in_its_slice(desk):
+    session = await Segmentation(desk.datastore.as_user("ada").channel).begin(desk.balls, ALL, class_value=2)
+    client = Segmentation(desk.trainer.as_user("ada").channel)
+    hole, beside, next_slice = (6, 30, 24), (6, 30, 38), (5, 30, 30)
+    assert (await client.click(session, CENTRES[0])).mask[hole] == 1
+    assert (await client.click(session, hole, positive=False)).mask[hole] == 0
+    answer = await client.click(session, beside)
+    assert (answer.mask[hole], answer.mask[beside]) == (0, 1)
+    # Clicks in other slices are not asked for again.
+    answer = await client.click(session, next_slice)
+    assert (answer.changed.start.z, answer.changed.stop.z) == (5, 6)
+    for _ in range(3):
+        session.undo()
+    assert (await client.click(session, beside)).mask[hole] == 1
+
+
 async def test_a_level_that_was_asked_for_is_worked_at(desk):
     region = Region.of_shape(WIDE)
     clicks = (((1, 150, 131), True),)
@@ -291,54 +202,6 @@ async def test_strokes_on_a_part_see_the_tissue_around_it(desk):
     whole = mask_of(await desk.ask(asked(desk.balls, scribbles=strokes)))
     part = mask_of(await desk.ask(asked(desk.balls, region, scribbles=strokes[region.slices])), region)
     assert overlap(part.astype(bool), whole[region.slices].astype(bool)) > 0.97
-
-
-def broken() -> list[tuple[str, dict[str, Any], type[BiosegmentError], str]]:
-    click, ones = ((CENTRES[0], True),), np.ones(BALLS, np.uint8)
-    inside = {"clicks": click}
-    bomb = zlib.compress(bytes(1 << 26))
-    stroke = np.zeros(BALLS, np.uint8)
-    stroke[6, 4] = 2
-    return [
-        ("no prompt", {}, InvalidArgument, "NO_PROMPT"),
-        ("outside of the volume", {"clicks": (((6, 96, 3), True),)}, InvalidArgument, "PROMPT_OUTSIDE"),
-        ("before the volume", {"clicks": (((6, -1, 3), True),)}, InvalidArgument, "PROMPT_OUTSIDE"),
-        ("outside of the region", {**inside, "region": Region((0, 50, 50), (12, 90, 90))},
-         InvalidArgument, "PROMPT_OUTSIDE"),
-        ("region outside", {"clicks": (((6, 90, 90), True),), "region": Region((0, 50, 50), (12, 97, 96))},
-         InvalidArgument, "REGION_OUT_OF_BOUNDS"),
-        ("region too large", {**inside, "region": Region((0, 0, 0), (5, 300, 300))},
-         ResourceExhausted, "REGION_TOO_LARGE"),
-        ("endless region", {**inside, "region": Region((0, 0, 0), (1 << 60, 1 << 60, 1 << 60))},
-         ResourceExhausted, "REGION_TOO_LARGE"),
-        ("no class", {**inside, "class_value": 0}, InvalidArgument, "UNKNOWN_CLASS"),
-        ("background", {**inside, "class_value": 1}, InvalidArgument, "UNKNOWN_CLASS"),
-        ("class of nobody", {**inside, "class_value": 9}, InvalidArgument, "UNKNOWN_CLASS"),
-        ("huge class", {**inside, "class_value": 4_000_000_000}, InvalidArgument, "UNKNOWN_CLASS"),
-        ("stroke of no class", {"scribbles": stroke * 4}, InvalidArgument, "UNKNOWN_CLASS"),
-        ("strokes of one class", {"scribbles": stroke}, InvalidArgument, "NEED_TWO_CLASSES"),
-        ("no stroke", {"scribbles": stroke * 0}, InvalidArgument, "NO_PROMPT"),
-        ("mask too small", {**inside, "previous": ones[1:]}, InvalidArgument, "BAD_MASK"),
-        ("mask of 2", {**inside, "previous": ones * 2}, InvalidArgument, "BAD_MASK"),
-        ("mask not packed", {**inside, "previous_mask": b"no zlib"}, InvalidArgument, "BAD_MASK"),
-        ("mask cut", {**inside, "previous_mask": sent(ones)[:-9]}, InvalidArgument, "BAD_MASK"),
-        ("mask with more behind", {**inside, "previous_mask": sent(ones) + b"x"}, InvalidArgument, "BAD_MASK"),
-        ("mask that explodes", {**inside, "previous_mask": bomb}, InvalidArgument, "BAD_MASK"),
-        ("strokes that explode", {"scribbles_data": bomb}, InvalidArgument, "BAD_SCRIBBLES"),
-        ("too many clicks", {"clicks": click * 1001}, ResourceExhausted, "TOO_MANY_CLICKS"),
-        ("level that is not there", {**inside, "level": 1}, InvalidArgument, "UNKNOWN_LEVEL"),
-        ("level below 0", {**inside, "level": -1}, InvalidArgument, "UNKNOWN_LEVEL"),
-        ("no such plane", {**inside, "plane": 7}, InvalidArgument, "BAD_PLANE"),
-        ("unknown model", {**inside, "model": "models/none"}, NotFound, "MODEL_NOT_FOUND"),
-        ("no model's name", {**inside, "model": "mitochondria"}, InvalidArgument, "BAD_NAME"),
-        ("layer of another volume", {**inside, "base_layer": "projects/em/volumes/wide/layers/a"},
-         InvalidArgument, "BAD_BASE"),
-        ("no such layer", {**inside, "base_layer": "projects/em/volumes/balls/layers/none"},
-         NotFound, "LAYER_NOT_FOUND"),
-        ("base of the past", {**inside, "base_sequence": -3}, InvalidArgument, "BAD_BASE"),
-        ("no features to be had", {"scribbles": stroke, "network_features": True},
-         FailedPrecondition, "NO_SHIPPED_MODEL"),
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -482,6 +345,22 @@ async def test_a_killed_process_costs_no_request(desk):
     assert (await running).mask == expected
 
 
+async def test_who_begins_has_the_process_started_before_the_first_click(desk):
+    first = desk.child()
+    first.kill()
+    async with asyncio.timeout(60):
+        while desk.child() is not None:
+            await asyncio.sleep(0.05)
+    prepared = pb.PrepareSegmentationRequest(project="projects/em")
+    with pytest.raises(PermissionDenied):
+        await desk.trainer.as_user("vic").segmentation.PrepareSegmentation(prepared)
+    async with asyncio.timeout(240):
+        # Said before the trainer knows that the old one has died, it starts nothing: a click would find out.
+        while desk.child() is None:
+            await desk.trainer.as_user("ada").segmentation.PrepareSegmentation(prepared)
+            await asyncio.sleep(0.5)
+
+
 async def test_few_wait_and_of_a_session_only_the_newest(desk):
     """Which of them is served, and when each arrives, is left open: `test_line` says who is served when."""
     clicks = ((CENTRES[0], True),)
@@ -521,35 +400,3 @@ async def all_but(calls: list[asyncio.Future[Any]], few: int) -> list[Biosegment
             await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
     errors = [call.exception() for call in calls if call.done()]
     return [error for error in errors if isinstance(error, BiosegmentError)]
-
-
-PARENT = """
-import asyncio, sys
-from biosegment.settings import ObjectStoreSettings
-from biosegment_trainer.interaction.process import ProcessSegmenter
-from biosegment_trainer.interaction.task import SegmenterConfig
-
-async def main():
-    store = ObjectStoreSettings(object_store_url="file:///nowhere")
-    segmenter = ProcessSegmenter(SegmenterConfig(store, 1), 0)
-    await segmenter.warm()
-    print("child", segmenter.pid, flush=True)
-    await asyncio.sleep(60)
-
-asyncio.run(main())
-"""
-
-
-async def test_the_process_ends_with_the_one_that_started_it():
-    parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(240):
-        while not (line := await parent.stdout.readline()).startswith(b"child"):
-            assert line
-    child = psutil.Process(int(line.split()[1]))
-    os.kill(parent.pid, signal.SIGKILL)
-    await parent.wait()
-    async with asyncio.timeout(20):
-        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
-            await asyncio.sleep(0.05)

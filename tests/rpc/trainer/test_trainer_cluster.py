@@ -68,13 +68,13 @@ def worker(cluster: RayCluster) -> psutil.Process:
 
 
 async def test_a_training_outlives_its_worker_its_node_its_trainer_and_the_whole_cluster(
-    datastore, em, trainer: TrainerProcess, cluster: list[RayCluster], tmp_path
+    datastore, em, stopped_trainer: TrainerProcess, cluster: list[RayCluster], tmp_path
 ):
+    trainer = stopped_trainer
     ada, objects = trainer.as_user("ada"), tmp_path / "objects"
     await annotate(datastore, em)
     token = tmp_path / "token"
     token.write_text("0" * 32)
-    await trainer.stop()
     await trainer.start(**environment(cluster[0], token))
 
     # With a wrong token nothing fails: the job waits, and says for what.

@@ -8,34 +8,10 @@ import pytest
 
 from biosegment.api.datastore.v1alpha1 import datastore_pb2
 from biosegment.api.job.v1alpha1 import job_pb2
-from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.rpc.geometry import region_to_proto
 from biosegment.volume import Region
-from tests.rpc.trainer.conftest import TrainerProcess, annotate
+from tests.rpc.trainer.conftest import TrainerProcess
 from tests.rpc.trainer.tiny import import_tiny_model, import_wide_volume
-
-GIB = 1 << 30
-
-
-async def test_a_job_shows_what_it_reserves_and_more_than_this_machine_has_is_refused(datastore, em, trainer):
-    ada = trainer.as_user("ada")
-    await annotate(datastore, em, (0,))
-    for asked in ({"cpus": 2}, {"gpus": 9}, {"memory_bytes": 1 << 50}):
-        spec = job_pb2.TrainSpec(max_steps=1, resources=job_pb2.Resources(**asked))
-        with pytest.raises(FailedPrecondition) as caught:
-            await ada.create_job(train=spec)
-        assert caught.value.reason == "NO_NODE_LARGE_ENOUGH"
-        assert "the largest node has 1 CPUs" in caught.value.message
-    with pytest.raises(InvalidArgument) as wrong:
-        await ada.create_job(train=job_pb2.TrainSpec(resources=job_pb2.Resources(cpus=-1)))
-    assert wrong.value.reason == "BAD_RESOURCES"
-    spec = job_pb2.TrainSpec(max_steps=1, resources=job_pb2.Resources(memory_bytes=GIB // 4))
-    # Whatever waits behind it says when it will begin, as far as anybody knows.
-    jobs = [await ada.create_job(train=spec) for _ in range(3)]
-    assert {(job.resources.cpus, job.resources.memory_bytes) for job in jobs} == {(1, GIB // 4)}
-    for job in reversed(jobs):
-        await ada.jobs.CancelJob(job_pb2.CancelJobRequest(name=job.name))
-    assert {(await ada.finished(job)).state for job in jobs} == {job_pb2.Job.STATE_CANCELLED}
 
 
 def workers(trainer: TrainerProcess) -> list[str]:
@@ -50,9 +26,9 @@ def workers(trainer: TrainerProcess) -> list[str]:
 @pytest.mark.system
 @pytest.mark.timeout(240)
 async def test_a_long_prediction_keeps_no_training_waiting_and_a_stuck_worker_is_killed(
-    datastore, trainer, tmp_path
+    datastore, stopped_trainer, tmp_path
 ):
-    await trainer.stop()
+    trainer = stopped_trainer
     await trainer.start(BIOSEGMENT_TRAINER__RAY_IDLE_S="2")
     wide = await import_wide_volume(datastore)
     ada, reader = trainer.as_user("ada"), datastore.as_user("ada")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,9 +30,7 @@ from biosegment.jobs.job import Job, NewJob
 from biosegment.rpc.channel import CallPolicy, ServiceCredentials, connect
 from biosegment.rpc.server import RpcServer
 from biosegment.volume import Index, Region
-from tests.rpc.trainer.conftest import SHAPE, annotate, image_and_truth
-
-OPTIONS = {"batch_size": 4, "patch_size": 64}
+from tests.rpc.trainer.conftest import SHAPE, image_and_truth
 
 
 def write(folder: Path, image: Any, version: str) -> None:
@@ -44,10 +41,12 @@ def write(folder: Path, image: Any, version: str) -> None:
     ngff_zarr.to_ngff_zarr(str(folder), multiscales, version=version)
 
 
-async def volume_of(datastore: Any, path: Path, volume_id: str, reference: bool) -> Any:
+async def volume_of(
+    datastore: Any, path: Path, volume_id: str, reference: bool, project: str = "projects/em"
+) -> Any:
     ada = datastore.as_user("ada")
     spec = job_pb2.ImportVolumeSpec(volume_id=volume_id, uri=str(path), reference=reference)
-    job = await ada.finished(await ada.create_job("projects/em", import_volume=spec))
+    job = await ada.finished(await ada.create_job(project, import_volume=spec))
     assert job.state == job_pb2.Job.STATE_SUCCEEDED, job
     request = datastore_pb2.GetVolumeRequest(name=job.result.volume)
     return (await ada.datastore.GetVolume(request)).volume
@@ -56,76 +55,6 @@ async def volume_of(datastore: Any, path: Path, volume_id: str, reference: bool)
 @pytest.fixture
 async def project(datastore: Any) -> str:
     return str((await datastore.as_user("ada").create_project("em")).name)
-
-
-def learned(stubs: Any, names: list[str]) -> Any:
-    spec = job_pb2.TrainSpec(max_steps=6, seed=3, options=OPTIONS, annotations=names, from_scratch=True)
-    return stubs.create_job(train=spec)
-
-
-async def predicted(datastore: Any, trainer: Any, volume: str, model: str, **extra: Any) -> list[str]:
-    """SHA-256 of every layer."""
-    ada, reader = trainer.as_user("ada"), datastore.as_user("ada")
-    spec = job_pb2.PredictSpec(
-        model=model, volume=volume, probabilities=True, measures=["entropy", "margin"], **extra
-    )
-    job = await ada.succeeded(await ada.create_job(predict=spec))
-    arrays = [await reader.read(name) for name in job.result.layers]
-    assert all(np.unique(array).size > 2 for array in arrays[1:])
-    return [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
-
-
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
-async def test_a_reference_gives_the_same_bytes_as_a_copy(datastore, trainer, project, version):
-    # 5 nm pixels at 10 nm per working pixel: two voxels each, which neither source nor copy has a level of.
-    folder = datastore.imports / "source.ome.zarr"
-    image, _ = image_and_truth()
-    write(folder, image.astype(np.uint16) * 7, version)
-    copied = await volume_of(datastore, folder, "copied", False)
-    referred = await volume_of(datastore, folder, "referred", True)
-    assert (copied.reference, referred.reference) == (False, True)
-    assert [level.downsampling.y for level in referred.levels] == [1, 4]
-    ada = trainer.as_user("ada")
-    models = []
-    for volume in (copied, referred):
-        names = await annotate(datastore, volume)
-        job = await ada.succeeded(await learned(ada, names))
-        models.append(await ada.model(job.result.model))
-    region = {"start": {"z": 1, "y": 20, "x": 40}, "stop": {"z": 3, "y": 160, "x": 101}}
-    whole = await predicted(datastore, trainer, copied.name, models[0].name)
-    assert await predicted(datastore, trainer, copied.name, models[1].name) == whole
-    assert await predicted(datastore, trainer, referred.name, models[0].name) == whole
-    part = await predicted(datastore, trainer, copied.name, models[0].name, region=region)
-    assert await predicted(datastore, trainer, referred.name, models[0].name, region=region) == part
-    assert part != whole
-    assert models[0].metrics["final_loss"] == models[1].metrics["final_loss"]
-
-
-async def test_a_source_that_is_away_for_a_while_delays_a_job_and_no_more(datastore, trainer, project):
-    folder, away = datastore.imports / "source.ome.zarr", datastore.imports / "away"
-    write(folder, image_and_truth()[0], "0.5")
-    volume = await volume_of(datastore, folder, "referred", True)
-    names = await annotate(datastore, volume)
-    ada = trainer.as_user("ada")
-    folder.rename(away)
-    job = await learned(ada, names)
-    async with asyncio.timeout(90):
-        while "waiting for voxels" not in await ada.log(job.name):
-            await asyncio.sleep(0.2)
-    away.rename(folder)
-    assert (await ada.succeeded(job)).attempt == 1
-
-
-async def test_a_source_that_changed_ends_a_job_with_its_reason(datastore, trainer, project):
-    folder = datastore.imports / "source.ome.zarr"
-    write(folder, image_and_truth()[0], "0.5")
-    volume = await volume_of(datastore, folder, "referred", True)
-    names = await annotate(datastore, volume)
-    folder.rename(datastore.imports / "away")
-    write(folder, image_and_truth()[0][:, :100].copy(), "0.5")
-    job = await trainer.as_user("ada").finished(await learned(trainer.as_user("ada"), names))
-    assert (job.state, job.error.reason) == (job_pb2.Job.STATE_FAILED, "SOURCE_CHANGED")
 
 
 @dataclass(frozen=True, slots=True)

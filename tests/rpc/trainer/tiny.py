@@ -21,7 +21,7 @@ BLOCKS = 6
 async def import_tiny_model(
     ada: Stubs, folder: Path, seed: int = 0, *, resolution_nm: float = 10.0, **arguments: Any
 ) -> str:
-    """Register it in project `em`; returns its name."""
+    """Register it in the project; returns its name."""
     import torch
     from biosegment_trainer.learning.bundle import ModelBundle, write_bundle
     from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel
@@ -39,7 +39,7 @@ async def import_tiny_model(
             archive.write(path, path.relative_to(place))
 
     async def pieces() -> Any:
-        yield trainer_pb2.ImportModelRequest(project="projects/em", data=buffer.getvalue())
+        yield trainer_pb2.ImportModelRequest(project=ada.project, data=buffer.getvalue())
 
     return str((await ada.models.ImportModel(pieces())).model.name)
 

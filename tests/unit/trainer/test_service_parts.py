@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 from biosegment_trainer.learning import family, measures, plan
 from biosegment_trainer.learning.pretraining import MaskConfig
@@ -14,13 +15,13 @@ from biosegment_trainer.prediction.measure import INFOS, MEASURES, require_measu
 from biosegment_trainer.registry.model import ModelClass, NewModel
 from biosegment_trainer.sql import SqlModels
 from biosegment_trainer.tables import METADATA
-from biosegment_trainer.training.job import seen_annotations
+from biosegment_trainer.training.job import Acquaintance, _touches, acquaintance
 from biosegment_trainer.training.option import FAMILIES, KINDS, OPTIONS, Range, check_options
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, inspect
 
-from biosegment.database import Database, migrate
+from biosegment.database import Database, begin_writing, migrate, open_engine, upgrade
 from biosegment.errors import Conflict, InvalidArgument, NotFound
 from biosegment.jobs import JobSignal, SqlJobs
 from biosegment.jobs.job import NewJob
@@ -155,6 +156,26 @@ def test_the_migration_makes_the_tables_that_the_code_uses(tmp_path):
     engine.dispose()
 
 
+def test_models_of_an_older_release_get_the_number_of_their_annotations(tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path}/t.db")
+    columns = (
+        "model_id, project_id, version, display_name, parent, network, classes, working_resolution_nm, config"
+    )
+    columns += (
+        ", metrics, job, author, create_us, weights_sha256, data_license, deleted, remarks, annotations"
+    )
+    values = "'p', 1, '', '', '', '[]', 1, '{}', '{}', '', '', 1, '', '', 0, '[]'"
+    with begin_writing(engine) as connection:
+        upgrade(connection, "biosegment_trainer", "0002")
+        for name, annotations in (("a", '["x", "y, z"]'), ("b", "[]")):
+            row = f"'{name}', {values.replace(', 1,', f', {ord(name)},', 1)}, '{annotations}'"
+            connection.exec_driver_sql(f"INSERT INTO models ({columns}) VALUES ({row})")
+        upgrade(connection, "biosegment_trainer")
+        found = connection.exec_driver_sql("SELECT model_id, annotation_count FROM models ORDER BY 1").all()
+    assert [tuple(row) for row in found] == [("a", 2), ("b", 0)]
+    engine.dispose()
+
+
 async def test_versions_count_up_in_each_project_and_a_job_registers_once(database):
     models = SqlModels(database)
     first = await models.register(new_model("a", job="jobs/trainer-1"))
@@ -166,6 +187,9 @@ async def test_versions_count_up_in_each_project_and_a_job_registers_once(databa
     assert second.new.classes == (ModelClass(2, "mitochondria"),)
     assert [model.model_id for model in await models.list("p", None, 10)] == ["c", "a"]
     assert [model.model_id for model in await models.list("p", 2, 10)] == ["a"]
+    (brief, *_) = await models.list("p", None, 10)
+    assert (brief.new.annotations, brief.annotation_count) == ((), 1)
+    assert dataclasses.replace(brief, new=dataclasses.replace(brief.new, annotations=("x",))) == second
     with pytest.raises(NotFound):
         await models.get("b")
 
@@ -189,8 +213,15 @@ async def test_what_a_model_has_seen_is_what_its_ancestors_have_too(database):
         new_model("a", annotations=("1", "2", "held"), config={"withheld_annotations": ["held"]})
     )
     await models.register(new_model("b", parent="a", annotations=("3",)))
-    assert await seen_annotations(models, await models.get("b")) == {"1", "2", "3"}
-    assert await seen_annotations(models, None) == set()
+    # c was not as good as b: it has b's weights and annotations, but b was tested on 4 before.
+    await models.register(
+        new_model("c", parent="b", annotations=("3",), config={"tested_annotations": ["4"]})
+    )
+    found = await acquaintance(models, await models.get("b"))
+    assert found == Acquaintance(frozenset({"1", "2", "3"}), frozenset({"1", "2", "3", "held"}))
+    later = await acquaintance(models, await models.get("c"))
+    assert (later.seen, later.met) == (found.seen, found.met | {"4"})
+    assert await acquaintance(models, None) == Acquaintance()
 
 
 async def test_the_newest_model_is_one_that_still_has_weights(database):
@@ -201,3 +232,17 @@ async def test_the_newest_model_is_one_that_still_has_weights(database):
     await models.mark_deleted("b")
     assert (await models.newest("p")).model_id == "a"
     assert (await models.get("b")).deleted
+
+
+BOXES = st.builds(
+    lambda shape, start: Region.of_shape(shape, start),
+    st.tuples(*[st.integers(1, 6)] * 3),
+    st.tuples(*[st.integers(0, 8)] * 3),
+)
+
+
+@given(BOXES, st.lists(BOXES, min_size=1, max_size=5))
+def test_a_region_touches_those_that_it_overlaps(region, others):
+    boxes = np.array([(*other.start, *other.stop) for other in others])
+    assert _touches(region, boxes) == any(region.overlaps(other) for other in others)
+    assert not _touches(region, None)

@@ -13,6 +13,7 @@ from biosegment.api.trainer.v1alpha1 import worker_pb2, worker_pb2_grpc
 from biosegment.errors import BiosegmentError, Conflict, Unavailable
 from biosegment.rpc.call import bearer
 from biosegment.rpc.errors import from_rpc_error
+from biosegment_trainer.compute.callback_channel import open_channel
 from biosegment_trainer.compute.task import Callback
 
 _EVERY_S: Final = 0.7
@@ -32,7 +33,7 @@ class Reporter:
 
     def __init__(self, callback: Callback) -> None:
         self._callback = callback
-        self._channel = grpc.insecure_channel(callback.address)
+        self._channel = open_channel(callback.address)
         self._stub = worker_pb2_grpc.WorkerServiceStub(self._channel)
         self._lock = threading.Lock()
         self._message = self._empty()

@@ -63,7 +63,13 @@ class VolumeArray:
 
 @dataclass(frozen=True, slots=True)
 class AnnotationBlock:
-    """One annotation; `labels` is the zlib stream of uint8 in C order, `scope` the classes looked for."""
+    """One annotation; `labels` is the zlib stream of uint8 in C order, `scope` the classes looked for.
+
+    Attributes:
+        seen_by_parent: It shaped the parent's weights.
+        new: No model of the parent's lineage was trained on it, held it out or was tested on it, nor was the parent
+            trained on any voxel of its region.
+    """
 
     name: str
     volume_id: str
@@ -71,6 +77,7 @@ class AnnotationBlock:
     labels: bytes = field(repr=False)
     scope: frozenset[int]
     seen_by_parent: bool
+    new: bool
 
 
 @dataclass(frozen=True, slots=True)

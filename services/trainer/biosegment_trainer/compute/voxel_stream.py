@@ -20,6 +20,7 @@ from biosegment.rpc.errors import from_rpc_error
 from biosegment.rpc.geometry import region_to_proto
 from biosegment.rpc.region import RegionAssembler
 from biosegment.volume import Index, Region
+from biosegment_trainer.compute.callback_channel import open_channel
 from biosegment_trainer.compute.report import Reporter
 from biosegment_trainer.compute.task import Callback
 
@@ -57,7 +58,7 @@ class StreamedVoxels:
         self._reporter = reporter
         self._give_up_s = give_up_s
         self._edits_as_of = edits_as_of
-        self._channel = grpc.insecure_channel(
+        self._channel = open_channel(
             callback.address,
             options=[
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

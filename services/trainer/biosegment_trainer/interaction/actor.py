@@ -11,7 +11,7 @@ from biosegment.jobs import JobCrashed
 from biosegment_trainer.compute.cluster import INTERACTION_SHARE
 from biosegment_trainer.compute.ray_executor import HeldCluster, RayExecutor
 from biosegment_trainer.interaction.child import answer
-from biosegment_trainer.interaction.task import SegmentAnswer, SegmenterConfig, SegmentTask
+from biosegment_trainer.interaction.task import LabelTask, SegmentAnswer, SegmenterConfig, SegmentTask
 
 if TYPE_CHECKING:
     from biosegment_trainer.interaction.engine import Engine
@@ -35,7 +35,7 @@ class SegmentActor:
         """Answers when the process has loaded what it needs."""
         return True
 
-    def segment(self, task: SegmentTask) -> object:
+    def segment(self, task: SegmentTask | LabelTask) -> object:
         """A `SegmentAnswer`, or the error."""
         return answer(self._engine, task)
 
@@ -57,7 +57,7 @@ class RaySegmenter:
         self._cluster: HeldCluster | None = None
         self._actor: Any = None
 
-    async def segment(self, task: SegmentTask) -> SegmentAnswer:
+    async def segment(self, task: SegmentTask | LabelTask) -> SegmentAnswer:
         """As `Segmenter.segment`."""
         actor, cluster = await self._started()
         try:

@@ -21,7 +21,7 @@ from biosegment.errors import BiosegmentError, Internal, ResourceExhausted
 
 if TYPE_CHECKING:
     from biosegment_trainer.interaction.engine import Engine
-    from biosegment_trainer.interaction.task import SegmentTask
+    from biosegment_trainer.interaction.task import LabelTask, SegmentTask
 
 LENGTH: Final = struct.Struct("<Q")
 READY: Final = "ready"
@@ -50,7 +50,7 @@ def main() -> None:
         _write(answers, answer(engine, inbox.next()))
 
 
-def answer(engine: Engine, task: SegmentTask) -> object:
+def answer(engine: Engine, task: SegmentTask | LabelTask) -> object:
     """What `engine.segment(task)` returns, or the error that it raises."""
     try:
         return engine.segment(task)
@@ -77,11 +77,11 @@ class _Inbox:
 
     def __init__(self, tasks: BinaryIO) -> None:
         self._tasks = tasks
-        self._slot: list[SegmentTask] = []
+        self._slot: list[SegmentTask | LabelTask] = []
         self._filled, self._taken = threading.Semaphore(0), threading.Semaphore(1)
         threading.Thread(target=self._run, daemon=True).start()
 
-    def next(self) -> SegmentTask:
+    def next(self) -> SegmentTask | LabelTask:
         self._filled.acquire()
         task = self._slot.pop()
         self._taken.release()

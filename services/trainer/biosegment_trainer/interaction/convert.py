@@ -17,7 +17,8 @@ from biosegment.rpc.geometry import (
 )
 from biosegment.volume import Region
 from biosegment_trainer.convert import model_id_of
-from biosegment_trainer.interaction.request import SegmentRequest, SentImage, VolumePart
+from biosegment_trainer.interaction.labeller import Labelling
+from biosegment_trainer.interaction.request import LabelRequest, SegmentRequest, SentImage, VolumePart
 from biosegment_trainer.interaction.service import Segmentation
 from biosegment_trainer.interaction.task import ClickedVoxel, Plane
 
@@ -52,7 +53,12 @@ def request_from_proto(message: pb.SegmentRequest, project_id: str) -> SegmentRe
     )
 
 
-def _source(message: pb.SegmentRequest) -> SentImage | VolumePart:
+def label_request_from_proto(message: pb.SegmentByModelRequest, project_id: str) -> LabelRequest:
+    """Raises InvalidArgument for values that can never work."""
+    return LabelRequest(project_id, _source(message), model_id_of(message.model) if message.model else "")
+
+
+def _source(message: pb.SegmentRequest | pb.SegmentByModelRequest) -> SentImage | VolumePart:
     kind = message.WhichOneof("input")
     if kind == "volume_image":
         part = message.volume_image
@@ -86,3 +92,8 @@ def answer_to_proto(found: Segmentation) -> pb.SegmentResponse:
         voxel_size=voxel_size_to_proto(found.voxel_size),
         model=found.model,
     )
+
+
+def labelling_to_proto(found: Labelling) -> pb.SegmentByModelResponse:
+    """Labels as the wire shows them."""
+    return pb.SegmentByModelResponse(labels=found.labels, model=found.model, class_values=found.class_values)

@@ -12,7 +12,7 @@ from biosegment_trainer.compute.ray_executor import RayExecutor
 from biosegment_trainer.interaction.actor import RaySegmenter
 from biosegment_trainer.interaction.ports import Segmenter
 from biosegment_trainer.interaction.process import ProcessSegmenter
-from biosegment_trainer.interaction.task import SegmentAnswer, SegmenterConfig, SegmentTask
+from biosegment_trainer.interaction.task import LabelTask, SegmentAnswer, SegmenterConfig, SegmentTask
 
 Device = Literal["auto", "cpu", "ray"]
 _log: Final = structlog.get_logger("biosegment_trainer.interaction")
@@ -44,7 +44,7 @@ class WhereverSegmenter:
         self._executor = executor
         self._chosen: Segmenter | None = None
 
-    async def segment(self, task: SegmentTask) -> SegmentAnswer:
+    async def segment(self, task: SegmentTask | LabelTask) -> SegmentAnswer:
         """As `Segmenter.segment`."""
         await self.warm()
         assert self._chosen is not None

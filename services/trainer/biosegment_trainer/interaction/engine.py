@@ -16,10 +16,17 @@ from numpy.typing import NDArray
 
 from biosegment.storage.objects import BlockingObjects, open_blocking_objects
 from biosegment.volume import Index, Region
-from biosegment_trainer.interaction.task import ModelPlace, SegmentAnswer, SegmenterConfig, SegmentTask
+from biosegment_trainer.interaction.task import (
+    LabelTask,
+    ModelPlace,
+    SegmentAnswer,
+    SegmenterConfig,
+    SegmentTask,
+)
 from biosegment_trainer.learning.clicks.mask import flood
 from biosegment_trainer.learning.clicks.refinement import Click, ClickModel, refine
 from biosegment_trainer.learning.normalisation import LIMIT, SliceStatistics, standardise
+from biosegment_trainer.learning.prediction import PredictionConfig, Predictor
 from biosegment_trainer.registry.bundle_files import download_bundle
 from biosegment_trainer.scribbles.segmentation import ScribbleSegmenter
 from biosegment_trainer.training.worker import load_model
@@ -44,15 +51,32 @@ class Engine:
         self._opened: BlockingObjects | None = None
         self._clicks: _Kept[ClickModel] = _Kept()
         self._segmenters: _Kept[ScribbleSegmenter] = _Kept()
+        self._predictors: _Kept[Predictor] = _Kept()
 
-    def segment(self, task: SegmentTask) -> SegmentAnswer:
+    def segment(self, task: SegmentTask | LabelTask) -> SegmentAnswer:
         """Answer one request; errors of the learning core and of the store."""
+        if isinstance(task, LabelTask):
+            return self._label(task)
         canvas = _Canvas(task)
         if task.scribbles is not None:
             self._scribble(canvas, task, task.scribbles)
         if task.clicks:
             self._refine(canvas, task)
         return canvas.answer()
+
+    def _label(self, task: LabelTask) -> SegmentAnswer:
+        # Classes too: a project may have renamed or added some since.
+        key = f"{task.model.model_id} {task.factor} {task.model.classes}"
+        predictor = self._predictors.get(key, lambda: self._make_predictor(task))
+        whole, statistics = Region.of_shape(task.voxels.shape), SliceStatistics(task.mean, task.std)
+        parts = predictor.predict(lambda part: task.voxels[part.slices], whole, task.voxels.shape, statistics)
+        labels = np.concatenate([part.labels for part in parts if part.labels is not None])
+        return SegmentAnswer(zlib.compress(labels[task.region.slices].tobytes(), 1), b"", None)
+
+    def _make_predictor(self, task: LabelTask) -> Predictor:
+        model = load_model(self._objects, task.model.key, task.model.classes)
+        config = PredictionConfig(factor=task.factor, measures=(), backend="eager")
+        return Predictor(model, config, self._config.device or None)
 
     def _scribble(self, canvas: _Canvas, task: SegmentTask, scribbles: Bytes) -> None:
         name = task.shallow.model_id if task.shallow is not None else ""

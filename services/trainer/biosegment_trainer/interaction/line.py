@@ -20,7 +20,7 @@ from biosegment.errors import (
     Unavailable,
 )
 from biosegment_trainer.interaction.ports import Segmenter
-from biosegment_trainer.interaction.task import SegmentAnswer, SegmentTask
+from biosegment_trainer.interaction.task import LabelTask, SegmentAnswer, SegmentTask
 
 _TRIES: Final = 2
 _log = structlog.get_logger("biosegment_trainer.interaction")
@@ -64,7 +64,7 @@ class Place:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    task: SegmentTask
+    task: SegmentTask | LabelTask
     place: Place
     answer: asyncio.Future[SegmentAnswer]
 
@@ -85,6 +85,12 @@ class SegmentLine:
         self._serving: _Waiting | None = None
         self._inside: set[Place] = set()
         self._last = 0
+        self._is_announced = limits.warm
+
+    def announce(self) -> None:
+        """Say that requests will come: the segmenter starts now, and ends as if there had been one."""
+        self._is_announced = True
+        self._wake.set()
 
     @contextmanager
     def enter(self, user: str, session: str) -> Iterator[Place]:
@@ -119,7 +125,7 @@ class SegmentLine:
         if any(other.replaces(place) and other.number > place.number for other in self._inside):
             raise _superseded()
 
-    async def segment(self, task: SegmentTask, place: Place) -> SegmentAnswer:
+    async def segment(self, task: SegmentTask | LabelTask, place: Place) -> SegmentAnswer:
         """Wait for one's turn and for the answer.
 
         Args:
@@ -145,9 +151,10 @@ class SegmentLine:
     async def run(self) -> None:
         """Serve until cancelled; the segmenter is ended with it."""
         try:
-            if self._limits.warm:
-                await self._warm()
             while True:
+                if self._is_announced:
+                    self._is_announced = False
+                    await self._warm()
                 await self._next_or_idle()
                 while self._waiting:
                     self._serving = self._waiting.popleft()
@@ -168,7 +175,7 @@ class SegmentLine:
 
     async def _next_or_idle(self) -> None:
         self._wake.clear()
-        if self._waiting:
+        if self._waiting or self._is_announced:
             return
         try:
             async with asyncio.timeout(self._limits.idle_s or None):
@@ -190,7 +197,7 @@ class SegmentLine:
             if not request.answer.done():
                 request.answer.set_result(answer)
 
-    async def _attempts(self, task: SegmentTask) -> SegmentAnswer:
+    async def _attempts(self, task: SegmentTask | LabelTask) -> SegmentAnswer:
         """A request changes nothing, so that one whose process died is simply asked again."""
         for tries_left in reversed(range(_TRIES)):
             # Its start has a limit of its own.

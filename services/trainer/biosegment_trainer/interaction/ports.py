@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from biosegment_trainer.interaction.task import SegmentAnswer, SegmentTask
+from biosegment_trainer.interaction.task import LabelTask, SegmentAnswer, SegmentTask
 
 
 class Segmenter(Protocol):
     """A warm process that segments, one request at a time."""
 
-    async def segment(self, task: SegmentTask) -> SegmentAnswer:
+    async def segment(self, task: SegmentTask | LabelTask) -> SegmentAnswer:
         """Compute an answer, having started the process when it is not there.
 
         When this is cancelled the process is not left behind busy with it.

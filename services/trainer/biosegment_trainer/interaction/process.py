@@ -14,7 +14,7 @@ import structlog
 
 from biosegment.errors import BiosegmentError, Unavailable
 from biosegment_trainer.interaction.child import LENGTH, READY
-from biosegment_trainer.interaction.task import SegmentAnswer, SegmenterConfig, SegmentTask
+from biosegment_trainer.interaction.task import LabelTask, SegmentAnswer, SegmenterConfig, SegmentTask
 
 _START_WITHIN_S: Final = 180.0
 """Seconds usually; who gives up on a busy machine begins again and again."""
@@ -40,7 +40,7 @@ class ProcessSegmenter:
         """Of the process; None when there is none."""
         return self._process.pid if self._process is not None else None
 
-    async def segment(self, task: SegmentTask) -> SegmentAnswer:
+    async def segment(self, task: SegmentTask | LabelTask) -> SegmentAnswer:
         """As `Segmenter.segment`."""
         data = await asyncio.to_thread(pickle.dumps, task, pickle.HIGHEST_PROTOCOL)
         process = await self._started()

@@ -107,15 +107,43 @@ class SegmentRequest:
             )
 
     def _require_sound_image(self, image: SentImage) -> None:
-        if len(image.data) > MAX_IMAGE_BYTES:
-            raise ResourceExhausted(
-                "IMAGE_TOO_LARGE",
-                f"the image is {len(image.data)} bytes, at most {MAX_IMAGE_BYTES} are taken; import it as a volume",
-            )
+        _require_sendable(image)
         if self.base_layer or self.base_sequence is not None:
             raise InvalidArgument(
                 "BASE_WITHOUT_VOLUME", "an image that is sent along has no layers; leave the base out"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRequest:
+    """A region to label without a prompt; `model` is a model id or ''."""
+
+    project_id: str
+    source: SentImage | VolumePart
+    model: str = ""
+
+    def require_sound(self, max_voxels: int) -> None:
+        """Check what can be checked without asking anybody.
+
+        Raises:
+            ResourceExhausted: REGION_TOO_LARGE, IMAGE_TOO_LARGE.
+            InvalidArgument: UNKNOWN_LEVEL.
+        """
+        if isinstance(self.source, SentImage):
+            _require_size(Region.of_shape(self.source.shape), max_voxels)
+            _require_sendable(self.source)
+            return
+        _require_size(self.source.region, max_voxels)
+        if self.source.level is not None:
+            raise InvalidArgument("UNKNOWN_LEVEL", "a model works at its own resolution; leave the level out")
+
+
+def _require_sendable(image: SentImage) -> None:
+    if len(image.data) > MAX_IMAGE_BYTES:
+        raise ResourceExhausted(
+            "IMAGE_TOO_LARGE",
+            f"the image is {len(image.data)} bytes, at most {MAX_IMAGE_BYTES} are taken; import it as a volume",
+        )
 
 
 def _require_size(region: Region, max_voxels: int) -> None:

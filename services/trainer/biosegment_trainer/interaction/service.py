@@ -88,6 +88,11 @@ class InteractionService:
         """Raise unless the caller may annotate in a project; before anything else is looked at."""
         await self._authorizer.authorize(principal, Permission.ANNOTATE, project_id)
 
+    async def prepare(self, principal: Principal, project_id: str) -> None:
+        """Have the process that answers started for somebody who may annotate."""
+        await self.authorize(principal, project_id)
+        self._line.announce()
+
     async def segment(self, principal: Principal, request: SegmentRequest) -> Segmentation:
         """Answer a request; nothing is stored. Errors as in the contract."""
         await self.authorize(principal, request.project_id)

@@ -100,12 +100,33 @@ class SegmentTask:
         return Index(*(round((one.low - other.low) / one.ratio) for one, other in pairs))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelTask:
+    """A region to label by a model that segments, with the voxels.
+
+    Attributes:
+        voxels: (z, y, x) of level 0: the region and what the network sees around it; any real type.
+        mean: Of the slices of `voxels`, float64 (z,).
+        std: As `mean`.
+        region: That is answered for, in the frame of `voxels`.
+        factor: Voxels per working pixel in y and x.
+        model: That segments.
+    """
+
+    voxels: NDArray[Any]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    region: Region
+    factor: int
+    model: ModelPlace
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentAnswer:
     """What came out.
 
     Attributes:
-        mask: uint8 0/1 over the region, a zlib stream.
+        mask: uint8 0/1 over the region, a zlib stream; of a `LabelTask` class values.
         probability: uint8 0..255 over the region, a zlib stream; empty when it was not asked for.
         changed: The only part, voxels of level 0, that may differ from the mask before; None for none.
     """

@@ -20,7 +20,7 @@ from biosegment_trainer.learning.network import LabelClass, NetworkConfig, Netwo
 from biosegment_trainer.learning.validation import ValidationConfig
 
 Checkpoint = dict[str, Any]
-_CHECKPOINT_FORMAT = 2
+_CHECKPOINT_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +175,13 @@ class Run:
         self.module = self.network.build(len(classes))
         if parent:
             self.module.load_state_dict(inherited_weights(parent, classes, self.module.state_dict()))
-        # Convolutions of a GPU are faster with channels last; on a CPU it is no matter, and 3D has another name.
-        form = torch.channels_last if self.network.spatial_dims == 2 else torch.channels_last_3d
-        self._memory_format = form if device.type == "cuda" else torch.contiguous_format
+        self._memory_format = _memory_format(self.module, self.network.spatial_dims, device)
         self.module.to(device).to(memory_format=self._memory_format).train()  # type: ignore[call-overload]
         self.teacher = copy.deepcopy(self.module).eval().requires_grad_(False)
-        self._average = self.teacher.state_dict()
+        # Both stay the networks' own tensors, whatever is loaded into them.
+        self._average, self._weights = self.teacher.state_dict(), self.module.state_dict()
         self._optimiser = torch.optim.AdamW(
-            _parameter_groups(self.module, config.weight_decay), lr=config.learning_rate
+            _parameter_groups(self.module, config.weight_decay), lr=config.learning_rate, fused=True
         )
         # bfloat16 only where the hardware has it: on plain CPUs it is about 45 times as slow as float32.
         self._mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -267,11 +266,13 @@ class Run:
     def _update_average(self) -> None:
         # Early on the average must forget the start quickly, or a short run would return mostly that.
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        for name, tensor in self.module.state_dict().items():
-            if tensor.is_floating_point():
-                self._average[name].lerp_(tensor, 1 - decay)
-            else:
-                self._average[name].copy_(tensor)
+        pairs = [(self._average[name], tensor) for name, tensor in self._weights.items()]
+        measured = [pair for pair in pairs if pair[0].is_floating_point()]
+        averages, weights = zip(*measured, strict=True)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for average, count in pairs:
+            if not average.is_floating_point():
+                average.copy_(count)
 
     def averaged_model(self) -> NetworkModel:
         weights = {name: t.detach().cpu().contiguous().clone() for name, t in self._average.items()}
@@ -355,6 +356,22 @@ def child_network(parent: NetworkConfig | None, wanted: NetworkConfig) -> Networ
     if parent.spatial_dims == 2 and wanted.input_slices > 1:
         return dataclasses.replace(parent, input_slices=wanted.input_slices)
     return parent
+
+
+def _memory_format(module: nn.Module, spatial_dims: int, device: torch.device) -> torch.memory_format:
+    """Channels last: on a CPU, too, steps take a fifth less time in 2D and nearly half less in 3D.
+
+    But not where a convolution skips voxels (its stride is larger than its kernel): with channels last, the CPU's
+    gradient of one with kernel 1 and stride 2 writes beyond its memory (PyTorch 2.13).
+    """
+    skips = (
+        any(s > k for k, s in zip(layer.kernel_size, layer.stride, strict=True))
+        for layer in module.modules()
+        if isinstance(layer, nn.Conv2d | nn.Conv3d)
+    )
+    if device.type == "cpu" and any(skips):
+        return torch.contiguous_format
+    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
 
 
 def one_cycle(fraction: float, warmup: float) -> float:

@@ -43,7 +43,10 @@ class TrainingMetrics:
         validation: `iou/<class>` and `dice/<class>` at working resolution on the held-out ones, of the weights
             that are returned; empty without them.
         validation_note: Why there is no validation; empty when there is.
-        parent_iou: Mean IoU of the parent on the held-out ones; None without a parent or validation.
+        validation_iou: Mean IoU of the returned weights over the classes that the held-out ones show; None without
+            them.
+        parent_iou: The same of the parent, on the same ones; None without a parent or validation.
+        parent_validation: As `validation`, of the parent.
         parent_kept: The parent was better than all that was trained, and its weights are what is returned.
         stopped_early: Nothing was to be gained any more; the learning rate had not come down yet.
         stopped: `should_stop` ended the run early.
@@ -57,7 +60,9 @@ class TrainingMetrics:
     validation_regions: int
     validation: dict[str, float]
     validation_note: str
+    validation_iou: float | None
     parent_iou: float | None
+    parent_validation: dict[str, float]
     parent_kept: bool
     stopped_early: bool
     stopped: bool
@@ -175,7 +180,9 @@ def _metrics(
         validation_regions=len(parts.validation),
         validation=selection.summary if selection else {},
         validation_note=parts.reason,
+        validation_iou=selection.score if selection else None,
         parent_iou=selection.parent_score if selection else None,
+        parent_validation=selection.parent_summary if selection else {},
         parent_kept=selection is not None and selection.keeps_parent and not stopped,
         stopped_early=not stopped and not run.finished,
         stopped=stopped,

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC
 
 from biosegment.errors import BiosegmentError, FailedPrecondition, InvalidArgument, NotFound
 from biosegment.failpoint import failpoint
@@ -111,8 +110,6 @@ class MeasuringJob:
     ) -> MeasureTask:
         volume = await self._datastore.volume(request.volume)
         project = await self._datastore.project(context.job.project_id)
-        # Fixed here, so that all of the table speaks of one moment; it is the datastore's clock.
-        edited = await self._datastore.newest_edit_time(layer.name)
         named = [(place.name, place.key) for place in places]
         return MeasureTask(
             store=self._dispatch.store,
@@ -120,7 +117,8 @@ class MeasuringJob:
             threads=self._dispatch.threads,
             layer=layer.name,
             layer_key=layer.key,
-            edits_as_of=edited.ToDatetime(UTC) if edited is not None else None,
+            # Fixed here, so that all of the table speaks of one moment; it is the datastore's clock.
+            edits_as_of=layer.edit_time,
             grid=ObjectGrid(
                 volume.shape,
                 volume.voxel_size,

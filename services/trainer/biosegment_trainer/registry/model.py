@@ -56,6 +56,7 @@ class Model:
         create_time: When.
         deleted: Its weights are gone.
         display_name: The present one.
+        annotation_count: Of annotations, also where a list leaves them out.
     """
 
     new: NewModel
@@ -63,6 +64,7 @@ class Model:
     create_time: datetime
     deleted: bool
     display_name: str
+    annotation_count: int
 
     @property
     def model_id(self) -> str:

@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from biosegment.errors import FailedPrecondition
 from biosegment.failpoint import failpoint
 from biosegment.jobs import JobContext, JobResult, Progress
 from biosegment.storage.objects import Objects
+from biosegment.volume import Region
 from biosegment_trainer.compute.dispatch import Dispatch
 from biosegment_trainer.compute.task import AnnotationBlock, Parent, TrainedBundle, TrainTask
 from biosegment_trainer.convert import train_request
@@ -18,6 +22,7 @@ from biosegment_trainer.datastore_client import AnnotationView, DatastoreClient,
 from biosegment_trainer.registry.model import Model, NewModel, bundle_key
 from biosegment_trainer.request import TrainRequest
 from biosegment_trainer.sql import SqlModels
+from biosegment_trainer.training.contradiction import undisputed
 from biosegment_trainer.training.gathering import (
     forget_older_attempts,
     gather_volumes,
@@ -105,7 +110,7 @@ class TrainingJob:
             checkpoints=f"jobs/{job.job_id}",
             classes=project.classes,
             working_resolution_nm=resolution,
-            annotations=_blocks(views, project, await seen_annotations(self._models, parent)),
+            annotations=_blocks(views, project, await acquaintance(self._models, parent)),
             volumes=gathered.volumes,
             voxel_size_nm=gathered.voxel_size_nm,
             parent=Parent(parent.name, parent.bundle_key, parent.new.classes) if parent else None,
@@ -151,9 +156,19 @@ class TrainingJob:
 
 
 def _blocks(
-    views: Sequence[AnnotationView], project: ProjectView, seen: frozenset[str]
+    views: Sequence[AnnotationView], project: ProjectView, known: Acquaintance
 ) -> tuple[AnnotationBlock, ...]:
     everything = frozenset(item.value for item in project.classes)
+    boxes: dict[str, list[tuple[int, ...]]] = {}
+    for view in views:
+        if view.name in known.seen:
+            boxes.setdefault(view.volume_name, []).append((*view.region.start, *view.region.stop))
+    seen = {volume: np.array(found) for volume, found in boxes.items()}
+    # Two people's annotations of one place are one place to test on: as two they would make chance look smaller. The
+    # last one counts, and none where a parent was tested before.
+    learnt = undisputed(views, everything)
+    places = {(view.volume_name, view.region): view.name for view in learnt}
+    met = {(view.volume_name, view.region) for view in views if view.name in known.met}
     return tuple(
         AnnotationBlock(
             name=view.name,
@@ -161,20 +176,46 @@ def _blocks(
             region=view.region,
             labels=view.labels,
             scope=view.scope or everything,
-            seen_by_parent=view.name in seen,
+            seen_by_parent=view.name in known.seen,
+            # Who annotates a region again does not make it new.
+            new=places[view.volume_name, view.region] == view.name
+            and (view.volume_name, view.region) not in met
+            and not _touches(view.region, seen.get(view.volume_name)),
         )
-        for view in views
+        for view in learnt
     )
 
 
-async def seen_annotations(models: SqlModels, model: Model | None) -> frozenset[str]:
-    """Annotations that shaped a model's weights, by itself or an ancestor; what they held out may hold out again."""
-    found: frozenset[str] = frozenset()
+def _touches(region: Region, boxes: NDArray[np.int64] | None) -> bool:
+    """Whether a region shares a voxel with one of many, each a row of start and stop."""
+    if boxes is None:
+        return False
+    return bool(((boxes[:, :3] < region.stop) & (boxes[:, 3:] > region.start)).all(1).any())
+
+
+@dataclass(frozen=True, slots=True)
+class Acquaintance:
+    """What a model and its ancestors had to do with annotations.
+
+    Attributes:
+        seen: Those that shaped its weights; what was held out may hold out again.
+        met: Those, and those that were held out, or that a parent was tested on before a training.
+    """
+
+    seen: frozenset[str] = frozenset()
+    met: frozenset[str] = frozenset()
+
+
+async def acquaintance(models: SqlModels, model: Model | None) -> Acquaintance:
+    """Of a model with annotations, by itself or an ancestor; of none, none."""
+    seen: frozenset[str] = frozenset()
+    met: frozenset[str] = frozenset()
     while model is not None:
-        withheld = model.new.config.get("withheld_annotations", ())
-        found |= frozenset(model.new.annotations) - frozenset(withheld)
+        annotations, config = frozenset(model.new.annotations), model.new.config
+        seen |= annotations - frozenset(config.get("withheld_annotations", ()))
+        met |= annotations | frozenset(config.get("tested_annotations", ()))
         model = await models.get(model.new.parent) if model.new.parent else None
-    return found
+    return Acquaintance(seen, met)
 
 
 def _new_model(

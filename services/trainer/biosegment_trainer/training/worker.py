@@ -17,6 +17,7 @@ from biosegment.volume import Index, Region
 from biosegment_trainer.compute.report import Reporter
 from biosegment_trainer.compute.task import AnnotationBlock, TrainedBundle, TrainTask, VolumeArray
 from biosegment_trainer.compute.voxel import VoxelReader, open_voxels
+from biosegment_trainer.learning.agreement import Agreement, agreement
 from biosegment_trainer.learning.bundle import ModelBundle, ModelLineage, read_bundle
 from biosegment_trainer.learning.dataset import AnnotatedRegion
 from biosegment_trainer.learning.group import Group
@@ -48,6 +49,7 @@ def train_bundle(task: TrainTask, reporter: Reporter, group: Group | None = None
     classes = [LabelClass(item.value, item.name) for item in task.classes]
     _announce(task, chosen, network, parent, classes, reporter)
     examples = _examples(task, config, network, reporter)
+    tested = _test(task, config, examples, parent, classes, reporter) if not group or not group.rank else None
     attempt = Attempt(Checkpoints(objects, task.checkpoints, task.callback.attempt), reporter, first=_READING)
 
     def work(resume_from: Checkpoint | None) -> TrainedModel:
@@ -68,7 +70,29 @@ def train_bundle(task: TrainTask, reporter: Reporter, group: Group | None = None
     reporter.check()
     if group is not None and group.rank:
         return None
-    return _write(task, chosen, trained, parent, objects, reporter)
+    assert tested is not None
+    return _write(task, chosen, trained, tested, parent, objects, reporter)
+
+
+def _test(
+    task: TrainTask,
+    config: TrainingConfig,
+    examples: list[AnnotatedRegion],
+    parent: ModelBundle | None,
+    classes: list[LabelClass],
+    reporter: Reporter,
+) -> Agreement:
+    """How far the parent agrees with the annotations that are new since it was made; nothing without a parent."""
+    new = [region for region, block in zip(examples, task.annotations, strict=True) if block.new]
+    if parent is None or not new:
+        return Agreement({}, 0, 0)
+    reporter.check()
+    reporter.progress(_READING, "testing the parent on new annotations", 0, len(new), "annotations")
+    found = agreement(parent.model, new, classes=classes, config=config)
+    for name, one in found.classes.items():
+        doubt = "" if one.error is None else f" +- {one.error:.3f}"
+        reporter.log(f"on {one.regions} new annotations the parent's IoU of {name} is {one.iou:.3f}{doubt}")
+    return found
 
 
 def load_model(objects: BlockingObjects, key: str, classes: tuple[ModelClass, ...]) -> NetworkModel:
@@ -152,12 +176,13 @@ def _write(
     task: TrainTask,
     chosen: Configured,
     trained: TrainedModel,
+    tested: Agreement,
     parent: ModelBundle | None,
     objects: BlockingObjects,
     reporter: Reporter,
 ) -> TrainedBundle:
     metrics, network = trained.metrics, trained.model.network
-    numbers = _numbers(metrics)
+    numbers = _numbers(metrics, tested)
     plain = dataclasses.asdict(chosen.config) | {"seed": task.seed, "network": dataclasses.asdict(network)}
     plain["withheld_annotations"] = list(metrics.withheld)
     remarks = (*chosen.remarks, *_remarks(task, metrics))
@@ -168,6 +193,8 @@ def _write(
         annotations, plain = parent.lineage.annotations, {**parent.lineage.configuration}
     else:
         annotations = tuple(block.name for block in task.annotations)
+    # Whichever weights are kept, these are new to no later model.
+    plain["tested_annotations"] = [block.name for block in task.annotations if block.new]
     bundle = ModelBundle(
         name=task.display_name or "BioSegment model",
         version="1.0.0",
@@ -196,7 +223,7 @@ def _remarks(task: TrainTask, metrics: TrainingMetrics) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _numbers(metrics: TrainingMetrics) -> dict[str, float]:
+def _numbers(metrics: TrainingMetrics, tested: Agreement) -> dict[str, float]:
     numbers = {
         "steps": float(metrics.steps),
         "seconds": metrics.seconds,
@@ -204,12 +231,21 @@ def _numbers(metrics: TrainingMetrics) -> dict[str, float]:
         "training_annotations": float(metrics.training_regions),
         "validation_annotations": float(metrics.validation_regions),
     }
-    ious = [value for name, value in metrics.validation.items() if name.startswith("iou/")]
-    if ious:
-        numbers["validation_iou"] = float(np.mean(ious))
+    if metrics.validation_iou is not None:
+        numbers["validation_iou"] = metrics.validation_iou
     if metrics.parent_iou is not None:
         numbers["parent_validation_iou"] = metrics.parent_iou
         numbers["parent_kept"] = float(metrics.parent_kept)
     numbers |= {f"validation/{name}": float(value) for name, value in metrics.validation.items()}
+    numbers |= {
+        f"parent_validation/{name}": float(value) for name, value in metrics.parent_validation.items()
+    }
+    if tested.classes:
+        numbers |= {"new/annotations": float(tested.regions), "new/voxels": float(tested.voxels)}
+    for name, one in tested.classes.items():
+        numbers |= {f"new/iou/{name}": one.iou, f"new/annotations/{name}": float(one.regions)}
+        numbers[f"new/seen/{name}"] = float(one.seen)
+        if one.error is not None:
+            numbers[f"new/error/{name}"] = one.error
     # JSON has no NaN, and a class that the held-out part lacks has no IoU.
     return {name: value for name, value in numbers.items() if np.isfinite(value)}

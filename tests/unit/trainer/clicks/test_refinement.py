@@ -18,6 +18,15 @@ class Bright(ClickModel):
         return np.where(image > 0, np.float32(0.9), np.float32(0.1))
 
 
+class Trusting(ClickModel):
+    """Believes whoever clicks, and else what it is shown: it never sees an end by itself."""
+
+    def foreground(self, image, previous, positive=(), negative=()):
+        if negative:
+            return np.full(image.shape, np.float32(0.1))
+        return np.where(image > 0 if positive else previous, np.float32(0.9), np.float32(0.1))
+
+
 @pytest.fixture(scope="module")
 def weights():
     torch.manual_seed(0)
@@ -184,6 +193,36 @@ def test_clicks_on_several_slices_are_anchors(bright):
     assert not one.mask[20:].any()
     assert np.array_equal(both.mask[20:] > 0, truth[20:])
     assert np.array_equal(both.mask[:15] > 0, truth[:15])
+
+
+def test_a_click_beyond_an_end_leaves_the_slices_that_were_clicked_before(weights):
+    model = Trusting("trusting", 10.0, network_def(), weights, "cpu")
+    truth = tube(first=0, last=39, drift=0)
+    image = np.where(truth, np.float32(1), np.float32(-1))
+    clicks, mask = [], np.zeros(truth.shape, np.uint8)
+    # It goes on to the end of the volume; halfway to the slice that is known; and halfway back.
+    for z, is_positive, end in ((18, True, 40), (35, False, 27), (30, True, 33), (32, False, 31)):
+        clicks.append(Click((z, 50, 40), is_positive))
+        result = refine(model, image, mask, clicks, through=True)
+        mask = result.mask
+        assert np.array_equal(mask[:end] > 0, truth[:end])
+        assert not mask[end:].any()
+        assert np.array_equal(mask, result.probability >= 128)
+
+
+def test_clicks_on_one_object_hold_nothing_of_another(weights):
+    model = Trusting("trusting", 10.0, network_def(), weights, "cpu")
+    truth = tube(first=0, last=39, drift=0)
+    beside = np.zeros_like(truth)
+    beside[:, 90:110, 20:60] = True
+    image = np.where(truth | beside, np.float32(1), np.float32(-1))
+    clicks = [Click((18, 50, 40), True), Click((30, 100, 40), True), Click((10, 100, 40), False)]
+    mask = np.zeros(truth.shape, np.uint8)
+    for number in (1, 2, 3):
+        mask = refine(model, image, mask, clicks[:number], through=True).mask
+    assert np.array_equal(mask[:, :80] > 0, truth[:, :80])
+    assert np.array_equal(mask[21:, 80:] > 0, beside[21:, 80:])
+    assert not mask[:21, 80:].any()
 
 
 def test_a_thin_object_that_wanders_ends_with_the_volume(bright):

@@ -112,6 +112,18 @@ async def test_of_a_session_only_the_newest_waits_and_it_costs_no_place():
         assert at.segmenter.asked == ["a", "b", "c", "e"]
 
 
+async def test_who_announces_requests_has_the_segmenter_started_while_nobody_waits_for_it():
+    async with counter() as at:
+        await settled()
+        assert at.segmenter.warmed == 0
+        at.line.announce()
+        at.line.announce()
+        await settled()
+        assert (at.segmenter.warmed, at.segmenter.asked) == (1, [])
+        at.segmenter.gate.set()
+        assert await (await at.come("a")) == "a"
+
+
 async def test_who_was_superseded_hears_of_it_before_it_reads_voxels():
     line = SegmentLine(Gated(), LineLimits(WAITING, 60, 0))
     with line.enter("ada", "s") as older:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,19 @@ _GROWTH = 1.6
 """An object of more than so many times its mean area of late has run into something else."""
 _LATE_SLICES = 8
 
+Said = Sequence[tuple[Point, bool]]
+"""Pixels of a slice, and whether somebody said that they belong to the foreground."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Written:
+    """Pixels of a slice that were changed, and their probability before."""
+
+    z: int
+    window: Window
+    pixels: tuple[NDArray[np.intp], ...]
+    probability: NDArray[np.uint8]
+
 
 class Propagation:
     """Follows what was clicked on through the slices beside it, and changes mask and probability in place.
@@ -38,12 +52,17 @@ class Propagation:
     does not believe in it, or when it suddenly spreads, as one that leaks into its surroundings does. What the network
     doubts even where somebody clicked may be doubted as much in the slices beside.
 
+    Slices in which somebody clicked on the same object stay as they are, and nothing is followed past them. Where the
+    contrary was said there, only the half of the way that is nearer to the new click changes: the object ends somewhere
+    between the two.
+
     Args:
         model: What corrects.
         image: float32 (z, y, x).
         before: The mask before all clicks, bool (z, y, x).
         mask: The mask, whose slices with clicks are answered, bool (z, y, x).
         probability: uint8 (z, y, x), as in `Refined`.
+        said: By slice, clicks in other slices.
     """
 
     def __init__(
@@ -53,12 +72,14 @@ class Propagation:
         before: Mask,
         mask: Mask,
         probability: NDArray[np.uint8],
+        said: Mapping[int, Said],
     ) -> None:
         self._model = model
         self._image = image
         self._before = before
         self._mask = mask
         self._probability = probability
+        self._said = said
         self._shape: Point = (image.shape[1], image.shape[2])
 
     def run(
@@ -99,7 +120,15 @@ class Propagation:
             return  # a ring that is wider than a crop
         belief = self._belief(z, window, self._mask[z][window], adds=adds)[guide[window]].mean()
         least = float(np.clip(_TRUST * belief, _LEAST_BELIEF, _MOST_BELIEF))
+        written: list[_Written] = []
         for at in slices:
+            said = self._said_of(guide, at)
+            if said:
+                if any(positive != adds for positive in said):
+                    self._take_back(
+                        [each for each in written if 2 * abs(each.z - z) > abs(at - z)], adds=adds
+                    )
+                return
             window = _window_of(guide, self._shape)
             yield window, at
             before = self._mask[at][window]
@@ -113,7 +142,7 @@ class Propagation:
             late = areas[-_LATE_SLICES:]
             if area < max(_LEAST_PX, _LEAST_OVERLAP * areas[-1]) or area > _GROWTH * sum(late) / len(late):
                 return
-            self._write(at, window, found, belief, adds=adds)
+            written.append(self._write(at, window, found, belief, adds=adds))
             guide = np.zeros(self._shape, bool)
             guide[window] = found
             areas.append(area)
@@ -123,13 +152,29 @@ class Propagation:
         chance = self._model.foreground(self._image[z][window], shown)
         return chance if adds else 1 - chance
 
-    def _write(self, z: int, window: Window, found: Mask, belief: NDArray[np.float32], *, adds: bool) -> None:
+    def _said_of(self, guide: Mask, z: int) -> list[bool]:
+        """What was said in another slice of the object that is followed into it."""
+        if z not in self._said:
+            return []
+        near = dilated(guide, _REACH_PX)
+        return [positive for point, positive in self._said[z] if near[point]]
+
+    def _write(
+        self, z: int, window: Window, found: Mask, belief: NDArray[np.float32], *, adds: bool
+    ) -> _Written:
         mask, probability = self._mask[z][window], self._probability[z][window]
-        changed = found & (mask != adds)
-        mask[changed] = adds
+        pixels = np.nonzero(found & (mask != adds))
+        before = probability[pixels]
+        mask[pixels] = adds
         # What was believed at all counts as more likely than not: mask and probability agree.
-        graded = np.maximum(np.rint(belief[changed] * 255), 128)
-        probability[changed] = (graded if adds else 255 - graded).astype(np.uint8)
+        graded = np.maximum(np.rint(belief[pixels] * 255), 128)
+        probability[pixels] = (graded if adds else 255 - graded).astype(np.uint8)
+        return _Written(z, window, pixels, before)
+
+    def _take_back(self, written: Sequence[_Written], *, adds: bool) -> None:
+        for each in written:
+            self._mask[each.z][each.window][each.pixels] = not adds
+            self._probability[each.z][each.window][each.pixels] = each.probability
 
 
 def _window_of(guide: Mask, shape: Point) -> Window:

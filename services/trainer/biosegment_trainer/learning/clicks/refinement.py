@@ -66,11 +66,11 @@ def refine(
         image: float32 (z, y, x), normalised by the statistics of whole slices, at the model's working resolution. The
             last two axes are the plane that is clicked in: for another plane than xy all arrays are transposed.
         previous: The mask before, (z, y, x); what is not 0 is foreground.
-        clicks: At least one. Each works in its own slice, whether it is new or not. On a slice, give all clicks since
-            the correction began, with the mask that they led to: the newest alone may undo what others did to the same
-            object. Through slices, give the newest alone.
-        through: Also follow each object through the neighbouring slices, until it ends. Every slice follows the nearest
-            slice with clicks, see `Propagation`.
+        clicks: At least one, the newest last. Give all since the correction began, with the mask that they led to: the
+            newest alone may undo what others did to the same object. On a slice each counts again. Through slices the
+            slice of the newest is answered, with those in which the mask before contradicts a click; the others stay
+            as they are, and objects are not followed past them.
+        through: Also follow each object through the neighbouring slices, until it ends, see `Propagation`.
 
     Raises:
         InvalidArgument: NO_CLICKS, PROMPT_OUTSIDE, BAD_IMAGE when the arrays have other types or shapes.
@@ -79,7 +79,7 @@ def refine(
     before = previous != 0
     shape: Point = (image.shape[1], image.shape[2])
     work = _Work(before.copy(), np.where(before, np.uint8(255), np.uint8(0)))
-    anchors = sorted({click.position[0] for click in clicks})
+    anchors = _anchors(before, clicks, through)
     for z in anchors:
         own = [click for click in clicks if click.position[0] == z]
         points = [click.position[1:] for click in own]
@@ -87,17 +87,8 @@ def refine(
             inside = [c for c in own if _in_window(c.position[1:], window)]
             _answer(model, image[z], work, z, window, inside)
     if through:
-        for number, z in enumerate(anchors):
-            low = (anchors[number - 1] + z) // 2 + 1 if number else 0
-            high = (z + anchors[number + 1]) // 2 + 1 if number + 1 < len(anchors) else len(image)
-            own = [click for click in clicks if click.position[0] == z]
-            follow = Propagation(model, image, before, work.mask, work.probability)
-            for step, stop in ((-1, low - 1), (1, high)):
-                for window, at in follow.run(
-                    z, range(z + step, stop, step), [c.position[1:] for c in own if c.positive],
-                    [c.position[1:] for c in own if not c.positive],
-                ):  # fmt: skip
-                    work.note(at, window)
+        for z in anchors:
+            _follow(model, image, work, before, z, clicks)
     return Refined(work.mask.astype(np.uint8), work.probability, work.changed)
 
 
@@ -117,6 +108,40 @@ class _Work:
     def changed(self) -> tuple[slice, slice, slice]:
         z, y, x = (slice(low, high) for low, high in zip(self._low, self._high, strict=True))
         return z, y, x
+
+
+def _anchors(before: NDArray[np.bool_], clicks: Sequence[Click], through: bool) -> list[int]:
+    """Slices that are answered, in order."""
+    every = {click.position[0] for click in clicks}
+    if through:
+        every = {click.position[0] for click in clicks if _is_news(click, before, clicks)}
+    return sorted(every)
+
+
+def _is_news(click: Click, before: NDArray[np.bool_], clicks: Sequence[Click]) -> bool:
+    return click is clicks[-1] or bool(before[click.position]) != click.positive
+
+
+def _follow(
+    model: ClickModel,
+    image: NDArray[np.float32],
+    work: _Work,
+    before: NDArray[np.bool_],
+    z: int,
+    clicks: Sequence[Click],
+) -> None:
+    """The objects of one answered slice through the others, in place."""
+    said: dict[int, list[tuple[Point, bool]]] = {}
+    for click in clicks:
+        if click.position[0] != z:
+            said.setdefault(click.position[0], []).append((click.position[1:], click.positive))
+    news = [click for click in clicks if click.position[0] == z and _is_news(click, before, clicks)]
+    positive = [click.position[1:] for click in news if click.positive]
+    negative = [click.position[1:] for click in news if not click.positive]
+    follow = Propagation(model, image, before, work.mask, work.probability, said)
+    for slices in (range(z - 1, -1, -1), range(z + 1, len(image))):
+        for window, at in follow.run(z, slices, positive, negative):
+            work.note(at, window)
 
 
 def _answer(

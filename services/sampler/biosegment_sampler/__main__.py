@@ -18,17 +18,28 @@ from biosegment.errors import BiosegmentError
 from biosegment.memberships import DatastoreMemberships
 from biosegment.rpc.channel import ServiceCredentials, connect
 from biosegment.rpc.server import RpcServer, run_until_signal
+from biosegment.rpc.tls import mutual_tls, towards
+from biosegment_sampler.agreement import AgreementService
+from biosegment_sampler.board import Boards
 from biosegment_sampler.datastore_client import DatastoreClient
+from biosegment_sampler.desk import Desk
+from biosegment_sampler.directory import VolumeDirectory
 from biosegment_sampler.feed import AnnotationFeed
+from biosegment_sampler.holding import HoldingService
 from biosegment_sampler.leasing import LeasingService
+from biosegment_sampler.premise import Premises
 from biosegment_sampler.proposal import Proposer
+from biosegment_sampler.report import ReportService
+from biosegment_sampler.review import ReviewService
 from biosegment_sampler.scores_zarr import ZarrScoreMaps
 from biosegment_sampler.service import PoolService
 from biosegment_sampler.servicer import SERVICE_NAME, SamplerServicer
 from biosegment_sampler.settings import SamplerSettings
 from biosegment_sampler.sql import SqlLedger
+from biosegment_sampler.standing import StandingProposals
 from biosegment_sampler.trainer_client import TrainerClient
 from biosegment_sampler.training import TrainingLoop
+from biosegment_sampler.watching import WatchingService
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +63,43 @@ async def build(settings: SamplerSettings, clock: Callable[[], float] = time.tim
     await asyncio.to_thread(migrate, settings.database_url, "biosegment_sampler")
     signer = PrincipalSigner("sampler", settings.signing_key_file)
     trainer_credentials = ServiceCredentials(signer, "trainer")
-    to_datastore = connect(settings.datastore_address, credentials=ServiceCredentials(signer, "datastore"))
-    to_trainer = connect(settings.trainer_address, credentials=trainer_credentials)
+    tls = mutual_tls(settings)
+    to_datastore = connect(
+        settings.datastore_address,
+        credentials=ServiceCredentials(signer, "datastore"),
+        tls=towards(tls, "datastore"),
+    )
+    to_trainer = connect(
+        settings.trainer_address, credentials=trainer_credentials, tls=towards(tls, "trainer")
+    )
     database = Database.open(settings.database_url)
     ledger, datastore = SqlLedger(database), DatastoreClient(to_datastore)
     trainer = TrainerClient(to_trainer, trainer_credentials)
     feed = AnnotationFeed(ledger, datastore)
-    loop = TrainingLoop(ledger, datastore, trainer, feed, clock, settings.score_pixels)
-    authorizer = Authorizer(DatastoreMemberships(to_datastore))
-    pools = PoolService(ledger, datastore, feed, loop, authorizer, clock)
     proposer = Proposer(ledger, ZarrScoreMaps(settings))
-    leasing = LeasingService(ledger, datastore, pools, feed, proposer, authorizer, signer, clock)
+    directory, boards = VolumeDirectory(datastore), Boards(ledger, settings.cache_bytes)
+    proposals = StandingProposals(proposer, boards, settings.cache_bytes)
+    loop = TrainingLoop(ledger, datastore, trainer, feed, proposer, directory, clock, settings.score_pixels)
+    authorizer = Authorizer(DatastoreMemberships(to_datastore))
+    pools = PoolService(ledger, directory, boards, feed, loop, authorizer, clock)
+    desk = Desk(pools, feed, authorizer, signer, clock)
+    servicer = SamplerServicer(
+        pools,
+        LeasingService(ledger, directory, boards, proposals, Premises(ledger, pools), desk),
+        HoldingService(ledger, datastore, desk),
+        ReviewService(ledger, directory, desk),
+        AgreementService(ledger, directory, datastore, desk),
+        ReportService(ledger, datastore, trainer, feed, pools, authorizer, clock),
+        WatchingService(ledger, desk),
+    )
     server = RpcServer(
         settings.listen,
         PrincipalVerifier.from_folder("sampler", settings.public_keys_dir),
+        tls=tls,
+        health_listen=settings.health_listen,
         allow_insecure_listen=settings.allow_insecure_listen,
     )
-    server.add(
-        sampler_pb2_grpc.add_SamplerServiceServicer_to_server, SamplerServicer(pools, leasing), SERVICE_NAME
-    )
+    server.add(sampler_pb2_grpc.add_SamplerServiceServicer_to_server, servicer, SERVICE_NAME)
     return Application(server, loop, database, (to_datastore, to_trainer))
 
 

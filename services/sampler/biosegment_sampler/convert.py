@@ -15,10 +15,11 @@ from biosegment.api.sampler.v1alpha1 import sampler_pb2 as pb
 from biosegment.errors import InvalidArgument
 from biosegment.ids import parse_name
 from biosegment.rpc.geometry import index_from_proto, index_to_proto, region_from_proto, region_to_proto
-from biosegment_sampler.domain.annotation import Progress
+from biosegment_sampler.desk import SampleView
+from biosegment_sampler.domain.event import Event
+from biosegment_sampler.domain.lease import Lease, Purpose
 from biosegment_sampler.domain.pool import PoolSettings, RetrainPolicy, StrategyShare, VolumeRegion
 from biosegment_sampler.domain.sample import SampleState
-from biosegment_sampler.leasing import SampleView
 from biosegment_sampler.service import PoolView
 from biosegment_sampler.strategies import Strategy
 
@@ -27,6 +28,11 @@ _STATES: Final = {
     SampleState.ANNOTATED: pb.Sample.STATE_ANNOTATED,
     SampleState.SKIPPED: pb.Sample.STATE_SKIPPED,
     SampleState.OPEN: pb.Sample.STATE_OPEN,
+}
+_PURPOSES: Final = {
+    Purpose.ANNOTATE: pb.Lease.PURPOSE_ANNOTATE,
+    Purpose.CORRECT: pb.Lease.PURPOSE_CORRECT,
+    Purpose.SECOND: pb.Lease.PURPOSE_SECOND,
 }
 _DEFAULTS: Final = PoolSettings()
 
@@ -49,6 +55,8 @@ def pool_to_proto(view: PoolView) -> pb.Pool:
         sample_shape=index_to_proto(settings.sample_shape) if settings.sample_shape else None,
         slice_distance=settings.slice_distance,
         lease_duration_s=settings.lease_duration_s,
+        heartbeat_timeout_s=settings.heartbeat_timeout_s,
+        second_annotator_share=settings.second_annotator_share,
         retrain=pb.RetrainPolicy(
             manual=settings.retrain.manual,
             after_annotations=settings.retrain.after_annotations,
@@ -82,6 +90,8 @@ def pool_changes(project_id: str, message: pb.Pool, paths: Iterable[str]) -> dic
         ),
         "slice_distance": lambda: message.slice_distance or _DEFAULTS.slice_distance,
         "lease_duration_s": lambda: message.lease_duration_s or _DEFAULTS.lease_duration_s,
+        "heartbeat_timeout_s": lambda: message.heartbeat_timeout_s or _DEFAULTS.heartbeat_timeout_s,
+        "second_annotator_share": lambda: message.second_annotator_share,
         "retrain": lambda: _retrain(message.retrain),
         "seed": lambda: message.seed,
     }
@@ -129,22 +139,45 @@ def sample_to_proto(view: SampleView) -> pb.Sample:
         rank=sample.rank,
         model=sample.model,
         score_layer=sample.score_layer,
+        score_region=region_to_proto(sample.score_region) if sample.score_region else None,
         seed=sample.seed,
-        annotation=sample.annotation,
+        annotation="" if view.is_blind else sample.annotation,
         skip_reason=sample.skip_reason,
+        skipped_by=sample.skipped_by,
         notice=sample.notice,
-        create_time=_timestamp(sample.created_at),
+        create_time=timestamp(sample.created_at),
+        earlier_annotation=view.earlier,
+        events=() if view.is_blind else map(_event, sample.events),
     )
+    if sample.flag is not None:
+        flag = sample.flag
+        message.flag.CopyFrom(pb.Flag(text=flag.text, user=flag.user, create_time=timestamp(flag.created_at)))
     if state is SampleState.LEASED and sample.lease is not None:
-        message.lease.CopyFrom(
-            pb.Lease(
-                token=view.token,
-                holder=sample.lease.holder,
-                # The token ends at a full second.
-                expire_time=_timestamp(int(sample.lease.expires_at)),
-            )
-        )
+        message.lease.CopyFrom(_lease(view, sample.lease))
     return message
+
+
+def _lease(view: SampleView, lease: Lease) -> pb.Lease:
+    return pb.Lease(
+        token=view.token,
+        holder=lease.holder,
+        # The token ends at a full second.
+        expire_time=timestamp(int(lease.expires_at)),
+        holder_name=lease.holder_name or lease.holder,
+        session=lease.session if view.is_mine else "",
+        activity_time=timestamp(lease.active_at),
+        heartbeat_time=timestamp(lease.heartbeat_at) if lease.heartbeat_at else None,
+        purpose=_PURPOSES[lease.purpose],
+    )
+
+
+def _event(event: Event) -> pb.SampleEvent:
+    return pb.SampleEvent(
+        time=timestamp(event.time),
+        user=event.user,
+        action=f"ACTION_{event.action.name}",
+        text=event.text,
+    )
 
 
 def states_from_proto(states: Iterable[int]) -> frozenset[SampleState]:
@@ -162,19 +195,6 @@ def strategy_to_proto(strategy: Strategy) -> pb.Strategy:
         description=strategy.description,
         measures=strategy.measures,
         cold_start=strategy.cold_start,
-    )
-
-
-def progress_to_proto(progress: Progress, rounds: int) -> pb.GetProgressResponse:
-    return pb.GetProgressResponse(
-        annotations=progress.annotations,
-        new_annotations=progress.new_annotations,
-        annotated_voxels=progress.annotated_voxels,
-        annotations_by_author=dict(progress.annotations_by_author),
-        voxels_by_class=dict(progress.voxels_by_class),
-        samples_by_state=dict(progress.samples_by_state),
-        work_time_s=progress.work_time_s,
-        rounds=rounds,
     )
 
 
@@ -212,7 +232,7 @@ def _digest(query: tuple[object, ...]) -> str:
     return hashlib.sha256(repr(query).encode()).hexdigest()[:16]
 
 
-def _timestamp(seconds: float) -> Timestamp:
+def timestamp(seconds: float) -> Timestamp:
     message = Timestamp()
     message.FromNanoseconds(int(seconds * 1e9))
     return message

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from biosegment.api.datastore.v1alpha1 import (
     annotation_pb2,
@@ -15,6 +16,7 @@ from biosegment.api.datastore.v1alpha1 import (
 )
 from biosegment.ids import parse_name
 from biosegment.rpc.geometry import index_from_proto, region_from_proto, voxel_size_from_proto
+from biosegment_sampler.domain.agreement import Comparison, Overlap
 from biosegment_sampler.domain.annotation import Annotation, Committed, Record, Reverted, Reviewed
 from biosegment_sampler.domain.pool import VolumeGeometry
 from biosegment_sampler.ports import ScoreLayer
@@ -65,7 +67,12 @@ class DatastoreClient:
             page = await self._data.ListLayers(request)
             found.extend(
                 ScoreLayer(
-                    layer.name, volume_id, layer.measure, layer.uri, index_from_proto(layer.downsampling)
+                    layer.name,
+                    volume_id,
+                    layer.measure,
+                    layer.uri,
+                    index_from_proto(layer.downsampling),
+                    job=layer.job,
                 )
                 for layer in page.layers
                 # Services see layers that are still being written, too.
@@ -74,6 +81,20 @@ class DatastoreClient:
             token = page.next_page_token
             if not token:
                 return found
+
+    async def end_lease(self, sample: str, term: int, successor: str, successor_name: str) -> None:
+        request = annotation_pb2.EndLeaseRequest(
+            sample=sample, term=term, successor=successor, successor_name=successor_name
+        )
+        await self._annotations.EndLease(request)
+
+    async def compare(self, first: str, second: str) -> Comparison:
+        request = annotation_pb2.CompareAnnotationsRequest(first=first, second=second)
+        answer = await self._annotations.CompareAnnotations(request)
+        classes = {
+            each.class_value: Overlap(each.intersection_voxels, each.union_voxels) for each in answer.classes
+        }
+        return Comparison(answer.compared_voxels, answer.agreed_voxels, classes)
 
 
 def _geometry(volume: volume_pb2.Volume, working_resolution_nm: float) -> VolumeGeometry:
@@ -91,8 +112,20 @@ def _record(record: annotation_pb2.AnnotationRecord) -> Record:
     if kind == "annotation":
         return Committed(record.sequence, _annotation(record))
     if kind == "reverted":
-        return Reverted(record.sequence, record.reverted)
-    return Reviewed(record.sequence, record.review.annotation, record.review.accepted)
+        return Reverted(record.sequence, record.reverted, record.author, _seconds(record.create_time))
+    review = record.review
+    return Reviewed(
+        record.sequence,
+        review.annotation,
+        review.accepted,
+        review.comment,
+        record.author,
+        _seconds(record.create_time),
+    )
+
+
+def _seconds(time: Timestamp) -> float:
+    return time.ToNanoseconds() / 1e9
 
 
 def _annotation(record: annotation_pb2.AnnotationRecord) -> Annotation:
@@ -108,5 +141,5 @@ def _annotation(record: annotation_pb2.AnnotationRecord) -> Annotation:
         sample_id=parse_name(message.sample, "projects/*/samples/*")[1] if message.sample else "",
         work_time_s=message.work_time_s,
         voxel_counts=dict(message.voxel_counts),
-        created_at=created.ToNanoseconds() / 1e9,
+        created_at=_seconds(created),
     )

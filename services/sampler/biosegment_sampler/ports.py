@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from biosegment.volume import Index
-from biosegment_sampler.domain.annotation import Annotation, Progress, Record
+from biosegment_sampler.domain.agreement import Comparison
+from biosegment_sampler.domain.annotation import Annotation, Record
+from biosegment_sampler.domain.exhaustion import Counts
 from biosegment_sampler.domain.grid import CandidateGrid
 from biosegment_sampler.domain.pool import Pool, VolumeGeometry, VolumeRegion
+from biosegment_sampler.domain.progress import ModelProgress, Tally
+from biosegment_sampler.domain.review import Review
 from biosegment_sampler.domain.sample import Sample, SampleState
 from biosegment_sampler.domain.scores import WindowScore
+from biosegment_sampler.strategies import Passes
+
+_Result = TypeVar("_Result")
 
 Clock = Callable[[], float]
 """Unix time in s."""
@@ -29,6 +39,8 @@ class ScoreLayer:
         measure: What it holds.
         uri: Where its array lies.
         downsampling: Level-0 voxels per cell.
+        job: That made it; known of what the datastore lists, and not kept.
+        passes: What the passes varied over which it was computed; known of what was taken into use.
     """
 
     name: str
@@ -36,6 +48,8 @@ class ScoreLayer:
     measure: str
     uri: str
     downsampling: Index
+    job: str = ""
+    passes: Passes = Passes.NONE
 
 
 class JobState(enum.StrEnum):
@@ -47,12 +61,16 @@ class JobState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job of the trainer; `model` is set when a training succeeded, `failure` when it failed or was cancelled."""
+    """A job of the trainer; `model` is set when a training succeeded, `failure` when it failed or was cancelled.
+
+    `passes` is what a scoring was asked to vary.
+    """
 
     name: str
     state: JobState
     model: str = ""
     failure: str = ""
+    passes: Passes = Passes.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +82,39 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Occupied:
-    """Regions that are out of reach, and why."""
+class LabelledRegion:
+    """Where an annotation lies.
 
-    leased: Sequence[Sample]
-    skipped: Sequence[VolumeRegion]
-    labelled: Sequence[Annotation]
-    """Annotations that hold."""
+    Attributes:
+        name: Of the annotation.
+        place: Its region.
+        holds: It does.
+        in_latest_model: The newest model was trained on it.
+    """
+
+    name: str
+    place: VolumeRegion
+    holds: bool
+    in_latest_model: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has changed since an earlier change, as it is after the last one.
+
+    Attributes:
+        number: Of the last change; they grow.
+        scores: Of the change that last touched score layers, 0 before the first.
+        samples: Those that changed.
+        annotations: Those that changed.
+        dealt: How many samples were made since whose strategy the shares of the pool have chosen.
+    """
+
+    number: int
+    scores: int = 0
+    samples: Sequence[Sample] = ()
+    annotations: Sequence[LabelledRegion] = ()
+    dealt: int = 0
 
 
 class Datastore(Protocol):
@@ -88,6 +132,14 @@ class Datastore(Protocol):
         """Committed score maps of a model, newest first."""
         ...
 
+    async def end_lease(self, sample: str, term: int, successor: str, successor_name: str) -> None:
+        """Have commits with leases of a sample whose term is below `term` refused from now on."""
+        ...
+
+    async def compare(self, first: str, second: str) -> Comparison:
+        """How far two annotations of one volume agree. Raises NotFound ANNOTATION_NOT_FOUND."""
+        ...
+
 
 class Trainer(Protocol):
     """What the sampler asks the trainer."""
@@ -103,9 +155,13 @@ class Trainer(Protocol):
         model: str,
         volume_ids: Sequence[str],
         measures: Sequence[str],
+        passes: Passes,
         max_pixels: int,
     ) -> str:
-        """Ask for score maps, of which at most `max_pixels` working pixels are scored anew. Returns the job's name."""
+        """Ask for score maps over several passes, or one. Returns the job's name.
+
+        At most `max_pixels` working pixels of them are scored anew.
+        """
         ...
 
     async def job(self, name: str) -> JobView: ...
@@ -114,6 +170,14 @@ class Trainer(Protocol):
 
     async def newest_model(self, project_id: str) -> str:
         """Name of the newest model that still has its weights, '' when there is none."""
+        ...
+
+    async def training_of(self, project_id: str) -> str:
+        """Name of a training of the project that waits or runs, whoever asked for it; '' when there is none."""
+        ...
+
+    async def models(self, project_id: str, limit: int) -> Sequence[ModelProgress]:
+        """The newest models of a project, at most `limit`, oldest first."""
         ...
 
     async def annotations_of(self, model: str) -> Sequence[str]:
@@ -128,13 +192,110 @@ class ScoreMaps(Protocol):
         """A map over the windows of its volume. Raises NotFound when it is gone."""
         ...
 
+    def embeddings(
+        self, layer: ScoreLayer, grid: CandidateGrid, numbers: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """What windows look like by a map of several channels, (n, channels), NaN where unknown; blocks. NotFound."""
+        ...
+
+
+class Room(Protocol):
+    """What annotators have to do with each other, in one transaction on the rows of one project."""
+
+    async def resumable(self, user: str, ended_after: float) -> Sequence[Sample]:
+        """Samples whose last lease was this user's, and that ended, or will end, after a moment; by their rank."""
+        ...
+
+    async def wanting_second(self, user: str, volumes: Collection[str], limit: int) -> Sequence[Sample]:
+        """Annotated samples of volumes that a second annotator is to get, oldest first.
+
+        Without those that this user annotated, or whose annotation they are looking at as a reviewer.
+        """
+        ...
+
+    async def held_by_others(self, place: VolumeRegion, user: str, now: float) -> Sequence[Sample]:
+        """Samples that others than `user` hold and that share a voxel with a region."""
+        ...
+
+    async def annotated_by_others(self, place: VolumeRegion, user: str, since: float) -> Sequence[str]:
+        """Who else made annotations there since a moment that hold."""
+        ...
+
+    async def reviews(self, now: float) -> Sequence[Review]:
+        """Those that somebody is at, oldest annotation first."""
+        ...
+
+    async def put_reviews(self, reviews: Iterable[Review]) -> None: ...
+
+    async def drop_reviews(self, annotations: Iterable[str]) -> None: ...
+
+    async def unreviewed(
+        self, user: str, volumes: Collection[str], limit: int, now: float
+    ) -> Sequence[Annotation]:
+        """Annotations of samples in volumes that nobody has reviewed and nobody reviews, oldest first.
+
+        Without those of `user`, and those that their author has corrected since.
+        """
+        ...
+
+    async def count_unreviewed(self, user: str, volumes: Collection[str], now: float) -> int:
+        """How many those are; of everybody when `user` is ''."""
+        ...
+
+    async def counts(self, user: str, volumes: Collection[str], now: float) -> Counts:
+        """What stands in the way of further samples of volumes for a user."""
+        ...
+
+    async def doubly_annotated(self, sample_id: str) -> Sequence[Annotation]:
+        """Annotations that hold of samples that have some of several annotators, or of one; in order of records."""
+        ...
+
+    async def comparisons(self) -> Mapping[tuple[str, str], Comparison]:
+        """Those that are known, by the names of both annotations."""
+        ...
+
+    async def put_comparisons(self, comparisons: Mapping[tuple[str, str], Comparison]) -> None: ...
+
+
+class ChangeLog(Protocol):
+    """Which samples, annotations and score layers have changed, in one transaction on the rows of one project."""
+
+    async def since(self, number: int | None) -> Changes:
+        """What came after a change; with None what is held and labelled now, and all samples counted."""
+        ...
+
+    async def scores(self) -> int:
+        """The number of the change that last touched score layers, 0 before the first."""
+        ...
+
 
 class Transaction(Protocol):
     """One transaction on the rows of one project."""
 
+    @property
+    def room(self) -> Room: ...
+
+    @property
+    def log(self) -> ChangeLog: ...
+
+    @property
+    def written(self) -> Mapping[str, Sample]:
+        """Samples that were put in this transaction, by id, as they were put last."""
+        ...
+
     async def pool(self) -> Pool | None: ...
 
+    async def pool_since(self, pool: Pool) -> Pool | None:
+        """As `pool`, for who knows how it was: its settings are read only when they have changed."""
+        ...
+
     async def put_pool(self, pool: Pool) -> None: ...
+
+    async def remove(self) -> None: ...
+
+    async def follow(self, watermark: int, last_annotation_at: float) -> None:
+        """Write how far the annotation records were applied, and nothing else of the pool."""
+        ...
 
     async def sample(self, sample_id: str) -> Sample | None: ...
 
@@ -147,16 +308,24 @@ class Transaction(Protocol):
         ...
 
     async def list_samples(
-        self, states: frozenset[SampleState], holder: str, before: str, limit: int, now: float
+        self,
+        states: frozenset[SampleState],
+        holder: str,
+        before: str,
+        limit: int,
+        now: float,
+        user: str = "",
+        flagged: bool = False,
     ) -> Sequence[Sample]:
-        """Newest first; `states` (all when empty) as of `now`, ids below `before` ('' for all)."""
+        """Newest first; `states` (all when empty) as of `now`, ids below `before` ('' for all).
+
+        With `user` only those that they hold or last held, annotated, set aside or flagged.
+        """
         ...
 
-    async def chosen_counts(self) -> Mapping[str, int]:
-        """Samples by strategy."""
+    async def annotations(self) -> Sequence[Annotation]:
+        """Those that hold."""
         ...
-
-    async def occupied(self, now: float) -> Occupied: ...
 
     async def annotation(self, name: str) -> Annotation | None: ...
 
@@ -172,7 +341,17 @@ class Transaction(Protocol):
         """Annotations that hold and that the newest model has not seen."""
         ...
 
-    async def progress(self, now: float) -> Progress: ...
+    async def has_annotations(self) -> bool:
+        """Whether any annotation holds."""
+        ...
+
+    async def tally(self) -> Tally:
+        """What was annotated, but for the states of samples."""
+        ...
+
+    async def samples_by_state(self, now: float) -> Mapping[str, int]:
+        """As of `now`."""
+        ...
 
     async def receipt(self, user: str, request_id: str) -> Receipt | None: ...
 
@@ -198,6 +377,21 @@ class Ledger(Protocol):
 
     def write(self, project_id: str) -> AbstractAsyncContextManager[Transaction]:
         """Alone on the project: no other transaction writes its rows meanwhile."""
+        ...
+
+    async def read_at_once(
+        self, project_id: str, work: Callable[[Transaction], Awaitable[_Result]]
+    ) -> _Result:
+        """As `read`, for what happens often: `work` is carried out in a thread, and may await the transaction alone."""
+        ...
+
+    async def write_at_once(
+        self, project_id: str, work: Callable[[Transaction], Awaitable[_Result]], *, lazily: bool = False
+    ) -> _Result:
+        """As `write`, in the way of `read_at_once`.
+
+        When `lazily` a power cut may lose it, unless a later one that was not lazy has ended.
+        """
         ...
 
     async def projects(self) -> Sequence[str]:

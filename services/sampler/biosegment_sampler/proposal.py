@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from dataclasses import field as default
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from biosegment.errors import NotFound
-from biosegment_sampler.domain.blindness import FOREGROUND_MEASURE, blindness
-from biosegment_sampler.domain.grid import CandidateField, CandidateGrid
-from biosegment_sampler.domain.pool import Pool, StrategyShare, VolumeGeometry
-from biosegment_sampler.domain.scores import WindowScore
-from biosegment_sampler.domain.selection import Ranking
+from biosegment_sampler.domain.annotation import Annotation
+from biosegment_sampler.domain.blindness import FOREGROUND_MEASURE
+from biosegment_sampler.domain.grid import CandidateField
+from biosegment_sampler.domain.pool import Pool, StrategyShare
+from biosegment_sampler.domain.ranking import Ranking, in_order
 from biosegment_sampler.ports import Ledger, ScoreLayer, ScoreMaps
-from biosegment_sampler.strategies import COLD_START, Strategy, find_strategy
+from biosegment_sampler.strategies import COLD_START, NEAR_FOREGROUND, STRATEGIES, Passes, Strategy
+from biosegment_sampler.survey import Context, Survey
 
-_CACHED: Final = 64
+_KEPT_BYTES: Final = 1 << 30
+"""Of the scores that are kept for pools that were not the last one to be asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +33,8 @@ class Proposal:
         shares: Of those.
         notice: What the annotator should know, or ''.
         model: Whose scores were used, or ''.
-        layers: Score map layer by strategy and volume id.
+        layers: Score maps to show over samples, by measure and volume id.
+        follows_annotations: The next annotation may make another one of it.
     """
 
     field: CandidateField
@@ -41,145 +42,233 @@ class Proposal:
     shares: tuple[StrategyShare, ...]
     notice: str
     model: str
-    layers: Mapping[tuple[str, str], str]
+    layers: Mapping[tuple[str, str], ScoreLayer]
+    follows_annotations: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        return sum(ranking.nbytes for ranking in self.rankings.values())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Scores:
-    """Scores of all candidates by measure, the largest foreground probability, and the layers behind them."""
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What one scoring job is to do.
 
-    means: Mapping[str, NDArray[np.float32]]
-    foreground_peak: float | None
-    layers: Mapping[tuple[str, str], str]
+    Attributes:
+        measures: Sorted.
+        passes: Over what.
+    """
+
+    measures: tuple[str, ...]
+    passes: Passes = Passes.NONE
+
+    @property
+    def instead(self) -> Passes | None:
+        """Passes that also tell what a model does not know, for networks without dropout."""
+        return Passes.AUGMENTATION if self.passes is Passes.DROPOUT else None
 
 
-def candidate_field(pool: Pool, volumes: Sequence[VolumeGeometry]) -> CandidateField:
-    """The candidates of a pool in those volumes."""
-    shape = pool.settings.sample_shape
-    return CandidateField(
-        [CandidateGrid.over(volume.volume_id, volume.shape, volume.sample_shape(shape)) for volume in volumes]
+def wanted_scorings(pool: Pool) -> tuple[Scoring, ...]:
+    """What must be scored for the pool: its strategies' measures, and what shows whether the model finds anything.
+
+    One job for each kind of passes; measures that need none come with the first.
+    """
+    strategies = [
+        STRATEGIES[share.strategy] for share in pool.settings.strategies if share.strategy in STRATEGIES
+    ]
+    passes_of: dict[str, Passes] = {}
+    for strategy in sorted(strategies, key=lambda strategy: not strategy.passes):
+        for measure in strategy.measures:
+            passes_of.setdefault(measure, strategy.passes)
+    if not passes_of:
+        return ()
+    passes_of.setdefault(FOREGROUND_MEASURE, Passes.NONE)
+    kinds = sorted(set(passes_of.values()) - {Passes.NONE}) or [Passes.NONE]
+    first = {kinds[0], Passes.NONE}
+    return tuple(
+        Scoring(
+            tuple(
+                sorted(name for name, of in passes_of.items() if of in (first if kind in first else {kind}))
+            ),
+            kind,
+        )
+        for kind in kinds
     )
 
 
-def wanted_measures(pool: Pool) -> tuple[str, ...]:
-    """What must be scored for the pool: its strategies' measures, and what shows whether the model finds anything."""
-    measures = {
-        measure for share in pool.settings.strategies for measure in find_strategy(share.strategy).measures
-    }
-    return tuple(sorted(measures | {FOREGROUND_MEASURE})) if measures else ()
-
-
 class Proposer:
-    """Ranks pools, remembering the scores of windows; score maps are immutable, so nothing goes stale."""
+    """Ranks pools, remembering what was read; score maps are immutable, so nothing goes stale."""
 
     def __init__(self, ledger: Ledger, score_maps: ScoreMaps) -> None:
         self._ledger = ledger
         self._score_maps = score_maps
-        self._windows: OrderedDict[tuple[object, ...], WindowScore] = OrderedDict()
-        self._rankings: OrderedDict[tuple[object, ...], Ranking] = OrderedDict()
+        self._surveys: OrderedDict[object, tuple[object, Survey]] = OrderedDict()
 
-    async def propose(
-        self, pool: Pool, volumes: Sequence[VolumeGeometry], shares: tuple[StrategyShare, ...]
-    ) -> Proposal:
-        """Rank the candidates in `volumes` by `shares`; strategies that cannot work now give way to stratified choice.
+    async def propose(self, pool: Pool, field: CandidateField, shares: Sequence[StrategyShare]) -> Proposal:
+        """Rank candidates of a pool by `shares`.
+
+        A strategy that cannot work now gives way: before the first scores to stratified choice, afterwards to windows
+        near annotations that show a class and stratified choice in turn.
 
         Raises:
             Unavailable: Object storage cannot be read.
         """
-        field = candidate_field(pool, volumes)
-        strategies = [find_strategy(share.strategy) for share in shares]
-        needed = {measure for strategy in strategies for measure in strategy.measures}
-        scores = await self._scores(pool, field, needed) if needed else _Scores({}, None, {})
-        working, notices = [], []
-        for share, strategy in zip(shares, strategies, strict=True):
-            problem = _problem(pool, strategy, scores) if strategy.measures else ""
-            working.append(StrategyShare(COLD_START.name, share.share) if problem else share)
-            if problem and problem not in notices:
-                notices.append(problem)
-        merged = _merged(working)
-        rankings = {
-            name: await self._ranking(find_strategy(name), field, scores, pool.settings.seed)
-            for name in {*(share.strategy for share in merged), COLD_START.name}
-        }
-        uses_scores = any(find_strategy(share.strategy).measures for share in merged)
+        while True:
+            model = pool.loop.scored_model
+            async with self._ledger.read(pool.project_id) as transaction:
+                layers = await transaction.score_layers(model) if model else ()
+                current = await transaction.pool() or pool
+            if current.loop.scored_model == model:
+                return await self._propose(pool, field, shares, layers)
+            # Newer scores were taken into use meanwhile, and those of the older model are gone.
+            pool = replace(pool, loop=current.loop)
+
+    async def prepare(self, pool: Pool, field: CandidateField, layers: Sequence[ScoreLayer]) -> None:
+        """Rank by score maps before they are taken into use, so that no annotator waits for it.
+
+        Args:
+            pool: As it will be, with its `scored_model`.
+            field: All of its candidates.
+            layers: Score maps of that model.
+
+        Raises:
+            Unavailable: Object storage cannot be read.
+        """
+        await self._propose(pool, field, pool.settings.strategies, layers)
+
+    async def _propose(
+        self,
+        pool: Pool,
+        field: CandidateField,
+        shares: Sequence[StrategyShare],
+        layers: Sequence[ScoreLayer],
+    ) -> Proposal:
+        survey = self._survey(pool, field, layers)
+        context = Context(
+            pool.settings.retrain.after_annotations,
+            pool.loop.rounds,
+            abs(pool.settings.seed),
+            lambda: self._annotations(pool.project_id),
+        )
+        mixture = _Mixture()
+        for share in shares:
+            await _add(mixture, share, pool, survey, context)
+        rankings = mixture.rankings
+        if COLD_START.name not in rankings:
+            spread = await survey.ranking(COLD_START, context)
+            rankings[COLD_START.name] = in_order(np.zeros(0, np.int64)) if spread is None else spread
+        await self._forget_lost(pool, survey)
+        merged = _merged(mixture.parts)
+        used = [STRATEGIES[share.strategy] for share in merged]
         return Proposal(
-            field,
+            survey.field,
             rankings,
             merged,
-            " ".join(notices),
-            pool.loop.scored_model if uses_scores else "",
-            scores.layers,
+            " ".join(dict.fromkeys(mixture.notices)),
+            pool.loop.scored_model if any(strategy.measures for strategy in used) else "",
+            {
+                place: layer
+                for strategy in used
+                if strategy.shown
+                for place, layer in survey.shown(strategy.shown).items()
+            },
+            # With the first annotation that shows a class there is something to be near to.
+            follows_annotations=mixture.fell_back or any(strategy.follows_annotations for strategy in used),
         )
 
-    async def _ranking(
-        self, strategy: Strategy, field: CandidateField, scores: _Scores, seed: int
-    ) -> Ranking:
-        places = tuple((grid.volume_id, grid.shape, grid.window) for grid in field.grids)
-        layers = tuple(sorted(scores.layers.items())) if strategy.measures else ()
-        key = (strategy.name, seed, places, layers)
-        found = self._rankings.get(key)
+    def _survey(self, pool: Pool, field: CandidateField, layers: Sequence[ScoreLayer]) -> Survey:
+        """That of the same volumes, as long as neither they nor the scores have changed."""
+        key = (pool.project_id, tuple(grid.volume_id for grid in field.grids))
+        places = tuple((grid.shape, grid.window, grid.counts) for grid in field.grids)
+        stamp = (places, tuple(sorted((layer.name, layer.uri) for layer in layers)))
+        last, survey = self._surveys.get(key, (None, None))
+        if survey is None or last != stamp:
+            by_place = {(layer.measure, layer.volume_id): layer for layer in layers}
+            survey = Survey(field, by_place, self._score_maps)
+            self._surveys[key] = (stamp, survey)
+        self._surveys.move_to_end(key)
+        while len(self._surveys) > 1 and sum(each.nbytes for _, each in self._surveys.values()) > _KEPT_BYTES:
+            self._surveys.popitem(last=False)
+        return survey
+
+    async def _annotations(self, project_id: str) -> Sequence[Annotation]:
+        # In a thread: there may be a hundred thousand.
+        return await self._ledger.read_at_once(project_id, lambda rows: rows.annotations())
+
+    async def _forget_lost(self, pool: Pool, survey: Survey) -> None:
+        """Somebody deleted maps; forgetting them makes the loop score again."""
+        if not survey.lost:
+            return
+        async with self._ledger.write(pool.project_id) as transaction:
+            for layer in survey.lost:
+                await transaction.drop_score_layer(layer)
+        survey.lost.clear()
+
+
+@dataclass(slots=True)
+class _Mixture:
+    """What ranks, in which shares, and what the annotator should know of it."""
+
+    rankings: dict[str, Ranking] = default(default_factory=dict)
+    parts: list[StrategyShare] = default(default_factory=list)
+    notices: list[str] = default(default_factory=list)
+    fell_back: bool = False
+
+
+async def _add(mixture: _Mixture, share: StrategyShare, pool: Pool, survey: Survey, context: Context) -> None:
+    """Have a strategy rank for its share, or what gives a way out in its place, or for half of it."""
+    strategy = STRATEGIES.get(share.strategy)
+    why, part, which = await _problem(pool, share.strategy, strategy, survey), share.share, "these samples"
+    if strategy is not None and not why:
+        found = await survey.ranking(strategy, context)
         if found is None:
-            found = await asyncio.to_thread(strategy.rank, field, scores.means, abs(seed))
-            self._rankings[key] = found
-            if len(self._rankings) > _CACHED:
-                self._rankings.popitem(last=False)
-        self._rankings.move_to_end(key)
-        return found
-
-    async def _scores(self, pool: Pool, field: CandidateField, needed: set[str]) -> _Scores:
-        """Scores of the candidates for the needed measures, from the maps of the pool's scored model."""
-        async with self._ledger.read(pool.project_id) as transaction:
-            known = await transaction.score_layers(pool.loop.scored_model) if pool.loop.scored_model else ()
-        by_place = {(layer.measure, layer.volume_id): layer for layer in known}
-        means: dict[str, NDArray[np.float32]] = {}
-        used: dict[tuple[str, str], str] = {}
-        peak: float | None = None
-        for measure in sorted(needed | {FOREGROUND_MEASURE}):
-            values = np.full(len(field), np.nan, np.float32)
-            for grid, part in field.parts():
-                layer = by_place.get((measure, grid.volume_id))
-                windows = await self._window_score(pool, layer, grid) if layer else None
-                if layer is None or windows is None:
-                    continue
-                values[part] = windows.means.reshape(-1)
-                used[measure, grid.volume_id] = layer.name
-                if measure == FOREGROUND_MEASURE:
-                    peak = max(windows.peak, -np.inf if peak is None else peak)
-            if any(name == measure for name, _ in used):
-                means[measure] = values
-        return _Scores(means, peak, used)
-
-    async def _window_score(self, pool: Pool, layer: ScoreLayer, grid: CandidateGrid) -> WindowScore | None:
-        key = (layer.name, layer.uri, grid.window, grid.counts)
-        found = self._windows.get(key)
-        if found is None:
-            try:
-                found = await self._score_maps.windows(layer, grid)
-            except NotFound:
-                # Somebody deleted it; forgetting it makes the loop score again.
-                async with self._ledger.write(pool.project_id) as transaction:
-                    await transaction.drop_score_layer(layer.name)
-                return None
-            self._windows[key] = found
-            if len(self._windows) > _CACHED:
-                self._windows.popitem(last=False)
-        self._windows.move_to_end(key)
-        return found
+            why = f"{strategy.name} has nothing to rank, or failed"
+        else:
+            mixture.rankings[strategy.name] = found
+            mixture.notices += _remarks(strategy, survey)
+            why = "" if strategy.cold_start else pool.loop.misleading
+            if not why:
+                mixture.parts.append(share)
+                return
+            # What the model says may still help; by itself it would lead to the same places again and again.
+            part, which = part / 2, "half of these samples"
+            mixture.parts.append(StrategyShare(strategy.name, part))
+    mixture.fell_back = mixture.fell_back or bool(pool.loop.scored_model)
+    near = await survey.ranking(NEAR_FOREGROUND, context) if pool.loop.scored_model else None
+    if near is None:
+        mixture.parts.append(StrategyShare(COLD_START.name, part))
+        how = "spread evenly"
+    else:
+        mixture.rankings[NEAR_FOREGROUND.name] = near
+        mixture.parts += [StrategyShare(name, part / 2) for name in (NEAR_FOREGROUND.name, COLD_START.name)]
+        how = "near annotations that show a class, or spread evenly,"
+    mixture.notices.append(
+        f"{why}: {which} are {how} instead of chosen by {share.strategy}; add regions of your own that show what you "
+        "look for."
+    )
 
 
-def _problem(pool: Pool, strategy: Strategy, scores: _Scores) -> str:
-    """Why a strategy with measures cannot rank now, and what can be done; '' when it can."""
-    what = f"these samples are spread evenly instead of chosen by {strategy.name}"
+async def _problem(pool: Pool, name: str, strategy: Strategy | None, survey: Survey) -> str:
+    """Why a strategy cannot rank now; '' when it can."""
+    if strategy is None:
+        return f"this sampler has no strategy {name!r} any more"
+    if strategy.cold_start:
+        return ""
     if not pool.loop.scored_model:
-        why = "a model is being scored" if pool.loop.latest_model else "there is no model yet"
-        return f"{why}: {what}; add regions of your own that show what you look for."
-    missing = [measure for measure in strategy.measures if measure not in scores.means]
-    if missing:
-        return f"no {missing[0]} was scored for {pool.loop.scored_model}: {what}."
-    blind = blindness(scores.means[strategy.measures[0]], scores.foreground_peak)
-    if blind:
-        return f"{blind}: {what}; add regions of your own that show what you look for."
-    return ""
+        return "a model is being scored" if pool.loop.latest_model else "there is no model yet"
+    return await survey.problem(strategy)
+
+
+def _remarks(strategy: Strategy, survey: Survey) -> list[str]:
+    """What the annotator should know of a strategy that works."""
+    if strategy.passes is not Passes.DROPOUT or Passes.AUGMENTATION not in survey.passes(
+        strategy.measures[0]
+    ):
+        return []
+    return [
+        f"the network has no dropout: {strategy.name} compares turned and mirrored copies; train with the option "
+        "network.dropout to compare passes with dropout."
+    ]
 
 
 def _merged(shares: Sequence[StrategyShare]) -> tuple[StrategyShare, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
 from biosegment.volume import Index, Region
 from biosegment_sampler.domain.annotation import Annotation, AnnotationState
-from biosegment_sampler.domain.lease import Lease
+from biosegment_sampler.domain.event import Action, Event, Flag
+from biosegment_sampler.domain.lease import Lease, Purpose
 from biosegment_sampler.domain.pool import (
     Loop,
     Pool,
@@ -19,7 +20,10 @@ from biosegment_sampler.domain.pool import (
 )
 from biosegment_sampler.domain.sample import Sample, SampleState
 from biosegment_sampler.ports import ScoreLayer
+from biosegment_sampler.strategies import Passes
 from biosegment_sampler.tables import REGION_COLUMNS
+
+_LOOP_FIELDS = tuple(item.name for item in fields(Loop))
 
 Row = Mapping[str, Any]
 Values = dict[str, Any]
@@ -30,8 +34,12 @@ def region_values(region: Region) -> Values:
 
 
 def region_from_row(row: Row) -> Region:
-    numbers = [row[name] for name in REGION_COLUMNS]
-    return Region(Index(*numbers[:3]), Index(*numbers[3:]))
+    return region_of([row[name] for name in REGION_COLUMNS])
+
+
+def region_of(corners: Sequence[int]) -> Region:
+    """A region from the values of its columns, in their order."""
+    return Region(Index(*corners[:3]), Index(*corners[3:]))
 
 
 def pool_values(pool: Pool) -> Values:
@@ -44,8 +52,12 @@ def pool_values(pool: Pool) -> Values:
 
 
 def pool_from_row(row: Row) -> Pool:
-    loop = Loop(**{item.name: row[item.name] for item in fields(Loop)})
-    return Pool(row["project_id"], _settings_from_document(row["settings"]), loop, row["revision"])
+    settings = _settings_from_document(row["settings"])
+    return Pool(row["project_id"], settings, loop_from_row(row), row["revision"])
+
+
+def loop_from_row(row: Row) -> Loop:
+    return Loop(**{name: row[name] for name in _LOOP_FIELDS})
 
 
 def _settings_document(settings: PoolSettings) -> Values:
@@ -58,12 +70,15 @@ def _settings_document(settings: PoolSettings) -> Values:
         "sample_shape": list(settings.sample_shape) if settings.sample_shape else None,
         "slice_distance": settings.slice_distance,
         "lease_duration_s": settings.lease_duration_s,
+        "heartbeat_timeout_s": settings.heartbeat_timeout_s,
+        "second_annotator_share": settings.second_annotator_share,
         "retrain": asdict(settings.retrain),
         "seed": settings.seed,
     }
 
 
 def _settings_from_document(document: Row) -> PoolSettings:
+    known = PoolSettings()
     return PoolSettings(
         strategies=tuple(StrategyShare(name, share) for name, share in document["strategies"]),
         volumes=tuple(document["volumes"]),
@@ -74,13 +89,42 @@ def _settings_from_document(document: Row) -> PoolSettings:
         sample_shape=Index(*document["sample_shape"]) if document["sample_shape"] else None,
         slice_distance=document["slice_distance"],
         lease_duration_s=document["lease_duration_s"],
+        # Rows of earlier releases lack these.
+        heartbeat_timeout_s=document.get("heartbeat_timeout_s", known.heartbeat_timeout_s),
+        second_annotator_share=document.get("second_annotator_share", known.second_annotator_share),
         retrain=RetrainPolicy(**document["retrain"]),
         seed=document["seed"],
     )
 
 
+def lease_values(lease: Lease) -> Values:
+    return {
+        "holder": lease.holder,
+        "holder_name": lease.holder_name,
+        "session": lease.session,
+        "lease_issued_at": lease.issued_at,
+        "lease_expires_at": lease.expires_at,
+        "lease_active_at": lease.active_at,
+        "lease_heartbeat_at": lease.heartbeat_at,
+    }
+
+
+def lease_from_row(row: Row, purpose: Purpose = Purpose.ANNOTATE) -> Lease:
+    return Lease(
+        row["holder"],
+        row["lease_issued_at"],
+        row["lease_expires_at"],
+        row["holder_name"],
+        row["session"],
+        row["lease_active_at"],
+        row["lease_heartbeat_at"],
+        purpose,
+    )
+
+
 def sample_values(sample: Sample) -> Values:
     lease = sample.lease or Lease("", 0.0, 0.0)
+    flag = sample.flag or Flag("", "", 0.0)
     return {
         "project_id": sample.project_id,
         "sample_id": sample.sample_id,
@@ -92,19 +136,29 @@ def sample_values(sample: Sample) -> Values:
         "rank": sample.rank,
         "model": sample.model,
         "score_layer": sample.score_layer,
+        "score_downsampling": list(sample.score_downsampling),
         "seed": sample.seed,
-        "holder": lease.holder,
-        "lease_issued_at": lease.issued_at,
-        "lease_expires_at": lease.expires_at,
+        **lease_values(lease),
+        "purpose": lease.purpose.value,
         "annotation": sample.annotation,
         "skip_reason": sample.skip_reason,
         "notice": sample.notice,
         "created_at": sample.created_at,
+        "skipped_by": sample.skipped_by,
+        "term": sample.term,
+        "flag_text": flag.text,
+        "flag_user": flag.user,
+        "flag_at": flag.created_at,
+        "events": [[each.time, each.user, each.action.value, each.text] for each in sample.events],
+        "wants_second": sample.wants_second,
+        "authors": sample.authors,
+        "dealt": sample.dealt,
     }
 
 
 def sample_from_row(row: Row) -> Sample:
-    lease = Lease(row["holder"], row["lease_issued_at"], row["lease_expires_at"]) if row["holder"] else None
+    lease = lease_from_row(row, Purpose(row["purpose"])) if row["holder"] else None
+    flag = Flag(row["flag_text"], row["flag_user"], row["flag_at"]) if row["flag_text"] else None
     return Sample(
         sample_id=row["sample_id"],
         project_id=row["project_id"],
@@ -117,11 +171,19 @@ def sample_from_row(row: Row) -> Sample:
         rank=row["rank"],
         model=row["model"],
         score_layer=row["score_layer"],
+        score_downsampling=Index(*row["score_downsampling"]),
         seed=row["seed"],
         lease=lease,
         annotation=row["annotation"],
         skip_reason=row["skip_reason"],
         notice=row["notice"],
+        skipped_by=row["skipped_by"],
+        term=row["term"],
+        flag=flag,
+        events=tuple(Event(time, user, Action(action), text) for time, user, action, text in row["events"]),
+        wants_second=row["wants_second"],
+        authors=row["authors"],
+        dealt=row["dealt"],
     )
 
 
@@ -170,9 +232,17 @@ def layer_values(project_id: str, model: str, layer: ScoreLayer) -> Values:
         "z_factor": z,
         "y_factor": y,
         "x_factor": x,
+        "passes": layer.passes.value,
     }
 
 
 def layer_from_row(row: Row) -> ScoreLayer:
     factor = Index(row["z_factor"], row["y_factor"], row["x_factor"])
-    return ScoreLayer(row["name"], row["volume_id"], row["measure"], row["uri"], factor)
+    return ScoreLayer(
+        row["name"],
+        row["volume_id"],
+        row["measure"],
+        row["uri"],
+        factor,
+        passes=Passes(row["passes"]),
+    )

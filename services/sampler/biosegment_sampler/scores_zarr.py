@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from biosegment.errors import FailedPrecondition
 from biosegment.settings import ObjectStoreSettings
+from biosegment_sampler.domain.embedding import embed_windows
 from biosegment_sampler.domain.grid import CandidateGrid
-from biosegment_sampler.domain.scores import WindowScore, score_windows
+from biosegment_sampler.domain.scores import ReadBox, WindowScore, score_windows
 from biosegment_sampler.ports import ScoreLayer
 
 
@@ -21,21 +23,36 @@ class ZarrScoreMaps:
     def __init__(self, settings: ObjectStoreSettings) -> None:
         self._settings = settings
         self._arrays: Any = None
+        self._loading = threading.Lock()
 
     async def windows(self, layer: ScoreLayer, grid: CandidateGrid) -> WindowScore:
         """A map over the windows of its volume.
 
         Raises:
             NotFound: ARRAY_NOT_FOUND.
-            FailedPrecondition: LAYER_ELSEWHERE when the layer lies in another object store than ours.
+            FailedPrecondition: LAYER_ELSEWHERE when the layer lies in another object store than ours; BAD_SCORE_MAP
+                when its shape is not that of its volume.
         """
         return await asyncio.to_thread(self._windows, layer, grid)
 
-    def _windows(self, layer: ScoreLayer, grid: CandidateGrid) -> WindowScore:
-        if self._arrays is None:
-            from biosegment.storage.arrays import Arrays
+    def embeddings(
+        self, layer: ScoreLayer, grid: CandidateGrid, numbers: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """What windows look like, by a map with several channels; blocks. Raises as `windows`."""
+        read_box, channels = self._open(layer, grid)
+        return embed_windows(read_box, channels, layer.downsampling, grid, numbers)
 
-            self._arrays = Arrays(self._settings)
+    def _windows(self, layer: ScoreLayer, grid: CandidateGrid) -> WindowScore:
+        read_box, channels = self._open(layer, grid)
+        return score_windows(read_box, channels, layer.downsampling, grid)
+
+    def _open(self, layer: ScoreLayer, grid: CandidateGrid) -> tuple[ReadBox, int]:
+        """Reads a map, and its channels, which lie side by side along x."""
+        with self._loading:
+            if self._arrays is None:
+                from biosegment.storage.arrays import Arrays
+
+                self._arrays = Arrays(self._settings)
         root = self._settings.object_store_url.rstrip("/") + "/"
         if not layer.uri.startswith(root):
             raise FailedPrecondition(
@@ -44,12 +61,19 @@ class ZarrScoreMaps:
                 "object_store_url",
             )
         array = self._arrays.open(layer.uri.removeprefix(root).strip("/"), immutable=True)
-        _, rows, columns = array.shape
-
-        def read_slab(first: int, stop: int) -> NDArray[np.floating[Any]]:
-            values: NDArray[np.floating[Any]] = array.read(
-                (slice(first, stop), slice(0, rows), slice(0, columns))
+        cells = [-(-size // cell) for size, cell in zip(grid.shape, layer.downsampling, strict=True)]
+        channels, rest = divmod(array.shape[2], cells[2])
+        if rest or not channels or list(array.shape[:2]) != cells[:2]:
+            raise FailedPrecondition(
+                "BAD_SCORE_MAP",
+                f"score map {layer.name} has the shape {array.shape}; of a volume of {tuple(grid.shape)} voxels it "
+                f"must be {tuple(cells)}, or a multiple along x; delete the layer and score again",
             )
-            return values
 
-        return score_windows(read_slab, layer.downsampling, grid)
+        def read_box(z: slice, y: slice, x: slice) -> NDArray[np.floating[Any]]:
+            values: NDArray[np.floating[Any]] = array.read(
+                (z, y, slice(x.start * channels, x.stop * channels))
+            )
+            return values.reshape(*values.shape[:2], -1, channels)
+
+        return read_box, channels

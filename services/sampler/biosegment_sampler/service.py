@@ -1,23 +1,23 @@
-"""The use cases of pools: settings, progress, asking for a training."""
+"""The use cases of pools: settings, asking for a training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from biosegment.auth import Authorizer, Permission, Principal
 from biosegment.errors import Conflict, InvalidArgument
 from biosegment.ids import new_id
-from biosegment_sampler.claim import taken_regions
-from biosegment_sampler.domain.annotation import Progress
+from biosegment_sampler.board import Boards
+from biosegment_sampler.directory import VolumeDirectory
 from biosegment_sampler.domain.pool import Loop, Pool, PoolSettings, VolumeGeometry
-from biosegment_sampler.domain.selection import Occupancy
 from biosegment_sampler.feed import AnnotationFeed
-from biosegment_sampler.ports import Clock, Datastore, Ledger, Receipt
-from biosegment_sampler.proposal import candidate_field
+from biosegment_sampler.ports import Clock, Ledger, Receipt
 from biosegment_sampler.strategies import STRATEGIES, Strategy, find_strategy
 from biosegment_sampler.training import TrainingLoop
+
+MAX_REQUEST_ID: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,16 @@ class PoolService:
     def __init__(
         self,
         ledger: Ledger,
-        datastore: Datastore,
+        directory: VolumeDirectory,
+        boards: Boards,
         feed: AnnotationFeed,
         loop: TrainingLoop,
         authorizer: Authorizer,
         clock: Clock,
     ) -> None:
         self._ledger = ledger
-        self._datastore = datastore
+        self._directory = directory
+        self._boards = boards
         self._feed = feed
         self._loop = loop
         self._authorizer = authorizer
@@ -69,7 +71,8 @@ class PoolService:
         """
         await self._authorizer.authorize(principal, Permission.PROJECT_UPDATE, project_id)
         await self.ensure(project_id)
-        volumes = {volume.volume_id: volume for volume in await self._datastore.volumes(project_id)}
+        present = await self._directory.volumes(project_id, fresh=True)
+        volumes = {volume.volume_id: volume for volume in present}
         async with self._ledger.write(project_id) as transaction:
             pool = await transaction.pool()
             assert pool is not None
@@ -81,7 +84,9 @@ class PoolService:
                 )
             settings = replace(pool.settings, **changes)
             _check(settings, volumes)
-            pool = replace(pool, settings=settings, revision=pool.revision + 1)
+            # Other measures or volumes may be scored where the last ones were not.
+            loop = replace(pool.loop, failed_model="")
+            pool = replace(pool, settings=settings, loop=loop, revision=pool.revision + 1)
             await transaction.put_pool(pool)
         return await self._view(pool)
 
@@ -89,22 +94,17 @@ class PoolService:
         """All strategies by name; open to every authenticated caller."""
         return [STRATEGIES[name] for name in sorted(STRATEGIES)]
 
-    async def progress(self, principal: Principal, project_id: str) -> tuple[Progress, int]:
-        """How far a project is, and the trainings that ended well."""
-        await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
-        pool = await self._feed.pull(await self.ensure(project_id))
-        async with self._ledger.read(project_id) as transaction:
-            return await transaction.progress(self._clock()), pool.loop.rounds
-
     async def request_training(
         self, principal: Principal, project_id: str, force: bool, request_id: str
     ) -> str:
         """Train now; returns the name of the job, of the running one when there is one.
 
         Raises:
+            InvalidArgument: BAD_REQUEST_ID.
             FailedPrecondition: NO_ANNOTATIONS, NOTHING_NEW.
         """
         await self._authorizer.authorize(principal, Permission.MODEL_WRITE, project_id)
+        check_request_id(request_id)
         await self._feed.pull(await self.ensure(project_id))
         # A namespace of its own: the same id may have been used for a claim.
         key = f"training/{request_id}"
@@ -120,11 +120,10 @@ class PoolService:
 
     async def ensure(self, project_id: str) -> Pool:
         """The pool, made when there is none yet. Raises NotFound PROJECT_NOT_FOUND."""
-        async with self._ledger.read(project_id) as transaction:
-            pool = await transaction.pool()
+        pool = await self._ledger.read_at_once(project_id, lambda transaction: transaction.pool())
         if pool is not None:
             return pool
-        await self._datastore.volumes(project_id)  # there must be such a project
+        await self._directory.volumes(project_id, fresh=True)  # there must be such a project
         async with self._ledger.write(project_id) as transaction:
             pool = await transaction.pool()
             if pool is None:
@@ -133,17 +132,18 @@ class PoolService:
         return await self._feed.pull(pool)
 
     async def _view(self, pool: Pool) -> PoolView:
-        volumes = volumes_of(pool, await self._datastore.volumes(pool.project_id))
-        async with self._ledger.read(pool.project_id) as transaction:
-            occupied = await transaction.occupied(self._clock())
-        occupancy = Occupancy(candidate_field(pool, volumes)).block(taken_regions(pool, occupied))
-        return PoolView(pool, occupancy.open_count)
+        field = await self._directory.field(pool)
+        return PoolView(pool, await self._boards.open_count(pool, field, self._clock()))
 
 
-def volumes_of(pool: Pool, volumes: Sequence[VolumeGeometry]) -> list[VolumeGeometry]:
-    """Those that the pool samples from."""
-    wanted = pool.settings.volumes
-    return [volume for volume in volumes if not wanted or volume.volume_id in wanted]
+def check_request_id(request_id: str) -> None:
+    """InvalidArgument BAD_REQUEST_ID when it is too long to be remembered; '' is none."""
+    if len(request_id) > MAX_REQUEST_ID:
+        raise InvalidArgument(
+            "BAD_REQUEST_ID",
+            f"request_id {request_id[:MAX_REQUEST_ID]!r}... has {len(request_id)} characters; send a UUID, or "
+            f"anything of at most {MAX_REQUEST_ID}",
+        )
 
 
 def _check(settings: PoolSettings, volumes: Mapping[str, VolumeGeometry]) -> None:

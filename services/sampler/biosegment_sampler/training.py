@@ -9,22 +9,25 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 import structlog
 
-from biosegment.errors import BiosegmentError, DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
+from biosegment.errors import BiosegmentError, FailedPrecondition, NotFound
 from biosegment.failpoint import failpoint
+from biosegment_sampler.directory import VolumeDirectory
+from biosegment_sampler.domain.misleading import misleading
 from biosegment_sampler.domain.pool import Pool
 from biosegment_sampler.feed import AnnotationFeed
-from biosegment_sampler.ports import Clock, Datastore, JobState, Ledger, ScoreLayer, Trainer
-from biosegment_sampler.proposal import wanted_measures
+from biosegment_sampler.loop_store import LoopStore
+from biosegment_sampler.ports import Clock, Datastore, JobState, Ledger, Trainer, Transaction
+from biosegment_sampler.proposal import Proposer
+from biosegment_sampler.scoring import NAMESPACE, PASSING, ScoringLoop
 
-_NAMESPACE: Final = uuid.UUID("6f0c7d5e-6a0b-4d35-9a44-0d6d1b7f3f5a")
-_PASSING: Final = (Unavailable, DeadlineExceeded)
 _AT_ONCE: Final = 8
+_LOOKED_AT: Final = 20
+"""Newest models, among which the newest one with weights is looked for."""
 _LONGEST_PAUSE_S: Final = 60.0
 _log = structlog.get_logger("biosegment_sampler.training")
 
@@ -37,6 +40,8 @@ class TrainingLoop:
         datastore: Volumes and score maps.
         trainer: Trains and scores.
         feed: Brings the annotations.
+        proposer: Ranks by new scores before they are taken into use.
+        directory: Candidates of the pools.
         clock: Seconds since 1970.
         score_pixels: Working pixels that one scoring may cost; 0 for all.
     """
@@ -47,15 +52,17 @@ class TrainingLoop:
         datastore: Datastore,
         trainer: Trainer,
         feed: AnnotationFeed,
+        proposer: Proposer,
+        directory: VolumeDirectory,
         clock: Clock,
         score_pixels: int,
     ) -> None:
         self._ledger = ledger
-        self._datastore = datastore
         self._trainer = trainer
         self._feed = feed
         self._clock = clock
-        self._score_pixels = score_pixels
+        self._loops = LoopStore(ledger)
+        self._scoring = ScoringLoop(ledger, datastore, trainer, proposer, directory, score_pixels)
         self._failures: dict[str, tuple[int, float]] = {}
 
     async def run(self, poll_interval_s: float) -> None:
@@ -93,22 +100,41 @@ class TrainingLoop:
         pool = await self._pool(project_id)
         if pool is None:
             return
-        pool = await self._feed.pull(pool)
+        try:
+            pool = await self._feed.pull(pool)
+        except NotFound as error:
+            if not error.metadata.get("deleted"):
+                raise
+            await self._forget(project_id)
+            return
         pool = await self._notice_model(pool)
         pool = await self._train(pool)
-        await self._score(pool)
+        await self._scoring.step(pool)
+
+    async def _forget(self, project_id: str) -> None:
+        """Remove what there is of a project that was deleted: no other one ever gets its id."""
+        async with self._ledger.write(project_id) as transaction:
+            await transaction.remove()
+        _log.info("removed the pool of a deleted project", project=project_id)
 
     async def request(self, project_id: str, user: str, force: bool) -> str:
-        """Train now; returns the job's name, also of a training that is under way.
+        """Train now; returns the job's name, also of a training that is under way, whoever asked for it.
 
         Raises:
             FailedPrecondition: NO_ANNOTATIONS, or NOTHING_NEW unless `force`; and what the trainer refuses.
         """
+        pool = await self._pool(project_id)
+        if pool is not None and pool.loop.training_job:
+            # One that has ended just now must not answer for what was annotated since.
+            await self._follow_training(pool)
+        running = await self._trainer.training_of(project_id)
         async with self._ledger.write(project_id) as transaction:
             pool = await transaction.pool()
             assert pool is not None
             if not pool.loop.training_request_id:
-                if not (await transaction.progress(self._clock())).annotations:
+                if running:
+                    return running
+                if not await transaction.has_annotations():
                     raise FailedPrecondition(
                         "NO_ANNOTATIONS",
                         f"project {project_id!r} has no annotation to train on; make one first",
@@ -131,38 +157,55 @@ class TrainingLoop:
         if not newest or newest == pool.loop.latest_model:
             return pool
         seen = await self._trainer.annotations_of(newest)
+        doubt = await self._doubt(pool.project_id, newest)
         async with self._ledger.write(pool.project_id) as transaction:
             await transaction.set_latest_model(seen)
             current = await transaction.pool() or pool
             # However an earlier training ended, there is a newer model now.
-            pool = replace(current, loop=replace(current.loop, latest_model=newest, failure=""))
+            pool = replace(
+                current, loop=replace(current.loop, latest_model=newest, failure="", misleading=doubt)
+            )
             await transaction.put_pool(pool)
         return pool
+
+    async def _doubt(self, project_id: str, model: str) -> str:
+        """Why the foreground of a model is not to be trusted, '' when nothing speaks against it."""
+        newest = await self._trainer.models(project_id, _LOOKED_AT)
+        return next((misleading(each) for each in newest if each.name == model), "")
 
     async def _train(self, pool: Pool) -> Pool:
         loop = pool.loop
         if loop.training_request_id:
             return await (self._follow_training(pool) if loop.training_job else self._ask_training(pool))
+        async with self._ledger.read(pool.project_id) as transaction:
+            if not await self._is_due(transaction, pool):
+                return pool
+        if await self._trainer.training_of(pool.project_id):
+            # Somebody asked the trainer itself: what it leaves to learn is seen when it has ended.
+            return pool
         async with self._ledger.write(pool.project_id) as transaction:
             pool = await transaction.pool() or pool
-            new = await transaction.new_annotations(pool.loop.considered_sequence)
-            if not pool.loop.training_due(pool.settings.retrain, new, self._clock()):
+            if not await self._is_due(transaction, pool):
                 return pool
             pool = _begin_training(pool, "")
             await transaction.put_pool(pool)
         return await self._ask_training(pool)
 
+    async def _is_due(self, transaction: Transaction, pool: Pool) -> bool:
+        new = await transaction.new_annotations(pool.loop.considered_sequence)
+        return pool.loop.training_due(pool.settings.retrain, new, self._clock())
+
     async def _ask_training(self, pool: Pool) -> Pool:
         loop = pool.loop
         try:
             job = await self._trainer.train(pool.project_id, loop.training_request_id, loop.training_user)
-        except _PASSING:
+        except PASSING:
             raise
         except BiosegmentError as error:
             await self._end_training(pool, f"the trainer refused to train: {error.reason}: {error.message}")
             raise
         failpoint("sampler.training.requested")
-        return await self._change(pool, "training", training_job=job)
+        return await self._loops.change(pool, "training", training_job=job)
 
     async def _follow_training(self, pool: Pool) -> Pool:
         try:
@@ -180,7 +223,7 @@ class TrainingLoop:
         return await self._end_training(pool, "")
 
     async def _end_training(self, pool: Pool, failure: str) -> Pool:
-        return await self._change(
+        return await self._loops.change(
             pool,
             "training",
             training_request_id="",
@@ -191,140 +234,9 @@ class TrainingLoop:
             rounds=pool.loop.rounds + (not failure),
         )
 
-    async def _score(self, pool: Pool) -> Pool:
-        loop = pool.loop
-        if loop.scoring_request_id and loop.scoring_model != loop.latest_model:
-            # Nobody would use these scores any more.
-            if loop.scoring_job:
-                await self._cancel(loop.scoring_job)
-            pool = await self._end_scoring(pool, "")
-        if pool.loop.scoring_job:
-            return await self._follow_scoring(pool)
-        if not pool.loop.latest_model or pool.loop.failed_model == pool.loop.latest_model:
-            return pool
-        measures, volumes = wanted_measures(pool), await self._volume_ids(pool)
-        wanted = {(volume, measure) for volume in volumes for measure in measures}
-        async with self._ledger.read(pool.project_id) as transaction:
-            in_use = await transaction.score_layers(pool.loop.latest_model)
-        if not wanted - _places(in_use):
-            return pool
-        found = await self._committed(pool, volumes, measures)
-        if missing := sorted({volume for volume, _ in wanted - _places(found)}):
-            return await self._ask_scoring(pool, missing, measures)
-        return await self._take_into_use(pool, found)
-
-    async def _ask_scoring(self, pool: Pool, volumes: Sequence[str], measures: Sequence[str]) -> Pool:
-        loop = pool.loop
-        # Until the job's name is stored the number stays, so that asking again after a crash is the same request.
-        number = loop.scoring_number + (not loop.scoring_request_id)
-        what = f"{loop.nonce}/score/{number}/{loop.latest_model}/{volumes}/{measures}/{self._score_pixels}"
-        request_id, model = str(uuid.uuid5(_NAMESPACE, what)), loop.latest_model
-        pool = await self._store(
-            pool, scoring_number=number, scoring_request_id=request_id, scoring_model=model
-        )
-        try:
-            job = await self._trainer.score(
-                pool.project_id, request_id, model, volumes, measures, self._score_pixels
-            )
-        except _PASSING:
-            raise
-        except BiosegmentError as error:
-            return await self._end_scoring(
-                pool, f"the trainer refused to score: {error.reason}: {error.message}"
-            )
-        failpoint("sampler.scoring.requested")
-        return await self._change(pool, "scoring", scoring_job=job)
-
-    async def _follow_scoring(self, pool: Pool) -> Pool:
-        try:
-            job = await self._trainer.job(pool.loop.scoring_job)
-        except NotFound:
-            return await self._end_scoring(
-                pool, f"the trainer does not know {pool.loop.scoring_job} any more"
-            )
-        if job.state is JobState.RUNNING:
-            return pool
-        if job.state is JobState.FAILED:
-            return await self._end_scoring(pool, f"scoring {job.name} failed: {job.failure}")
-        found = await self._committed(pool, await self._volume_ids(pool), wanted_measures(pool))
-        async with self._ledger.read(pool.project_id) as transaction:
-            in_use = await transaction.score_layers(pool.loop.scoring_model)
-        if not _places(found) - _places(in_use):
-            return await self._end_scoring(
-                pool, f"scoring {job.name} succeeded, but there is no new score map"
-            )
-        return await self._take_into_use(pool, found)
-
-    async def _take_into_use(self, pool: Pool, layers: Sequence[ScoreLayer]) -> Pool:
-        """Switch to the newest model's scores: maps and model in one transaction."""
-        async with self._ledger.write(pool.project_id) as transaction:
-            current = await transaction.pool() or pool
-            if current.loop.latest_model != pool.loop.latest_model:
-                return current
-            await transaction.put_score_layers(pool.loop.latest_model, layers)
-            loop = replace(
-                current.loop,
-                scored_model=pool.loop.latest_model,
-                scoring_request_id="",
-                scoring_job="",
-                scoring_model="",
-                failed_model="",
-                failure="" if current.loop.failed_model else current.loop.failure,
-            )
-            pool = replace(current, loop=loop)
-            await transaction.put_pool(pool)
-        failpoint("sampler.scores.switched")
-        return pool
-
-    async def _end_scoring(self, pool: Pool, failure: str) -> Pool:
-        return await self._change(
-            pool,
-            "scoring",
-            scoring_request_id="",
-            scoring_job="",
-            scoring_model="",
-            failure=failure or pool.loop.failure,
-            failed_model=pool.loop.scoring_model if failure else pool.loop.failed_model,
-        )
-
-    async def _cancel(self, job: str) -> None:
-        try:
-            await self._trainer.cancel(job)
-        except BiosegmentError as error:
-            _log.warning("an outdated scoring could not be cancelled", job=job, error=error.message)
-
-    async def _volume_ids(self, pool: Pool) -> list[str]:
-        present = [volume.volume_id for volume in await self._datastore.volumes(pool.project_id)]
-        return [volume for volume in present if not pool.settings.volumes or volume in pool.settings.volumes]
-
-    async def _committed(
-        self, pool: Pool, volumes: Sequence[str], measures: Sequence[str]
-    ) -> list[ScoreLayer]:
-        """The newest committed map of each volume and measure, by the newest model."""
-        found: dict[tuple[str, str], ScoreLayer] = {}
-        for volume in volumes:
-            for layer in await self._datastore.score_layers(pool.project_id, volume, pool.loop.latest_model):
-                if layer.measure in measures:
-                    found.setdefault((volume, layer.measure), layer)
-        return list(found.values())
-
     async def _pool(self, project_id: str) -> Pool | None:
         async with self._ledger.read(project_id) as transaction:
             return await transaction.pool()
-
-    async def _change(self, pool: Pool, which: str, **changes: object) -> Pool:
-        """Store changes, unless the training or scoring that they speak of is not the present one any more."""
-        request = f"{which}_request_id"
-        return await self._store(pool, getattr(pool.loop, request), request, **changes)
-
-    async def _store(self, pool: Pool, expected: str = "", field: str = "", **changes: object) -> Pool:
-        async with self._ledger.write(pool.project_id) as transaction:
-            current = await transaction.pool() or pool
-            if field and getattr(current.loop, field) != expected:
-                return current
-            pool = replace(current, loop=replace(current.loop, **changes))  # type: ignore[arg-type]
-            await transaction.put_pool(pool)
-            return pool
 
 
 def _begin_training(pool: Pool, user: str) -> Pool:
@@ -332,7 +244,7 @@ def _begin_training(pool: Pool, user: str) -> Pool:
     loop = replace(
         pool.loop,
         training_number=number,
-        training_request_id=str(uuid.uuid5(_NAMESPACE, f"{pool.loop.nonce}/train/{number}")),
+        training_request_id=str(uuid.uuid5(NAMESPACE, f"{pool.loop.nonce}/train/{number}")),
         training_job="",
         training_sequence=pool.loop.watermark,
         training_user=user,
@@ -340,7 +252,3 @@ def _begin_training(pool: Pool, user: str) -> Pool:
         failed_model="",
     )
     return replace(pool, loop=loop)
-
-
-def _places(layers: Sequence[ScoreLayer]) -> set[tuple[str, str]]:
-    return {(layer.volume_id, layer.measure) for layer in layers}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from biosegment_sampler.__main__ import Application, build
 from biosegment_sampler.settings import SamplerSettings
+from biosegment_sampler.sql import SqlLedger
 
 from biosegment.api.datastore.v1alpha1 import annotation_pb2_grpc, datastore_pb2_grpc
 from biosegment.api.job.v1alpha1 import job_pb2_grpc
@@ -18,10 +19,12 @@ from biosegment.api.sampler.v1alpha1 import sampler_pb2 as pb
 from biosegment.api.sampler.v1alpha1 import sampler_pb2_grpc
 from biosegment.api.trainer.v1alpha1 import trainer_pb2_grpc
 from biosegment.auth import Kind, Principal, PrincipalSigner, PrincipalVerifier
+from biosegment.database import Database, migrate
 from biosegment.rpc.channel import ServiceCredentials, connect
 from biosegment.rpc.geometry import region_from_proto
 from biosegment.rpc.server import RpcServer
 from tests.rpc.sampler.foreign import PROJECT, ForeignDatastore, ForeignTrainer, Records
+from tests.servers.postgres import postgres
 
 
 @dataclass
@@ -37,8 +40,15 @@ class Platform:
     stub: Any
     clock: list[float]
 
-    def as_user(self, user: str, *, admin: bool = False) -> tuple[tuple[str, str], ...]:
-        return self.credentials.metadata(Principal(Kind.USER, user, is_admin=admin))
+    def as_user(self, user: str, *, admin: bool = False, name: str = "") -> tuple[tuple[str, str], ...]:
+        return self.credentials.metadata(Principal(Kind.USER, user, is_admin=admin, display_name=name))
+
+    async def ask(self, caller: str, method: str, /, **fields: Any) -> Any:
+        """Call a method by its name, in the project where it takes a parent."""
+        request_type = getattr(pb, f"{method}Request")
+        if "parent" in request_type.DESCRIPTOR.fields_by_name:
+            fields.setdefault("parent", PROJECT)
+        return await getattr(self.stub, method)(request_type(**fields), metadata=self.as_user(caller))
 
     async def claim(self, user: str, **fields: Any) -> pb.ClaimSamplesResponse:
         request = pb.ClaimSamplesRequest(parent=PROJECT, **fields)
@@ -91,6 +101,27 @@ async def foreign(records: Records, keys: Path) -> AsyncIterator[tuple[str, str,
     yield await first.start(), await second.start(), trainer
     await first.stop(0)
     await second.stop(0)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.system)])
+async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlLedger]:
+    if request.param == "sqlite":
+        url = f"sqlite+aiosqlite:///{tmp_path / 'ledger.sqlite'}"
+    else:
+        server = postgres()
+        url = server.__enter__().replace("postgresql://", "postgresql+psycopg://")
+    await asyncio.to_thread(migrate, url, "biosegment_sampler")
+    database = Database.open(url)
+    yield SqlLedger(database)
+    await database.close()
+    if request.param != "sqlite":
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claims wait for the ranking of new scores, however slow the machine is."""
+    monkeypatch.setattr("biosegment_sampler.standing.PATIENCE_S", 60.0)
 
 
 Start = Callable[[], Any]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from biosegment.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
-    Unimplemented,
 )
 from biosegment.rpc.geometry import region_from_proto, region_to_proto
 from biosegment.volume import Index, Region
@@ -186,7 +186,7 @@ async def test_a_lease_ends_is_renewed_and_is_lost_to_others(platform: Platform)
     platform.clock[0] += 50
     renewed = (await platform.stub.RenewLease(renew, metadata=platform.as_user("ann"))).sample
     assert renewed.lease.expire_time.seconds - sample.lease.expire_time.seconds in (49, 50, 51)
-    with pytest.raises(FailedPrecondition, match="ann"):
+    with pytest.raises(FailedPrecondition, match=r"held by ann.*ask a manager"):
         await platform.stub.RenewLease(renew, metadata=platform.as_user("bob"))
     assert not (await platform.claim("bob")).samples
     platform.clock[0] += 80
@@ -198,6 +198,13 @@ async def test_a_lease_ends_is_renewed_and_is_lost_to_others(platform: Platform)
     with pytest.raises(FailedPrecondition) as caught:
         await platform.stub.RenewLease(renew, metadata=platform.as_user("ann"))
     assert (caught.value.reason, caught.value.metadata["holder"]) == ("LEASE_LOST", "bob")
+
+
+async def test_without_a_volume_nothing_is_said_of_samples(platform: Platform) -> None:
+    platform.records.volumes.clear()
+    answer = await platform.claim("ann")
+    assert not answer.samples
+    assert answer.notice == "there is no volume to sample from: import one, or name another in the pool."
 
 
 async def test_a_skipped_sample_comes_back_only_when_it_is_released(platform: Platform) -> None:
@@ -260,14 +267,6 @@ async def test_roles_are_kept(platform: Platform) -> None:
         )
 
 
-async def test_taking_over_a_lease_is_unimplemented_with_a_message(platform: Platform) -> None:
-    (sample,) = (await platform.claim("ann")).samples
-    with pytest.raises(Unimplemented, match="take over"):
-        await platform.stub.TakeOverLease(
-            pb.TakeOverLeaseRequest(name=sample.name), metadata=platform.as_user("mia")
-        )
-
-
 async def test_a_pool_is_updated_by_mask_and_etag(platform: Platform) -> None:
     before = await platform.pool()
     assert [(share.strategy, share.share) for share in before.strategies] == [("entropy", 1.0)]
@@ -303,10 +302,28 @@ async def test_an_excluded_part_is_never_proposed(platform: Platform) -> None:
 
 async def test_strategies_are_listed_with_their_measures(platform: Platform) -> None:
     answer = await platform.stub.ListStrategies(pb.ListStrategiesRequest(), metadata=platform.as_user("vic"))
-    assert {item.strategy: (list(item.measures), item.cold_start) for item in answer.strategies} == {
-        "entropy": (["entropy"], False),
-        "least_confidence": (["least_confidence"], False),
-        "margin": (["margin"], False),
-        "random": ([], True),
-        "stratified": ([], True),
-    }
+    listed = {item.strategy: (list(item.measures), item.cold_start) for item in answer.strategies}
+    assert list(listed) == sorted(listed)
+    assert len(listed) == 18
+    assert listed["entropy"] == (["entropy"], False)
+    assert listed["clasp"] == (["entropy", "class_entropy"], False)
+    assert listed["entropy_kmeans"] == (["entropy", "embedding"], False)
+    assert listed["stratified"] == ([], True)
+    assert all(item.description for item in answer.strategies)
+
+
+async def test_a_change_of_strategies_holds_from_the_next_sample_on(platform: Platform) -> None:
+    first = await platform.claim("ann", count=8)
+    assert {sample.strategy for sample in first.samples} == {"stratified"}
+    shares = [{"strategy": "stratified", "share": 0.75}, {"strategy": "random", "share": 0.25}]
+    await platform.update("strategies", strategies=shares)
+    # What others ask for by name, or choose themselves, moves nobody's turn.
+    found: list[str] = []
+    for _ in range(8):
+        found += [
+            sample.strategy for sample in (await platform.claim("bob", session=str(len(found)))).samples
+        ]
+        await platform.claim("mia", strategy="random", session=str(len(found)))
+    assert Counter(found) == {"stratified": 6, "random": 2}
+    batch = await platform.claim("rev", count=20)
+    assert Counter(sample.strategy for sample in batch.samples) == {"stratified": 15, "random": 5}

@@ -103,6 +103,7 @@ async def test_a_claim_that_was_cut_off_is_answered_once_when_it_is_repeated(
         "sampler.scores.switched",
     ],
 )
+@pytest.mark.usefixtures("patient")
 async def test_a_killed_loop_goes_on_where_it_was(platform: Platform, tmp_path: Path, point: str) -> None:
     await platform.update("retrain", retrain={"after_annotations": 2})
     samples = (await platform.claim("ann", count=2)).samples

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
 from biosegment_sampler.domain.annotation import Annotation
 from biosegment_sampler.domain.lease import Lease
 from biosegment_sampler.domain.pool import Loop, Pool, PoolSettings, StrategyShare, VolumeRegion
@@ -13,26 +10,9 @@ from biosegment_sampler.domain.sample import Sample, SampleState
 from biosegment_sampler.ports import Receipt, ScoreLayer
 from biosegment_sampler.sql import SqlLedger
 
-from biosegment.database import Database, migrate
 from biosegment.volume import Index, Region
-from tests.servers.postgres import postgres
 
 BOX = Region.of_shape((1, 8, 8), (2, 3, 4))
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.system)])
-async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlLedger]:
-    if request.param == "sqlite":
-        url = f"sqlite+aiosqlite:///{tmp_path / 'ledger.sqlite'}"
-    else:
-        server = postgres()
-        url = server.__enter__().replace("postgresql://", "postgresql+psycopg://")
-    await asyncio.to_thread(migrate, url, "biosegment_sampler")
-    database = Database.open(url)
-    yield SqlLedger(database)
-    await database.close()
-    if request.param != "sqlite":
-        server.__exit__(None, None, None)
 
 
 def sample(number: int, state: SampleState, expires_at: float, holder: str = "ann") -> Sample:
@@ -79,19 +59,20 @@ async def test_states_are_those_of_the_moment(ledger: SqlLedger) -> None:
         sample(4, SampleState.ANNOTATED, 0.0),
     ]
     async with ledger.write("p") as transaction:
-        await transaction.put_samples(items)
-        await transaction.put_samples([replace(items[3], annotation="a")])
+        await transaction.put_samples([items[0], *(replace(item, dealt=True) for item in items[1:])])
+        await transaction.put_samples([replace(items[3], annotation="a", dealt=True)])
     async with ledger.read("p") as transaction:
-        progress = await transaction.progress(100.0)
-        assert dict(progress.samples_by_state) == {"open": 1, "leased": 1, "skipped": 1, "annotated": 1}
+        states = await transaction.samples_by_state(100.0)
+        assert dict(states) == {"open": 1, "leased": 1, "skipped": 1, "annotated": 1}
         leased = await transaction.list_samples(frozenset({SampleState.LEASED}), "", "", 10, 100.0)
         assert [item.sample_id for item in leased] == ["s2"]
         held = await transaction.list_samples(frozenset(), "ann", "", 10, 20.0)
         assert [item.sample_id for item in held] == ["s2", "s1"]
         page = await transaction.list_samples(frozenset(), "", "s3", 1, 20.0)
         assert [item.sample_id for item in page] == ["s2"]
-        assert [item.sample_id for item in (await transaction.occupied(100.0)).leased] == ["s2"]
-        assert dict(await transaction.chosen_counts()) == {"random": 4}
+        changes = await transaction.log.since(None)
+        assert {item.sample_id for item in changes.samples} == {"s1", "s2", "s3"}
+        assert changes.dealt == 3
 
 
 async def test_writers_of_one_project_come_one_after_the_other(ledger: SqlLedger) -> None:

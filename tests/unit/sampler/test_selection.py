@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 from biosegment_sampler.domain.grid import CandidateField, CandidateGrid
+from biosegment_sampler.domain.occupancy import BATCH, NEAR, TAKEN, Hold, Occupancy
 from biosegment_sampler.domain.pool import StrategyShare, VolumeRegion
-from biosegment_sampler.domain.selection import Occupancy, Ranking, select
+from biosegment_sampler.domain.ranking import in_order
+from biosegment_sampler.domain.selection import select
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,7 +49,7 @@ def test_a_batch_never_overlaps_itself_or_what_is_taken(
     seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
-    rankings = {name: Ranking(rng.permutation(len(field)).astype(np.int64)) for name in ("one", "two")}
+    rankings = {name: in_order(rng.permutation(len(field))) for name in ("one", "two")}
     picks = select(
         field,
         rankings,
@@ -67,9 +69,11 @@ def test_a_batch_never_overlaps_itself_or_what_is_taken(
                 grown = pick.region.padded((distance - 1, 0, 0), Region.of_shape(SHAPE))
                 assert not grown.overlaps(other.region)
     if len(picks) < count:
-        left = Occupancy(field).block(taken)
-        left.block((VolumeRegion(pick.volume_id, pick.region) for pick in picks), distance)
-        assert left.open_count == 0
+        left = Occupancy(field, distance)
+        left.fill(enumerate(map(Hold, taken)))
+        for pick in picks:
+            left.view().mark(pick.volume_id, pick.region)
+        assert not left.view().is_open(slice(0, len(field)), TAKEN | BATCH).any()
 
 
 @settings(max_examples=80, deadline=None)
@@ -77,16 +81,18 @@ def test_a_batch_never_overlaps_itself_or_what_is_taken(
 def test_blocked_windows_are_exactly_those_that_touch(
     field: CandidateField, region: Region, distance: int
 ) -> None:
-    occupancy = Occupancy(field).block([VolumeRegion("b", region)], distance)
+    occupancy = Occupancy(field, distance)
+    occupancy.hold("it", Hold(VolumeRegion("b", region), NEAR))
+    is_open = occupancy.view().is_open(slice(0, len(field)), NEAR)
     grown = region.padded((distance - 1, 0, 0), Region.of_shape(SHAPE))
     for number in range(len(field)):
         volume, window = field.locate(number)
-        assert occupancy.is_blocked(number) == (volume == "b" and window.overlaps(grown))
+        assert is_open[number] != (volume == "b" and window.overlaps(grown))
 
 
 def test_the_best_window_comes_first_and_what_is_near_comes_last() -> None:
     field = CandidateField([CandidateGrid.over("v", Index(9, 8, 8), Index(1, 8, 8))])
-    ranking = {"s": Ranking(np.arange(9), np.linspace(1, 0, 9, dtype=np.float32))}
+    ranking = {"s": in_order(np.arange(9), np.linspace(1, 0, 9, dtype=np.float32))}
     share = [StrategyShare("s", 1.0)]
     near = [VolumeRegion("v", Region(Index(0, 0, 0), Index(1, 8, 8)))]
     first = select(field, ranking, share, 1, taken=near, near=near, slice_distance=4)
@@ -100,12 +106,12 @@ def test_the_best_window_comes_first_and_what_is_near_comes_last() -> None:
 
 def test_shares_hold_over_batches_of_one() -> None:
     field = CandidateField([CandidateGrid.over("v", Index(40, 8, 8), Index(1, 8, 8))])
-    rankings = {"a": Ranking(np.arange(40)), "b": Ranking(np.arange(40)[::-1])}
+    rankings = {"a": in_order(np.arange(40)), "b": in_order(np.arange(40)[::-1])}
     shares = [StrategyShare("a", 0.75), StrategyShare("b", 0.25)]
     counts: dict[str, int] = {}
     taken: list[VolumeRegion] = []
-    for _ in range(20):
-        (pick,) = select(field, rankings, shares, 1, taken=taken, chosen_before=counts)
+    for number in range(20):
+        (pick,) = select(field, rankings, shares, 1, taken=taken, first=number)
         counts[pick.strategy] = counts.get(pick.strategy, 0) + 1
         taken.append(VolumeRegion(pick.volume_id, pick.region))
     assert counts == {"a": 15, "b": 5}
@@ -113,7 +119,7 @@ def test_shares_hold_over_batches_of_one() -> None:
 
 def test_a_used_up_strategy_leaves_its_part_to_the_reserve() -> None:
     field = CandidateField([CandidateGrid.over("v", Index(6, 8, 8), Index(1, 8, 8))])
-    rankings = {"scored": Ranking(np.array([2])), "reserve": Ranking(np.arange(6))}
+    rankings = {"scored": in_order(np.array([2])), "reserve": in_order(np.arange(6))}
     picks = select(field, rankings, [StrategyShare("scored", 1.0)], 3, taken=[], reserve="reserve")
     assert [(pick.strategy, pick.region.start.z) for pick in picks] == [
         ("scored", 2),

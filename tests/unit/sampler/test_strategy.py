@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 from biosegment_sampler.domain.blindness import blindness
-from biosegment_sampler.domain.grid import CandidateField, CandidateGrid
+from biosegment_sampler.domain.grid import MAX_CANDIDATES, CandidateField, CandidateGrid
 from biosegment_sampler.domain.scores import score_windows
-from biosegment_sampler.strategies import STRATEGIES, find_strategy
+from biosegment_sampler.strategies import STRATEGIES, Candidates, find_strategy
 
 from biosegment.errors import InvalidArgument
 from biosegment.volume import Index
@@ -15,6 +15,16 @@ from biosegment.volume import Index
 CELL = 16
 SHAPE = Index(3, 70, 90)
 WINDOW = Index(1, 32, 32)
+
+
+def ranked(
+    name: str, field: CandidateField, scores: dict[str, np.ndarray] | None = None, seed: int = 0
+) -> np.ndarray:
+    """The order of a strategy that needs no embedding."""
+    candidates = Candidates(
+        field, scores or {}, lambda numbers: np.full((len(numbers), 1), np.nan), seed=seed
+    )
+    return STRATEGIES[name].rank(candidates).order
 
 
 def field(shape: Index = SHAPE, window: Index = WINDOW) -> CandidateField:
@@ -41,16 +51,17 @@ def test_a_scored_strategy_orders_windows_as_a_direct_computation_does(name: str
     rng = np.random.default_rng(5)
     probabilities = rng.dirichlet([0.4, 0.4, 0.4], (3, 5, 6))
     cells = np.array(
-        [[[pixel_measure(name, list(p)) for p in row] for row in plane] for plane in probabilities]
+        [[[pixel_measure(name, list(p)) for p in row] for row in plane] for plane in probabilities],
+        np.float32,
     )
     candidates = field()
     (grid,) = candidates.grids
-    score = score_windows(lambda first, stop: cells[first:stop], Index(1, CELL, CELL), grid)
-    ranking = STRATEGIES[name].rank(candidates, {name: score.means.reshape(-1)}, 0)
+    score = score_windows(lambda *box: cells[(*box, None)], 1, Index(1, CELL, CELL), grid)
+    order = ranked(name, candidates, {name: score.means.reshape(-1)})
     expected = sorted(
         range(len(candidates)), key=lambda number: -mean_of(cells, candidates.locate(number)[1])
     )
-    assert ranking.order.tolist() == expected
+    assert order.tolist() == expected
     assert score.peak == cells.max()
 
 
@@ -58,7 +69,7 @@ def test_window_scores_are_means_of_voxels_also_at_borders_that_cut_cells() -> N
     cells = np.random.default_rng(1).random((3, 5, 6))
     candidates = field(window=Index(2, 32, 32))
     (grid,) = candidates.grids
-    means = score_windows(lambda first, stop: cells[first:stop], Index(1, CELL, CELL), grid).means.reshape(-1)
+    means = score_windows(lambda *box: cells[(*box, None)], 1, Index(1, CELL, CELL), grid).means.reshape(-1)
     for number in range(len(candidates)):
         assert means[number] == pytest.approx(mean_of(cells, candidates.locate(number)[1]), rel=1e-6)
 
@@ -69,12 +80,12 @@ def test_windows_that_are_mostly_unscored_are_no_candidates() -> None:
     cells[0, 0, 0] = np.nan
     candidates = field()
     (grid,) = candidates.grids
-    means = score_windows(lambda first, stop: cells[first:stop], Index(1, CELL, CELL), grid).means.reshape(-1)
-    ranked = set(STRATEGIES["entropy"].rank(candidates, {"entropy": means}, 0).order.tolist())
+    means = score_windows(lambda *box: cells[(*box, None)], 1, Index(1, CELL, CELL), grid).means.reshape(-1)
+    scored = set(ranked("entropy", candidates, {"entropy": means}).tolist())
     for number in range(len(candidates)):
         region = candidates.locate(number)[1]
-        assert (number in ranked) == (region.start.z != 1)
-        if number in ranked:
+        assert (number in scored) == (region.start.z != 1)
+        if number in scored:
             assert means[number] == pytest.approx(mean_of(cells, region), rel=1e-6)
 
 
@@ -86,7 +97,7 @@ def test_a_cold_strategy_ranks_every_window_once_and_repeats_by_seed(name: str) 
             CandidateGrid.over("b", Index(4, 64, 32), Index(1, 16, 16)),
         ]
     )
-    orders = [STRATEGIES[name].rank(candidates, {}, seed).order.tolist() for seed in (3, 3, 4)]
+    orders = [ranked(name, candidates, seed=seed).tolist() for seed in (3, 3, 4)]
     assert sorted(orders[0]) == list(range(len(candidates)))
     assert orders[0] == orders[1] != orders[2]
 
@@ -95,7 +106,7 @@ def test_a_cold_strategy_ranks_every_window_once_and_repeats_by_seed(name: str) 
 def test_stratified_samples_are_spread_from_the_first_picks_on(seed: int) -> None:
     """Of 4, 8 and 16 picks, every quarter, eighth, sixteenth of the slices gets its own, which random does not do."""
     candidates = field(Index(64, 256, 256), Index(1, 32, 32))
-    order = STRATEGIES["stratified"].rank(candidates, {}, seed).order
+    order = ranked("stratified", candidates, seed=seed)
     for count in (4, 8, 16):
         slices = [candidates.locate(int(number))[1].start.z for number in order[:count]]
         strata = {z * count // 64 for z in slices}
@@ -111,7 +122,7 @@ def test_random_choice_differs_from_fixed_strata() -> None:
     candidates = field(Index(64, 256, 256), Index(1, 32, 32))
     counts = []
     for seed in range(10):
-        order = STRATEGIES["random"].rank(candidates, {}, seed).order
+        order = ranked("random", candidates, seed=seed)
         counts.append(len({candidates.locate(int(number))[1].start.z // 4 for number in order[:16]}))
     assert np.mean(counts) < 13
 
@@ -119,7 +130,7 @@ def test_random_choice_differs_from_fixed_strata() -> None:
 def test_ties_are_broken_by_the_seed() -> None:
     candidates = field()
     flat = np.full(len(candidates), 0.5, np.float32)
-    first, second = (STRATEGIES["entropy"].rank(candidates, {"entropy": flat}, seed).order for seed in (1, 2))
+    first, second = (ranked("entropy", candidates, {"entropy": flat}, seed) for seed in (1, 2))
     assert sorted(first) == sorted(second)
     assert first.tolist() != second.tolist()
 
@@ -154,6 +165,9 @@ def test_edges_are_reachable_and_huge_volumes_get_a_coarser_grid() -> None:
         assert region.shape == Index(1, 32, 32)
         covered[region.slices] = True
     assert covered.all()
-    huge = CandidateGrid.over("v", Index(5000, 14000, 14000), Index(1, 128, 128))
-    assert 0 < len(huge) <= 2_000_000
-    assert huge.region(len(huge) - 1).stop == Index(5000, 14000, 14000)
+    shape = Index(50_000, 14_000, 14_000)
+    huge = CandidateGrid.over("v", shape, Index(1, 128, 128))
+    assert 0 < len(huge) <= MAX_CANDIDATES
+    assert huge.region(len(huge) - 1).stop == shape
+    both = CandidateField.over([("a", shape, Index(1, 128, 128)), ("b", shape, Index(1, 128, 128))])
+    assert 0 < len(both) <= MAX_CANDIDATES

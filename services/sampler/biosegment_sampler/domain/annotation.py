@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from biosegment.volume import Region
+from biosegment.volume import FIRST_CLASS, Region
 
 
 class AnnotationState(enum.StrEnum):
@@ -50,6 +50,11 @@ class Annotation:
     state: AnnotationState = AnnotationState.PENDING
     in_latest_model: bool = False
 
+    @property
+    def shows_class(self) -> bool:
+        """Whether any voxel is of a class."""
+        return any(count > 0 for value, count in self.voxel_counts.items() if value >= FIRST_CLASS)
+
     def reverted(self) -> Annotation:
         return replace(self, state=AnnotationState.REVERTED)
 
@@ -70,32 +75,24 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Reverted:
-    """Record: an annotation was taken back."""
+    """Record: an annotation was taken back, by `author`."""
 
     sequence: int
     annotation: str
+    author: str = ""
+    time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reviewed:
-    """Record: somebody judged an annotation."""
+    """Record: `author` judged an annotation."""
 
     sequence: int
     annotation: str
     accepted: bool
+    comment: str = ""
+    author: str = ""
+    time: float = 0.0
 
 
 Record = Committed | Reverted | Reviewed
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a project is; fields as in the API's GetProgress, `rounds` left to the pool."""
-
-    annotations: int = 0
-    new_annotations: int = 0
-    annotated_voxels: int = 0
-    annotations_by_author: Mapping[str, int] = field(default_factory=dict)
-    voxels_by_class: Mapping[int, int] = field(default_factory=dict)
-    samples_by_state: Mapping[str, int] = field(default_factory=dict)
-    work_time_s: float = 0.0

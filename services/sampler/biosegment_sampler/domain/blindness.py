@@ -29,14 +29,16 @@ def blindness(scores: NDArray[np.float32], foreground_peak: float | None) -> str
         scores: Of the windows, NaN where not scored.
         foreground_peak: Largest foreground probability of any cell, None when it was not scored.
     """
-    known = scores[np.isfinite(scores)]
-    if not len(known):
+    known = np.isfinite(scores)
+    count = np.count_nonzero(known)
+    if not count:
         return "the scores of the model hold no numbers"
     if foreground_peak is not None and foreground_peak < MIN_FOREGROUND:
         return "the model finds no foreground anywhere"
-    if float(known.max()) < MIN_SCORE:
+    highest = float(scores.max(where=known, initial=-np.inf))
+    if highest < MIN_SCORE:
         return "the model is sure of everything, most likely because it finds no foreground"
     # A single window has no spread, and nothing to be ranked against.
-    if len(known) > 1 and float(known.max() - known.min()) < MIN_SPREAD:
+    if count > 1 and highest - float(scores.min(where=known, initial=np.inf)) < MIN_SPREAD:
         return "the scores of the model are the same everywhere"
     return ""

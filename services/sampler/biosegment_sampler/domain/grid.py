@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 from biosegment.volume import Index, Region
 
-MAX_CANDIDATES: Final = 2_000_000
-"""Of one volume; a larger one gets a coarser grid, so that memory stays bounded."""
+MAX_CANDIDATES: Final = 1 << 27
+"""Of a pool; a larger one gets coarser grids, so that memory stays bounded: it takes about 5 bytes for each."""
 
 Box = tuple[slice, slice, slice]
 
@@ -33,6 +34,10 @@ class CandidateGrid:
     shape: Index
     window: Index
     starts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+    _lists: tuple[list[int], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_lists", tuple(axis.tolist() for axis in self.starts))
 
     @classmethod
     def over(
@@ -80,16 +85,39 @@ class CandidateGrid:
             slices_apart: Also those in plane with it whose slices are less than so many apart.
         """
         margin = (slices_apart - 1, 0, 0)
+        # For a single region faster than `searchsorted`.
         z, y, x = (
             slice(
-                int(np.searchsorted(axis, low - pad - edge, side="right")),
-                int(np.searchsorted(axis, high + pad, side="left")),
+                bisect_right(starts, region.start[axis] - margin[axis] - self.window[axis]),
+                bisect_left(starts, region.stop[axis] + margin[axis]),
             )
-            for axis, edge, low, high, pad in zip(
-                self.starts, self.window, region.start, region.stop, margin, strict=True
-            )
+            for axis, starts in enumerate(self._lists)
         )
         return z, y, x
+
+    def covered(self, box: Box) -> Region | None:
+        """The smallest region that has all windows of a box in it; None for none."""
+        if any(side.start >= side.stop for side in box):
+            return None
+        start, last = (
+            Index(*(axis[place] for axis, place in zip(self._lists, places, strict=True)))
+            for places in ([side.start for side in box], [side.stop - 1 for side in box])
+        )
+        return Region(start, Index(*(at + edge for at, edge in zip(last, self.window, strict=True))))
+
+    def all_overlapping(self, regions: Sequence[Region], slices_apart: int = 1) -> list[Box]:
+        """As `overlapping`, of many regions at once."""
+        corners = np.array([(*region.start, *region.stop) for region in regions], np.int64).reshape(-1, 6)
+        margin = (slices_apart - 1, 0, 0)
+        sides = [
+            (
+                np.searchsorted(axis, corners[:, i] - margin[i] - self.window[i], side="right").tolist(),
+                np.searchsorted(axis, corners[:, 3 + i] + margin[i], side="left").tolist(),
+            )
+            for i, axis in enumerate(self.starts)
+        ]
+        spans = [[slice(*ends) for ends in zip(*side, strict=True)] for side in sides]
+        return list(zip(*spans, strict=True))
 
 
 class CandidateField:
@@ -98,6 +126,24 @@ class CandidateField:
     def __init__(self, grids: Sequence[CandidateGrid]) -> None:
         self.grids = tuple(grids)
         self._offsets = np.concatenate([[0], np.cumsum([len(grid) for grid in self.grids])]).astype(np.int64)
+
+    @classmethod
+    def over(
+        cls, volumes: Sequence[tuple[str, Index, Index]], max_candidates: int = MAX_CANDIDATES
+    ) -> CandidateField:
+        """Grids over volumes, given as id, shape and window; all coarser when there would be too many candidates."""
+        grids = [CandidateGrid.over(*volume, max_candidates) for volume in volumes]
+        wanted = sum(map(len, grids))
+        if wanted > max_candidates:
+            grids = [
+                CandidateGrid.over(*volume, max(1, max_candidates * len(grid) // wanted))
+                for volume, grid in zip(volumes, grids, strict=True)
+            ]
+        return cls(grids)
+
+    def only(self, volume_id: str) -> CandidateField:
+        """The candidates of one volume; the grid stays as it is among the others."""
+        return CandidateField([grid for grid in self.grids if grid.volume_id == volume_id])
 
     def __len__(self) -> int:
         return int(self._offsets[-1])

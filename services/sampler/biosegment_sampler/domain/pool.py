@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from typing import Final
 
 from biosegment.errors import InvalidArgument
 from biosegment.volume import Index, Region, VoxelSize
+from biosegment_sampler.domain.lease import Clocks
 
 SAMPLE_EDGE: Final = 128
 """Edge of a default sample in working pixels."""
@@ -51,7 +53,8 @@ class PoolSettings:
     """What the members of a project decide. `volumes` are ids, all of the project when empty.
 
     Raises:
-        InvalidArgument: BAD_SHARES, BAD_SAMPLE_SHAPE, BAD_SLICE_DISTANCE, BAD_LEASE_DURATION or BAD_RETRAIN_POLICY.
+        InvalidArgument: BAD_SHARES, BAD_SAMPLE_SHAPE, BAD_SLICE_DISTANCE, BAD_LEASE_DURATION, BAD_HEARTBEAT_TIMEOUT,
+            BAD_SECOND_SHARE or BAD_RETRAIN_POLICY.
     """
 
     strategies: tuple[StrategyShare, ...] = (StrategyShare("entropy", 1.0),)
@@ -60,6 +63,8 @@ class PoolSettings:
     sample_shape: Index | None = None
     slice_distance: int = 4
     lease_duration_s: float = 1800.0
+    heartbeat_timeout_s: float = 90.0
+    second_annotator_share: float = 0.0
     retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
     seed: int = 0
 
@@ -81,12 +86,32 @@ class PoolSettings:
             raise InvalidArgument(
                 "BAD_LEASE_DURATION", f"lease_duration_s {self.lease_duration_s:g} must be in 60..86400"
             )
+        if not 30 <= self.heartbeat_timeout_s <= 3600:
+            raise InvalidArgument(
+                "BAD_HEARTBEAT_TIMEOUT",
+                f"heartbeat_timeout_s {self.heartbeat_timeout_s:g} must be in 30..3600; 0 means 90",
+            )
+        if not 0 <= self.second_annotator_share <= 1:
+            raise InvalidArgument(
+                "BAD_SECOND_SHARE",
+                f"second_annotator_share {self.second_annotator_share:g} must be in 0..1",
+            )
         if not (self.retrain.after_annotations >= 1 and 0 <= self.retrain.after_idle_s < 1e9):
             raise InvalidArgument(
                 "BAD_RETRAIN_POLICY",
-                f"after_annotations {self.retrain.after_annotations} must be positive and after_idle_s "
-                f"{self.retrain.after_idle_s:g} not negative",
+                f"after_annotations {self.retrain.after_annotations} must be positive (0 means "
+                f"{RetrainPolicy().after_annotations}) and after_idle_s {self.retrain.after_idle_s:g} in 0..1e9 "
+                "(0 means never)",
             )
+
+    @property
+    def clocks(self) -> Clocks:
+        return Clocks(self.lease_duration_s, self.heartbeat_timeout_s)
+
+    def wants_second(self, sample_id: str) -> bool:
+        """Whether a second annotator is to get a sample, too: the same answer each time."""
+        number = int.from_bytes(hashlib.sha256(sample_id.encode()).digest()[:6], "big")
+        return number < self.second_annotator_share * 2**48
 
     def _check_shares(self) -> None:
         total = sum(share.share for share in self.strategies)
@@ -126,6 +151,7 @@ class Loop:
         failed_model: Model whose scoring failed; it is not tried again by itself.
         rounds: Trainings that ended well.
         last_annotation_at: Unix time of the newest annotation, 0 before the first.
+        misleading: Why the foreground of the newest model is not to be trusted, '' when nothing speaks against it.
     """
 
     nonce: str = ""
@@ -146,6 +172,7 @@ class Loop:
     failed_model: str = ""
     rounds: int = 0
     last_annotation_at: float = 0.0
+    misleading: str = ""
 
     @property
     def active_job(self) -> str:

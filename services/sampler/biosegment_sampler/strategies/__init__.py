@@ -1,25 +1,18 @@
-"""What can rank a pool; one module per strategy, all with the shape of `Strategy`.
-
-A new one is a module and a line here.
-"""
+"""What can rank a pool; one module per strategy, each with a `STRATEGY`: adding one is adding a module."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from biosegment.errors import InvalidArgument
-from biosegment_sampler.strategies.entropy import ENTROPY
-from biosegment_sampler.strategies.least_confidence import LEAST_CONFIDENCE
-from biosegment_sampler.strategies.margin import MARGIN
-from biosegment_sampler.strategies.random import RANDOM
-from biosegment_sampler.strategies.strategy import Strategy
-from biosegment_sampler.strategies.stratified import STRATIFIED
+from biosegment_sampler.strategies.registry import own_strategies, with_third_parties
+from biosegment_sampler.strategies.strategy import Candidates, Passes, Strategy
 
-STRATEGIES: Final[dict[str, Strategy]] = {
-    strategy.name: strategy for strategy in (ENTROPY, LEAST_CONFIDENCE, MARGIN, RANDOM, STRATIFIED)
-}
-COLD_START: Final = STRATIFIED
-"""What ranks while there is no model, and when a model's scores say nothing."""
+STRATEGIES: Final = with_third_parties(own_strategies(__name__, __path__))
+COLD_START: Final = STRATEGIES["stratified"]
+"""What ranks while there is no model, and fills up what others leave."""
+NEAR_FOREGROUND: Final = STRATEGIES["near_foreground"]
+"""What ranks in turn with it when a model's scores say nothing, once anybody has annotated what is looked for."""
 
 
 def find_strategy(name: str) -> Strategy:
@@ -31,4 +24,4 @@ def find_strategy(name: str) -> Strategy:
     return STRATEGIES[name]
 
 
-__all__ = ["COLD_START", "STRATEGIES", "Strategy", "find_strategy"]
+__all__ = ["COLD_START", "NEAR_FOREGROUND", "STRATEGIES", "Candidates", "Passes", "Strategy", "find_strategy"]

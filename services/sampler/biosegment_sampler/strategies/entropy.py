@@ -7,17 +7,16 @@ segmentation of electron microscopy images using active learning", arXiv 1911.05
 
 from __future__ import annotations
 
-from biosegment_sampler.domain.grid import CandidateField
-from biosegment_sampler.domain.selection import Ranking
-from biosegment_sampler.strategies.strategy import Strategy, WindowScores, by_score
+from biosegment_sampler.domain.ranking import Ranking, by_score
+from biosegment_sampler.strategies.strategy import Candidates, Strategy
 
 
-def rank(field: CandidateField, scores: WindowScores, seed: int) -> Ranking:
+def rank(candidates: Candidates) -> Ranking:
     """Windows by their mean voxel entropy -sum p log p (Roels and Saeys 2019, arXiv 1911.05548), highest first."""
-    return by_score(scores["entropy"], seed)
+    return by_score(candidates.scores["entropy"], candidates.seed)
 
 
-ENTROPY = Strategy(
+STRATEGY = Strategy(
     "entropy",
     "Highest mean entropy of the class probabilities. Roels and Saeys 2019, arXiv 1911.05548.",
     rank,

@@ -6,17 +6,16 @@ A. Culotta and A. McCallum, "Reducing labeling effort for structured prediction 
 
 from __future__ import annotations
 
-from biosegment_sampler.domain.grid import CandidateField
-from biosegment_sampler.domain.selection import Ranking
-from biosegment_sampler.strategies.strategy import Strategy, WindowScores, by_score
+from biosegment_sampler.domain.ranking import Ranking, by_score
+from biosegment_sampler.strategies.strategy import Candidates, Strategy
 
 
-def rank(field: CandidateField, scores: WindowScores, seed: int) -> Ranking:
+def rank(candidates: Candidates) -> Ranking:
     """Windows by their mean of 1 - max p (Lewis and Gale 1994; Culotta and McCallum 2005), highest first."""
-    return by_score(scores["least_confidence"], seed)
+    return by_score(candidates.scores["least_confidence"], candidates.seed)
 
 
-LEAST_CONFIDENCE = Strategy(
+STRATEGY = Strategy(
     "least_confidence",
     "Lowest mean probability of the most likely class. Lewis and Gale, SIGIR 1994.",
     rank,

@@ -6,18 +6,15 @@ with it, and so does everybody since.
 
 from __future__ import annotations
 
-import numpy as np
-
-from biosegment_sampler.domain.grid import CandidateField
-from biosegment_sampler.domain.selection import Ranking
-from biosegment_sampler.strategies.strategy import Strategy, WindowScores
+from biosegment_sampler.domain.ranking import Ranking, at_random
+from biosegment_sampler.strategies.strategy import Candidates, Strategy
 
 
-def rank(field: CandidateField, scores: WindowScores, seed: int) -> Ranking:
+def rank(candidates: Candidates) -> Ranking:
     """All windows in random order: the passive baseline of Cohn, Atlas and Ladner 1994."""
-    return Ranking(np.random.default_rng(seed).permutation(len(field)).astype(np.int64))
+    return at_random(len(candidates), candidates.seed)
 
 
-RANDOM = Strategy(
+STRATEGY = Strategy(
     "random", "Uniformly at random: the baseline of Cohn, Atlas and Ladner, Machine Learning 1994.", rank
 )

@@ -15,26 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biosegment_sampler.domain.grid import CandidateField
-from biosegment_sampler.domain.selection import Ranking
-from biosegment_sampler.strategies.strategy import Strategy, WindowScores
+from biosegment_sampler.domain.ranking import Ranking, at_random
+from biosegment_sampler.strategies.strategy import Candidates, Strategy
 
 _BASES: Final = (7, 2, 3, 5)
 """Of volume, z, y and x; the smaller the base, the sooner it is even."""
 _MAX_POINTS: Final = 1 << 17
 
 
-def rank(field: CandidateField, scores: WindowScores, seed: int) -> Ranking:
+def rank(candidates: Candidates) -> Ranking:
     """Windows in the order in which a shifted Halton sequence (Halton 1960) first meets them, the rest at random."""
-    count = len(field)
-    rng = np.random.default_rng(seed)
+    field, count = candidates.field, len(candidates)
+    rng = np.random.default_rng(candidates.seed)
     shift = rng.random(len(_BASES))
     points = np.stack([halton(min(8 * count, _MAX_POINTS), base) for base in _BASES], axis=1)
     visited = _nearest(field, (points + shift) % 1.0)
     _, first = np.unique(visited, return_index=True)
-    met = visited[np.sort(first)]
-    left = np.ones(count, np.bool_)
-    left[met] = False
-    return Ranking(np.concatenate([met, rng.permutation(np.flatnonzero(left))]).astype(np.int64))
+    return at_random(count, candidates.seed, first=visited[np.sort(first)])
 
 
 def halton(count: int, base: int) -> NDArray[np.float64]:
@@ -62,7 +59,7 @@ def _nearest(field: CandidateField, points: NDArray[np.float64]) -> NDArray[np.i
     return numbers
 
 
-STRATIFIED = Strategy(
+STRATEGY = Strategy(
     "stratified",
     "Evenly over volumes, slices and plane, in the order of a Halton sequence. Halton, Numerische Mathematik 1960.",
     rank,

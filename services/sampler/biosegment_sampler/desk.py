@@ -1,0 +1,148 @@
+"""What every use case of samples begins and ends with: who asks, what has happened meanwhile, what they may see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from biosegment.auth import Authorizer, Kind, Permission, Principal, PrincipalSigner
+from biosegment.errors import FailedPrecondition, NotFound, PermissionDenied
+from biosegment_sampler.domain.lease import Claimant
+from biosegment_sampler.domain.pool import Pool, VolumeRegion
+from biosegment_sampler.domain.sample import Sample
+from biosegment_sampler.feed import AnnotationFeed, News
+from biosegment_sampler.ports import Clock, Transaction
+from biosegment_sampler.service import PoolService
+
+
+@dataclass(frozen=True, slots=True)
+class SampleView:
+    """A sample as a reader sees it `now`.
+
+    Attributes:
+        sample: The sample.
+        now: Unix time in s.
+        token: Of its lease, when the reader holds it.
+        is_mine: The reader holds it.
+        is_blind: The reader annotates it a second time: nothing of the first annotation is shown.
+        earlier: Name of an annotation to load and go on from, or ''.
+    """
+
+    sample: Sample
+    now: float
+    token: str = ""
+    is_mine: bool = False
+    is_blind: bool = False
+    earlier: str = ""
+
+
+class Desk:
+    """Where annotators come to."""
+
+    def __init__(
+        self,
+        pools: PoolService,
+        feed: AnnotationFeed,
+        authorizer: Authorizer,
+        signer: PrincipalSigner,
+        clock: Clock,
+    ) -> None:
+        self._pools = pools
+        self._feed = feed
+        self._authorizer = authorizer
+        self._signer = signer
+        self.clock = clock
+
+    async def claimant(
+        self,
+        principal: Principal,
+        project_id: str,
+        session: str = "",
+        heartbeat: bool = False,
+        permission: Permission = Permission.ANNOTATE,
+    ) -> Claimant:
+        """The user who asks; PermissionDenied USERS_ONLY when nobody does, and those of `authorize`."""
+        await self._authorizer.authorize(principal, permission, project_id)
+        if not principal.user:
+            raise PermissionDenied("USERS_ONLY", f"{principal} is no user; only users hold samples")
+        name = principal.display_name if principal.kind is Kind.USER else ""
+        return Claimant(principal.user, name or principal.user, session, heartbeat)
+
+    async def reader(self, principal: Principal, project_id: str) -> str:
+        """The user who reads; '' for services, also when they act for a user: a lease's token is not theirs."""
+        await self._authorizer.authorize(principal, Permission.PROJECT_READ, project_id)
+        return principal.subject if principal.kind is Kind.USER else ""
+
+    async def may(self, principal: Principal, permission: Permission, project_id: str) -> bool:
+        """Whether the caller has a permission, too."""
+        try:
+            await self._authorizer.authorize(principal, permission, project_id)
+        except PermissionDenied:
+            return False
+        return True
+
+    async def catch_up(self, project_id: str) -> Pool:
+        """The pool, with all annotation records applied that there are now."""
+        return await self.apply_records(await self._pools.ensure(project_id))
+
+    async def apply_records(self, pool: Pool) -> Pool:
+        """As `catch_up`, for who has the pool; its settings are as old as those of `pool` when there are no records."""
+        return await self._feed.pull(pool)
+
+    async def news(self, pool: Pool) -> News | None:
+        """Records to be applied with what the caller writes; None when they are better applied by `apply_records`."""
+        return await self._feed.news(pool)
+
+    def view(self, sample: Sample, reader: str, now: float, earlier: str = "") -> SampleView:
+        """What a user sees of a sample; '' for nobody in particular."""
+        if not (reader and sample.held_by(reader, now) and sample.lease):
+            return SampleView(sample, now, earlier=earlier)
+        region = sample.region
+        claims: dict[str, object] = {
+            "sub": reader,
+            "sample": sample.name,
+            "volume": sample.volume,
+            "region": [list(region.start), list(region.stop)],
+            "strategy": sample.strategy,
+            "model": sample.model,
+            "term": sample.term,
+            "iat": int(sample.lease.issued_at),
+            "exp": int(sample.lease.expires_at),
+        }
+        token = self._signer.sign_claims(claims, "datastore")
+        return SampleView(sample, now, token, True, sample.hides_annotation_from(reader, now), earlier)
+
+
+async def existing(transaction: Transaction, project_id: str, sample_id: str) -> Sample:
+    """NotFound SAMPLE_NOT_FOUND."""
+    sample = await transaction.sample(sample_id)
+    if sample is None:
+        raise NotFound("SAMPLE_NOT_FOUND", f"there is no sample {sample_id!r} in project {project_id!r}")
+    return sample
+
+
+async def require_free(transaction: Transaction, place: VolumeRegion, user: str, now: float) -> None:
+    """FailedPrecondition REGION_TAKEN when somebody else holds an overlapping sample."""
+    for sample in await transaction.room.held_by_others(place, user, now):
+        assert sample.lease is not None
+        raise FailedPrecondition(
+            "REGION_TAKEN",
+            f"region {place.region} overlaps {sample.name} {sample.region}, which {sample.lease.holder_text} holds; "
+            "choose another region or wait",
+            holder=sample.lease.holder,
+            sample=sample.name,
+        )
+
+
+async def require_not_lost(transaction: Transaction, sample: Sample, user: str, now: float) -> None:
+    """FailedPrecondition LEASE_LOST when somebody else took or labelled the region after a lease ran out."""
+    place = VolumeRegion(sample.volume_id, sample.region)
+    holders = [
+        each.lease.holder for each in await transaction.room.held_by_others(place, user, now) if each.lease
+    ]
+    since = sample.lease.issued_at if sample.lease else 0.0
+    for other in (*holders, *await transaction.room.annotated_by_others(place, user, since)):
+        raise FailedPrecondition(
+            "LEASE_LOST",
+            f"the lease of {sample.name} ran out, and {other} took the region meanwhile; claim another sample",
+            holder=other,
+        )

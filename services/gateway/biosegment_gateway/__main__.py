@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
 import sys
 
 from biosegment.errors import BiosegmentError
@@ -16,8 +18,19 @@ async def run(settings: GatewaySettings) -> None:
     """Serve until a signal comes."""
     async with open_gateway(settings) as gateway:
         await run_until_signal(
-            gateway.rpc, settings.shutdown_grace_s, gateway.http.run(), gateway.write_behind()
+            gateway.rpc,
+            settings.shutdown_grace_s,
+            gateway.http.run(),
+            gateway.write_behind(),
+            gateway.forget_events(),
         )
+
+
+def _allow_many_connections() -> None:
+    """Let the process open as many files as it may: each connection is one, and the usual 1024 are soon used up."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main() -> int:
@@ -25,6 +38,7 @@ def main() -> int:
     try:
         settings = GatewaySettings.load("gateway")
         configure("gateway", settings.log_level, settings.log_format)
+        _allow_many_connections()
         asyncio.run(run(settings))
     except BiosegmentError as error:
         print(f"gateway: {error.message}", file=sys.stderr)

@@ -1,15 +1,17 @@
-"""Users, API tokens and audit events."""
+"""Users, API tokens, sessions and audit events."""
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
+from biosegment.auth import Limit
 from biosegment.ids import new_id
 
 ADMIN: Final = "admin"
@@ -30,9 +32,20 @@ class User:
     create_time: datetime
 
 
+class UserField(enum.StrEnum):
+    """What can be changed of a user."""
+
+    DISPLAY_NAME = "display_name"
+    IS_ADMIN = "is_admin"
+    DISABLED = "disabled"
+
+
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """What is known about a token besides its secret; it never expires when `expire_time` is None."""
+    """What is known about a token besides its secret.
+
+    It never expires when `expire_time` is None, and may do all that its user may when it has no `limits`.
+    """
 
     token_id: str
     user_id: str
@@ -40,6 +53,7 @@ class ApiToken:
     create_time: datetime
     expire_time: datetime | None = None
     last_use_time: datetime | None = None
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +67,25 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """A stored session.
+
+    Attributes:
+        user: Whose it is.
+        token: The API token that it was begun with, whose scopes and end it shares; None for a person's own.
+        create_time: Of the sign-in.
+        last_use_time: Accurate to a minute.
+        expire_time: Latest end, however much it is used.
+    """
+
+    user: User
+    token: ApiToken | None
+    create_time: datetime
+    last_use_time: datetime
+    expire_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AuditEvent:
     """One thing that was done; `sequence` is 0 until it is stored."""
 
@@ -63,6 +96,46 @@ class AuditEvent:
     outcome: str
     peer: str
     sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Which events are wanted, all when nothing is said, and in which order.
+
+    Attributes:
+        user_id: Who did it.
+        resource: Its name, or that of one above it.
+        action: A part of the method or route, whatever the case.
+        start: Not before.
+        end: Before.
+        before_sequence: Only older ones than this; 0 for all.
+        after_sequence: Only newer ones than this.
+        oldest_first: Newest first otherwise.
+        limit: At most so many.
+    """
+
+    user_id: str = ""
+    resource: str = ""
+    action: str = ""
+    start: datetime | None = None
+    end: datetime | None = None
+    before_sequence: int = 0
+    after_sequence: int = 0
+    oldest_first: bool = False
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How many tries to sign in are free, and how long the wait after further ones grows at most."""
+
+    free: int
+    longest_s: float
+
+    def wait(self, tries: int) -> timedelta:
+        """Before the next try, after so many."""
+        beyond = tries - self.free
+        return timedelta(seconds=min(2.0 ** min(beyond, 20), self.longest_s)) if beyond >= 0 else timedelta()
 
 
 def new_secret() -> tuple[str, str]:

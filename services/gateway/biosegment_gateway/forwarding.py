@@ -9,17 +9,20 @@ writer and memory stays bounded.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Never
 
 import grpc
-from google.protobuf import descriptor_pool
 
 from biosegment.auth import Principal
 from biosegment.errors import BiosegmentError, Unimplemented
 from biosegment.failpoint import failpoint
 from biosegment.rpc import current_principal, current_request_id
 from biosegment.rpc.call import AUTHORIZATION, REQUEST_ID
+from biosegment.rpc.runtime import keep_status
 from biosegment_gateway.audit import Audit, Recording, is_change
+from biosegment_gateway.contract import INTERNAL_SERVICES, is_unary, public_methods
+from biosegment_gateway.peer import Proxies
 from biosegment_gateway.resource import find_resource
 from biosegment_gateway.upstream import Upstream
 
@@ -28,7 +31,6 @@ MessageRouter = Callable[[str, bytes], str]
 
 _PREFIX: Final = "/biosegment."
 _API: Final = "biosegment.api."
-_INTERNAL_SERVICES: Final = frozenset({"biosegment.api.trainer.v1alpha1.WorkerService"})
 _DETAILS: Final = "grpc-status-details-bin"
 _OWN_METADATA: Final = frozenset({AUTHORIZATION, REQUEST_ID, "user-agent", "content-type", "te", "host"})
 
@@ -40,14 +42,20 @@ class PassThrough(grpc.GenericRpcHandler):
         upstreams: By name; calls of package `biosegment.api.{name}` go to that service.
         by_message: By full service name, for services whose calls go where their first message says.
         audit: Records calls that may change something.
+        proxies: Whose word counts on where a call comes from.
     """
 
     def __init__(
-        self, upstreams: Mapping[str, Upstream], by_message: Mapping[str, MessageRouter], audit: Audit
+        self,
+        upstreams: Mapping[str, Upstream],
+        by_message: Mapping[str, MessageRouter],
+        audit: Audit,
+        proxies: Proxies,
     ) -> None:
         self._upstreams = upstreams
         self._by_message = by_message
         self._audit = audit
+        self._proxies = proxies
 
     def service(self, handler_call_details: Any) -> Any:
         """Return a handler that forwards, or refuses after authentication; None for foreign methods."""
@@ -79,7 +87,7 @@ class PassThrough(grpc.GenericRpcHandler):
             upstream, requests = await self._route(method, requests)
             await _relay(upstream, method, principal, requests, context, None)
             return
-        async with self._audit.recording(method, principal, context.peer()) as recording:
+        async with self._recording(method, principal, context) as recording:
             upstream, requests = await self._route(method, requests)
             await _relay(upstream, method, principal, requests, context, recording)
 
@@ -87,7 +95,7 @@ class PassThrough(grpc.GenericRpcHandler):
         principal = current_principal()
         if not is_change(method):
             return await _relay_one(self._choose(method, request), method, principal, request, context, None)
-        async with self._audit.recording(method, principal, context.peer()) as recording:
+        async with self._recording(method, principal, context) as recording:
             recording.resource = find_resource(request)
             upstream = self._choose(method, request)
             return await _relay_one(upstream, method, principal, request, context, recording)
@@ -97,10 +105,15 @@ class PassThrough(grpc.GenericRpcHandler):
         if not is_change(method):
             await _relay_many(self._choose(method, request), method, principal, request, context, None)
             return
-        async with self._audit.recording(method, principal, context.peer()) as recording:
+        async with self._recording(method, principal, context) as recording:
             recording.resource = find_resource(request)
             upstream = self._choose(method, request)
             await _relay_many(upstream, method, principal, request, context, recording)
+
+    def _recording(
+        self, method: str, principal: Principal, context: Any
+    ) -> AbstractAsyncContextManager[Recording]:
+        return self._audit.recording(method, principal, self._proxies.grpc_peer(context))
 
     async def _route(
         self, method: str, requests: AsyncIterator[bytes]
@@ -116,28 +129,21 @@ class PassThrough(grpc.GenericRpcHandler):
             return self._upstreams[self._by_message[service](name, first)]
         package = service.removeprefix(_API).partition(".")[0] if service.startswith(_API) else ""
         upstream = self._upstreams.get(package)
-        if upstream is None or service in _INTERNAL_SERVICES:
+        if upstream is None or service in INTERNAL_SERVICES:
             raise Unimplemented("METHOD_NOT_SERVED", f"the gateway serves no method {method[1:]}")
         return upstream
 
 
 def _is_unary(method: str) -> bool:
     """Whether a method is known to have one request and one response; unknown ones are taken for streams."""
-    known = _known(method)
-    return known is not None and not known.client_streaming and not known.server_streaming
+    known = public_methods().get(method)
+    return known is not None and is_unary(known)
 
 
 def _is_server_stream(method: str) -> bool:
     """Whether a method is known to have one request and many responses."""
-    known = _known(method)
+    known = public_methods().get(method)
     return known is not None and not known.client_streaming and known.server_streaming
-
-
-def _known(method: str) -> Any:
-    try:
-        return descriptor_pool.Default().FindMethodByName(method[1:].replace("/", "."))
-    except KeyError:
-        return None
 
 
 async def _relay_one(
@@ -179,8 +185,10 @@ async def _relay(
 ) -> None:
     if recording is not None:
         requests = _watched(requests, recording)
-    call = upstream.call(method)(
-        requests, timeout=context.time_remaining(), metadata=_metadata(upstream, principal, context)
+    call = keep_status(
+        upstream.call(method)(
+            requests, timeout=context.time_remaining(), metadata=_metadata(upstream, principal, context)
+        )
     )
     await _relay_responses(upstream, call, context, recording)
 

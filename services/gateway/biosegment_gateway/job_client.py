@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from biosegment.api.job.v1alpha1 import job_pb2, job_pb2_grpc
 from biosegment.auth import Principal
@@ -23,9 +24,11 @@ class JobClient:
         self, principal: Principal, query: Query, page_size: int, page_token: str
     ) -> tuple[Sequence[Listed[job_pb2.Job]], str]:
         """A page of this service's jobs in the name of a user."""
+        # Of states that there are not the service says so.
+        states: Any = query.states
         request = job_pb2.ListJobsRequest(
             project=query.project,
-            states=[job_pb2.Job.State.Name(state) for state in query.states],
+            states=states,
             page_size=page_size,
             page_token=page_token,
         )

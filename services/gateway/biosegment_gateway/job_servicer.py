@@ -1,8 +1,9 @@
-"""JobService of the gateway: the list is merged, every other call goes to the service that keeps the job."""
+"""JobService of the gateway: list and watch are merged, every other call goes to the service that keeps the job."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
@@ -11,6 +12,7 @@ from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.errors import InvalidArgument, Unimplemented
 from biosegment.rpc import current_principal
 from biosegment_gateway.job import JobList, Query, service_of_job
+from biosegment_gateway.job_watch import JobWatch
 
 SERVICE: Final = "biosegment.api.job.v1alpha1.JobService"
 KEEPERS: Final = ("datastore", "trainer")
@@ -42,8 +44,8 @@ def route_job(method: str, message: bytes) -> str:
     return service_of_job(_parse(_BY_NAME[method](), message).name, KEEPERS)
 
 
-def list_handler(jobs: JobList[job_pb2.Job]) -> grpc.GenericRpcHandler:
-    """Serve ListJobs, and only that; goes before the pass-through."""
+def merged_handler(jobs: JobList[job_pb2.Job], watch: JobWatch) -> grpc.GenericRpcHandler:
+    """Serve ListJobs and WatchJobs, and only those; goes before the pass-through."""
 
     async def list_jobs(request: job_pb2.ListJobsRequest, context: Any) -> job_pb2.ListJobsResponse:
         page, token = await jobs.list(
@@ -54,6 +56,14 @@ def list_handler(jobs: JobList[job_pb2.Job]) -> grpc.GenericRpcHandler:
         )
         return job_pb2.ListJobsResponse(jobs=page, next_page_token=token)
 
+    async def watch_jobs(
+        request: job_pb2.WatchJobsRequest, context: Any
+    ) -> AsyncIterator[job_pb2.WatchJobsResponse]:
+        found = watch.watch(current_principal(), request.project, request.resume_token)
+        async with aclosing(found) as answers:
+            async for answer in answers:
+                yield answer
+
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
@@ -61,7 +71,12 @@ def list_handler(jobs: JobList[job_pb2.Job]) -> grpc.GenericRpcHandler:
                 list_jobs,
                 request_deserializer=job_pb2.ListJobsRequest.FromString,
                 response_serializer=job_pb2.ListJobsResponse.SerializeToString,
-            )
+            ),
+            "WatchJobs": grpc.unary_stream_rpc_method_handler(
+                watch_jobs,
+                request_deserializer=job_pb2.WatchJobsRequest.FromString,
+                response_serializer=job_pb2.WatchJobsResponse.SerializeToString,
+            ),
         },
     )
 

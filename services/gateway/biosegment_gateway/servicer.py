@@ -12,8 +12,9 @@ from biosegment.api.identity.v1alpha1 import identity_pb2_grpc
 from biosegment.api.platform.v1alpha1 import platform_pb2, platform_pb2_grpc
 from biosegment.rpc import current_principal
 from biosegment_gateway import convert
+from biosegment_gateway.accounts.identity import IdentityService
 from biosegment_gateway.audit import Audit
-from biosegment_gateway.identity import IdentityService
+from biosegment_gateway.peer import Proxies, host_of
 from biosegment_gateway.upstream import Health, Upstream
 
 IDENTITY: Final = "biosegment.api.identity.v1alpha1.IdentityService"
@@ -23,13 +24,15 @@ PLATFORM: Final = "biosegment.api.platform.v1alpha1.PlatformService"
 class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
     """Users, tokens and the audit log."""
 
-    def __init__(self, service: IdentityService, audit: Audit) -> None:
+    def __init__(self, service: IdentityService, audit: Audit, proxies: Proxies) -> None:
         self._service = service
         self._audit = audit
+        self._proxies = proxies
 
     async def GetSelf(self, request: pb.GetSelfRequest, context: Any) -> pb.GetSelfResponse:
-        user = await self._service.get_self(current_principal())
-        return pb.GetSelfResponse(user=convert.user_to_proto(user))
+        principal = current_principal()
+        user = await self._service.get_self(principal)
+        return pb.GetSelfResponse(user=convert.user_to_proto(user), scopes=map(str, principal.limits))
 
     async def CreateUser(self, request: pb.CreateUserRequest, context: Any) -> pb.CreateUserResponse:
         async with self._recording("CreateUser", f"users/{request.user_id}", context):
@@ -46,7 +49,22 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
 
     async def UpdateUser(self, request: pb.UpdateUserRequest, context: Any) -> pb.UpdateUserResponse:
         async with self._recording("UpdateUser", request.user.name, context):
-            await self._service.update_user(current_principal(), convert.user_id_of(request.user.name))
+            wanted, fields = convert.user_change_of(request)
+            user = await self._service.update_user(current_principal(), wanted.user_id, wanted, fields)
+        return pb.UpdateUserResponse(user=convert.user_to_proto(user))
+
+    async def SetPassword(self, request: pb.SetPasswordRequest, context: Any) -> pb.SetPasswordResponse:
+        principal = current_principal()
+        name = request.name or f"users/{principal.user}"
+        async with self._recording("SetPassword", name, context):
+            await self._service.set_password(
+                principal,
+                convert.user_id_of(name),
+                request.old_password,
+                request.new_password,
+                host_of(self._proxies.grpc_peer(context)),
+            )
+        return pb.SetPasswordResponse()
 
     async def CreateToken(self, request: pb.CreateTokenRequest, context: Any) -> pb.CreateTokenResponse:
         async with self._recording("CreateToken", request.parent, context):
@@ -71,13 +89,12 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
     async def ListAuditEvents(
         self, request: pb.ListAuditEventsRequest, context: Any
     ) -> pb.ListAuditEventsResponse:
-        events = await self._service.list_audit_events(
-            current_principal(), request.page_size, request.before_sequence
-        )
+        events = await self._service.list_audit_events(current_principal(), convert.audit_query_of(request))
         return pb.ListAuditEventsResponse(events=map(convert.event_to_proto, events))
 
     def _recording(self, method: str, resource: str, context: Any) -> Any:
-        return self._audit.recording(f"{IDENTITY}/{method}", current_principal(), context.peer(), resource)
+        peer = self._proxies.grpc_peer(context)
+        return self._audit.recording(f"{IDENTITY}/{method}", current_principal(), peer, resource)
 
 
 class PlatformServicer(platform_pb2_grpc.PlatformServiceServicer):
@@ -90,10 +107,7 @@ class PlatformServicer(platform_pb2_grpc.PlatformServiceServicer):
     async def GetStatus(
         self, request: platform_pb2.GetStatusRequest, context: Any
     ) -> platform_pb2.GetStatusResponse:
-        return await self.status()
-
-    async def status(self) -> platform_pb2.GetStatusResponse:
-        """Ask all services at the same time, a second at most."""
+        # All at the same time, a second at most.
         healths = await asyncio.gather(*(upstream.health() for upstream in self._upstreams))
         own = _status("gateway", self.own_address, Health(True, biosegment.__version__))
         others = [

@@ -15,6 +15,7 @@ from biosegment.errors import BiosegmentError, Unavailable
 from biosegment.rpc.call import MAX_MESSAGE_BYTES
 from biosegment.rpc.channel import CallPolicy, ServiceCredentials, connect
 from biosegment.rpc.server import VERSION_KEY
+from biosegment.rpc.tls import MutualTls, secure_channel
 
 # Above about a thousand calls on one connection gRPC loses some; the gateway takes 2048 at a time.
 _CONNECTIONS: Final = 2
@@ -25,7 +26,8 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # In spite of its name the time that one attempt has.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Whoever called the gateway decides about retries.
     ("grpc.enable_retries", 0),
@@ -44,17 +46,22 @@ class Health:
 class Upstream:
     """One service: connections for forwarding raw calls, and a channel for the gateway's own ones."""
 
-    def __init__(self, name: str, address: str, signer: PrincipalSigner) -> None:
+    def __init__(
+        self, name: str, address: str, signer: PrincipalSigner, tls: MutualTls | None = None
+    ) -> None:
+        towards = tls.towards(name) if tls else None
         self.name = name
         self.address = address
         self._credentials = ServiceCredentials(signer, name)
         self._connections = [
             # Channels with equal options share their connection; a pool of its own keeps them apart.
-            grpc.aio.insecure_channel(address, options=(*_OPTIONS, ("grpc.use_local_subchannel_pool", 1)))
+            secure_channel(address, towards, options=(*_OPTIONS, ("grpc.use_local_subchannel_pool", 1)))
             for _ in range(_CONNECTIONS)
         ]
         self._turn = itertools.cycle(self._connections)
-        self.channel = connect(address, credentials=self._credentials, policy=CallPolicy(attempts=2))
+        self.channel = connect(
+            address, credentials=self._credentials, policy=CallPolicy(attempts=2), tls=towards
+        )
 
     def metadata(self, principal: Principal) -> tuple[tuple[str, str], ...]:
         """Metadata with which the gateway vouches for a user towards this service; signed once in minutes."""

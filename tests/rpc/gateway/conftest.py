@@ -26,7 +26,7 @@ from biosegment.jobs.servicer import JOB_SERVICE, JobServicer
 from biosegment.jobs.tables import create_job_tables_v1, extend_job_tables_v2
 from biosegment.rpc.channel import CallPolicy, connect
 from biosegment.rpc.server import RpcServer
-from tests.rpc.gateway.shelf import ShelfDatastore, ShelfTrainer
+from tests.rpc.gateway.shelf import ShelfDatastore, ShelfSampler, ShelfTrainer
 from tests.rpc.gateway.upstream_trial import UpstreamTrial
 
 DATASTORE = "/biosegment.api.datastore.v1alpha1.DatastoreService/"
@@ -44,6 +44,7 @@ class Upstreams:
     trials: dict[str, UpstreamTrial]
     addresses: dict[str, str]
     datastore: ShelfDatastore
+    sampler: ShelfSampler
     trainer: ShelfTrainer
     jobs: dict[str, SqlJobs]
 
@@ -80,7 +81,7 @@ async def jobs(tmp_path: Path) -> AsyncIterator[dict[str, SqlJobs]]:
 @pytest.fixture
 async def upstreams(keys: Path, jobs: dict[str, SqlJobs]) -> AsyncIterator[Upstreams]:
     servers, trials, addresses = {}, {}, {}
-    datastore, trainer = ShelfDatastore(), ShelfTrainer()
+    datastore, sampler, trainer = ShelfDatastore(), ShelfSampler(), ShelfTrainer()
     kinds = {
         "datastore": {"import_volume": JobKind(Permission.VOLUME_WRITE, _as_it_is)},
         "trainer": {"train": JobKind(Permission.MODEL_WRITE, _as_it_is)},
@@ -93,30 +94,36 @@ async def upstreams(keys: Path, jobs: dict[str, SqlJobs]) -> AsyncIterator[Upstr
             service = JobService(jobs[name], Authorizer(_Nobody()), kinds[name])
             servers[name].add(add_JobServiceServicer_to_server, JobServicer(service), JOB_SERVICE)
     servers["datastore"].add(add_DatastoreServiceServicer_to_server, datastore, DATASTORE.strip("/"))
+    servers["sampler"].add_generic(sampler.handler, SAMPLER.strip("/"))
     servers["trainer"].add(add_TrainerServiceServicer_to_server, trainer, TRAINER.strip("/"))
     for name, server in servers.items():
         addresses[name] = await server.start()
-    yield Upstreams(servers, trials, addresses, datastore, trainer, jobs)
+    yield Upstreams(servers, trials, addresses, datastore, sampler, trainer, jobs)
     for server in servers.values():
         await server.stop(0)
 
 
-@pytest.fixture
-def make_settings(keys: Path, tmp_path: Path) -> MakeSettings:
-    """Settings of a gateway on free ports, with a database and an object store in tmp_path."""
+def settings_in(folder: Path, keys: Path) -> MakeSettings:
+    """Settings of a gateway on free ports, with a database and an object store in `folder`."""
 
     def make(addresses: dict[str, str], **others: Any) -> GatewaySettings:
         return GatewaySettings(
-            object_store_url=f"file://{tmp_path}/objects",
-            database_url=f"sqlite+aiosqlite:///{tmp_path}/gateway.sqlite",
+            object_store_url=f"file://{folder}/objects",
+            database_url=f"sqlite+aiosqlite:///{folder}/gateway.sqlite",
             signing_key_file=keys / "gateway.key",
             public_keys_dir=keys,
-            admin_token_file=str(tmp_path / "admin-token"),
+            admin_token_file=str(folder / "admin-token"),
             **{f"{name}_address": address for name, address in addresses.items()},
             **others,
         )
 
     return make
+
+
+@pytest.fixture
+def make_settings(keys: Path, tmp_path: Path) -> MakeSettings:
+    """As `settings_in`, in tmp_path."""
+    return settings_in(tmp_path, keys)
 
 
 @pytest.fixture
@@ -149,7 +156,8 @@ async def raw(running: Gateway) -> AsyncIterator[grpc.aio.Channel]:
 @pytest.fixture
 async def web(running: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the gateway, without a token."""
-    async with httpx.AsyncClient(base_url=f"http://{running.http_address}") as client:
+    # A password costs a tenth of a second of all cores, which other tests may be using.
+    async with httpx.AsyncClient(base_url=f"http://{running.http_address}", timeout=60) as client:
         yield client
 
 

@@ -132,9 +132,12 @@ async def test_a_bug_in_a_service_stays_hidden(client, one):
 
 @ONE
 async def test_the_deadline_of_the_client_ends_the_call_in_the_service(client, upstreams: Upstreams, one):
-    with pytest.raises(DeadlineExceeded):
-        await client.unary_unary(one)(request(sleep_s=30), timeout=0.3)
-    await _ended(upstreams.trials["datastore" if "datastore" in one else "sampler"])
+    trial, within_s = upstreams.trials["datastore" if "datastore" in one else "sampler"], 0.3
+    while not trial.running.is_set():  # on a busy machine the deadline may come before the call does
+        with pytest.raises(DeadlineExceeded):
+            await client.unary_unary(one)(request(sleep_s=30), timeout=within_s)
+        within_s *= 2
+    await _ended(trial)
 
 
 @pytest.mark.parametrize("shape", ["unary", "known unary", "stream"])
@@ -216,6 +219,6 @@ async def test_many_calls_at_the_same_time_all_succeed(client, one):
 
 
 async def _ended(trial) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not trial.calls["ended"]:
             await asyncio.sleep(0.02)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 
 import grpc
 import pytest
 from biosegment_gateway.gateway import open_gateway
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -25,7 +27,6 @@ from biosegment.errors import (
     NotFound,
     PermissionDenied,
     Unauthenticated,
-    Unimplemented,
 )
 from biosegment.rpc.call import bearer
 from tests.rpc.gateway.conftest import DATASTORE, Upstreams
@@ -150,10 +151,16 @@ async def test_a_revoked_token_ends_at_once(stub, make_user):
 
 
 async def test_a_token_lasts_as_long_as_it_was_asked_for(stub):
-    soon = Timestamp()
-    soon.FromNanoseconds(time.time_ns() + 1_500_000_000)
-    secret = (await stub.CreateToken(pb.CreateTokenRequest(token=pb.Token(expire_time=soon)))).secret
-    await stub.GetSelf(pb.GetSelfRequest(), metadata=bearer(secret))
+    # On a busy machine two calls may take longer than a second.
+    for lifetime_ns in (10**9, 10**10, 6 * 10**10):
+        soon = Timestamp()
+        soon.FromNanoseconds(time.time_ns() + lifetime_ns)
+        secret = (await stub.CreateToken(pb.CreateTokenRequest(token=pb.Token(expire_time=soon)))).secret
+        with contextlib.suppress(Unauthenticated):
+            await stub.GetSelf(pb.GetSelfRequest(), metadata=bearer(secret))
+            break
+    else:
+        pytest.fail("a token of a minute was refused")
     await asyncio.sleep((soon.ToNanoseconds() - time.time_ns()) / 1e9 + 0.01)
     with pytest.raises(Unauthenticated) as caught:
         await stub.GetSelf(pb.GetSelfRequest(), metadata=bearer(secret))
@@ -189,8 +196,32 @@ async def test_users_handle_their_own_tokens_and_no_others(stub, make_user):
             InvalidArgument,
             "NAME_TOO_LONG",
         ),
-        ("UpdateUser", pb.UpdateUserRequest(), Unimplemented, "UPDATE_USER"),
-        ("CreateToken", pb.CreateTokenRequest(token=pb.Token(scopes=["x"])), Unimplemented, "TOKEN_SCOPES"),
+        ("UpdateUser", pb.UpdateUserRequest(), InvalidArgument, "BAD_UPDATE_MASK"),
+        (
+            "UpdateUser",
+            pb.UpdateUserRequest(user=pb.User(name="users/a"), update_mask=FieldMask(paths=["name"])),
+            InvalidArgument,
+            "BAD_UPDATE_MASK",
+        ),
+        (
+            "UpdateUser",
+            pb.UpdateUserRequest(user=pb.User(name="users/a"), update_mask=FieldMask(paths=["disabled"])),
+            NotFound,
+            "USER_NOT_FOUND",
+        ),
+        ("CreateToken", pb.CreateTokenRequest(token=pb.Token(scopes=["x"])), InvalidArgument, "BAD_SCOPE"),
+        (
+            "CreateToken",
+            pb.CreateTokenRequest(token=pb.Token(scopes=[f"read:projects/p{i}" for i in range(51)])),
+            InvalidArgument,
+            "BAD_SCOPE",
+        ),
+        (
+            "CreateUser",
+            pb.CreateUserRequest(user_id="ann", user=pb.User(display_name="a\x00b")),
+            InvalidArgument,
+            "BAD_DISPLAY_NAME",
+        ),
         ("CreateToken", pb.CreateTokenRequest(parent="users/nobody"), NotFound, "USER_NOT_FOUND"),
         (
             "CreateToken",
@@ -232,7 +263,7 @@ async def test_the_audit_log_says_who_changed_what(client, stub, make_user):
         ("admin", "IdentityService/CreateToken", "users/ann", "OK"),
         ("admin", "IdentityService/CreateUser", "users/ann", "OK"),
     ]
-    assert all(event.peer.startswith("ipv4:127.0.0.1:") for event in events)
+    assert all(event.peer.startswith("127.0.0.1:") for event in events)
 
 
 async def test_users_tokens_and_audit_survive_a_restart(upstreams, make_settings, tmp_path):

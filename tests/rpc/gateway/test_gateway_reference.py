@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,19 @@ from typing import Any
 import httpx
 import ngff_zarr
 import numpy as np
+import PIL.Image
 import pytest
 import tensorstore as ts
 import zarr
-from biosegment_gateway.gateway import open_gateway
 
 from biosegment.api.datastore.v1alpha1 import datastore_pb2 as pb
 from biosegment.api.identity.v1alpha1 import identity_pb2
 from biosegment.api.identity.v1alpha1.identity_pb2_grpc import IdentityServiceStub
 from biosegment.api.job.v1alpha1 import job_pb2
-from biosegment.rpc.channel import CallPolicy, connect
-from tests.rpc.datastore_server import Caller, running_datastore
 from tests.rpc.gateway.conftest import MakeSettings
+from tests.rpc.gateway.pair import Pair, open_pair
 
 SHAPE = (21, 150, 133)
-NOWHERE = "127.0.0.1:1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +34,11 @@ class Scene:
     folder: Path
     levels: list[Any]
     volume: Any
-    address: str
-    token: str
-    web: httpx.AsyncClient
-    channel: Any
+    pair: Pair
+
+    @property
+    def web(self) -> httpx.AsyncClient:
+        return self.pair.web
 
     @property
     def path(self) -> str:
@@ -50,28 +49,15 @@ class Scene:
 async def scene(
     request: pytest.FixtureRequest, keys: Path, tmp_path: Path, make_settings: MakeSettings
 ) -> AsyncIterator[Scene]:
-    async with AsyncExitStack() as stack:
-        datastore = await stack.enter_async_context(running_datastore(tmp_path, keys))
-        addresses = {"datastore": datastore.address, "sampler": NOWHERE, "trainer": NOWHERE}
-        settings = make_settings(addresses).model_copy(
-            update={"object_store_url": datastore.settings.object_store_url}
-        )
-        gateway = await stack.enter_async_context(open_gateway(settings))
-        token = (tmp_path / "admin-token").read_text().strip()
-        channel = connect(gateway.grpc_address, credentials=lambda: token, policy=CallPolicy(attempts=1))
-        await stack.enter_async_context(channel)
-        headers = {"authorization": f"Bearer {token}"}
-        web = httpx.AsyncClient(base_url=f"http://{gateway.http_address}", headers=headers)
-        await stack.enter_async_context(web)
-        folder = datastore.imports / "source.ome.zarr"
+    async with open_pair(tmp_path, keys, make_settings) as pair:
+        folder = pair.datastore.imports / "source.ome.zarr"
         levels = write(folder, image(1), request.param)
-        admin = Caller(channel)
-        project = (await admin.create_project("em")).name
+        project = (await pair.admin.create_project("em")).name
         spec = job_pb2.ImportVolumeSpec(volume_id="brain", uri=str(folder), reference=True)
-        job = await admin.finished(await admin.create_job(project, import_volume=spec))
+        job = await pair.admin.finished(await pair.admin.create_job(project, import_volume=spec))
         assert job.state == job_pb2.Job.STATE_SUCCEEDED, job
-        volume = (await admin.datastore.GetVolume(pb.GetVolumeRequest(name=job.result.volume))).volume
-        yield Scene(folder, levels, volume, gateway.http_address, token, web, channel)
+        volume = (await pair.admin.datastore.GetVolume(pb.GetVolumeRequest(name=job.result.volume))).volume
+        yield Scene(folder, levels, volume, pair)
 
 
 def image(seed: int) -> Any:
@@ -92,9 +78,11 @@ def write(folder: Path, data: Any, version: str) -> list[Any]:
 
 
 async def test_viewers_open_it_by_its_address_like_any_volume(scene: Scene):
-    listed = (await scene.web.get("/api/projects/em/volumes")).json()["volumes"]
+    listed = (
+        await scene.web.post("/api/DatastoreService/ListVolumes", json={"parent": "projects/em"})
+    ).json()["volumes"]
     assert [each["name"] for each in listed] == [scene.volume.name]
-    url = f"http://{scene.address}/zarr/t/{scene.token}/{scene.volume.name}"
+    url = f"http://{scene.pair.gateway.http_address}/zarr/t/{scene.pair.token}/{scene.volume.name}"
 
     def read() -> tuple[Any, list[Any], Any]:
         group: Any = zarr.open_group(url, mode="r", zarr_format=3)
@@ -139,6 +127,31 @@ async def test_entity_tags_follow_what_somebody_writes_into_the_folder(scene: Sc
     np.testing.assert_array_equal(seen, image(2)[:16, :128, :128])
 
 
+async def test_tiles_follow_what_somebody_writes_into_the_folder(scene: Scene):
+    path = f"/tiles/{scene.volume.name}/yz/1/20/0/0.png"
+    window = scene.volume.display_window
+
+    async def seen() -> tuple[str, Any]:
+        answer = await scene.web.get(path)
+        assert answer.status_code == 200
+        return answer.headers["etag"], np.asarray(PIL.Image.open(io.BytesIO(answer.content))).astype(int)
+
+    def wanted(level: Any) -> Any:
+        grey = (level[:, :, 20].astype(float) - window.low) * 255 / (window.high - window.low)
+        return np.clip(np.rint(grey), 0, 255)
+
+    etag, before = await seen()
+    assert np.abs(before - wanted(scene.levels[1])).max() <= 1
+    assert (await scene.web.get(path, headers={"if-none-match": etag})).status_code == 304
+    group: Any = zarr.open_group(scene.folder, mode="r+")
+    other = scene.levels[1][::-1].copy()
+    group[scene.volume.levels[1].path][:] = other
+    changed, after = await seen()
+    assert changed != etag
+    assert np.abs(after - wanted(other)).max() <= 1
+    assert (await scene.web.get(f"/thumbnails/{scene.volume.name}.jpg")).status_code == 200
+
+
 ABSENT = [
     "",
     "0",
@@ -168,7 +181,7 @@ async def test_nothing_else_of_the_folder_or_the_disk_is_there(scene: Scene):
 
 
 async def test_only_members_see_it_and_a_source_that_is_gone_is_said(scene: Scene):
-    identity: Any = IdentityServiceStub(scene.channel)
+    identity: Any = IdentityServiceStub(scene.pair.channel)
     await identity.CreateUser(identity_pb2.CreateUserRequest(user_id="eve"))
     made = await identity.CreateToken(identity_pb2.CreateTokenRequest(parent="users/eve"))
     stranger = {"authorization": f"Bearer {made.secret}"}

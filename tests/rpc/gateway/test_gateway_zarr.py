@@ -3,13 +3,17 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import tensorstore as ts
 import zarr
+from biosegment_gateway.gateway import open_gateway
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from biosegment.api.datastore.v1alpha1 import project_pb2, volume_pb2
+from biosegment.ids import new_id
+from biosegment.rpc.geometry import data_type_to_proto, index_to_proto, voxel_size_to_proto
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.arrays import Arrays
 from biosegment.storage.folder import FolderObjects
@@ -42,11 +46,22 @@ def store(upstreams: Upstreams, tmp_path: Path, voxels) -> str:
     shelf = upstreams.datastore
     shelf.projects["projects/p"] = project_pb2.Project(name="projects/p", display_name="Kidney")
     shelf.members["projects/p"] = {"ann"}
+    shape, uint8 = index_to_proto(SHAPE), data_type_to_proto("uint8")
     shelf.volumes[VOLUME] = volume_pb2.Volume(
-        name=VOLUME, uri=f"{url}/volumes/v.ome.zarr", update_time=Timestamp(seconds=5)
+        name=VOLUME,
+        uri=f"{url}/volumes/v.ome.zarr",
+        update_time=Timestamp(seconds=5),
+        shape=shape,
+        data_type=uint8,
+        voxel_size=voxel_size_to_proto(VoxelSize(50, 4, 4)),
+        levels=[volume_pb2.Level(shape=shape, downsampling=index_to_proto((1, 1, 1)), path="0")],
     )
     shelf.layers[LAYER] = volume_pb2.Layer(
-        name=LAYER, kind=volume_pb2.Layer.KIND_ANNOTATIONS, uri=f"{url}/projects/p/layers/a/1"
+        name=LAYER,
+        kind=volume_pb2.Layer.KIND_ANNOTATIONS,
+        uri=f"{url}/projects/p/layers/a/1",
+        shape=shape,
+        data_type=uint8,
     )
     return url
 
@@ -223,7 +238,10 @@ async def test_only_members_see_a_volume_in_whatever_way_they_sign_in(web, store
 
 
 async def test_a_volume_outside_of_the_object_storage_is_refused(signed, upstreams: Upstreams):
-    upstreams.datastore.volumes["projects/p/volumes/far"] = volume_pb2.Volume(uri="file:///etc")
+    far = volume_pb2.Volume()
+    far.CopyFrom(upstreams.datastore.volumes[VOLUME])
+    far.uri = "file:///etc"
+    upstreams.datastore.volumes["projects/p/volumes/far"] = far
     answer = await signed.get("/zarr/projects/p/volumes/far/passwd")
     assert (answer.status_code, answer.json()["reason"]) == (409, "NOT_IN_OBJECT_STORE")
     assert "/etc" not in answer.text
@@ -231,14 +249,63 @@ async def test_a_volume_outside_of_the_object_storage_is_refused(signed, upstrea
 
 async def test_a_layer_is_hidden_until_it_is_committed(signed, upstreams: Upstreams, store):
     name = f"{VOLUME}/layers/new"
-    layer = volume_pb2.Layer(
-        name=name, kind=volume_pb2.Layer.KIND_LABELS, state=volume_pb2.Layer.STATE_WRITING
+    layer = volume_pb2.Layer()
+    layer.CopyFrom(upstreams.datastore.layers[LAYER])
+    layer.MergeFrom(
+        volume_pb2.Layer(name=name, kind=volume_pb2.Layer.KIND_LABELS, state=volume_pb2.Layer.STATE_WRITING)
     )
-    layer.uri = f"{store}/projects/p/layers/a/1"
     upstreams.datastore.layers[name] = layer
     assert (await signed.get(f"/zarr/{name}/zarr.json")).status_code == 404
     layer.state = volume_pb2.Layer.STATE_COMMITTED
     assert (await signed.get(f"/zarr/{name}/zarr.json")).status_code == 200
+
+
+async def test_browsers_keep_chunks_below_ids_that_are_never_used_again(signed, upstreams: Upstreams, store):
+    volume, layer = f"projects/p/volumes/{new_id()}", new_id()
+    shelf = upstreams.datastore
+    shelf.volumes[volume] = volume_pb2.Volume()
+    shelf.volumes[volume].CopyFrom(shelf.volumes[VOLUME])
+    shelf.volumes[volume].name = volume
+    for layer_id, kind in ((layer, volume_pb2.Layer.KIND_LABELS), ("cells", volume_pb2.Layer.KIND_LABELS)):
+        made = volume_pb2.Layer()
+        made.CopyFrom(shelf.layers[LAYER])
+        made.MergeFrom(volume_pb2.Layer(kind=kind, state=volume_pb2.Layer.STATE_COMMITTED))
+        made.name = f"{volume}/layers/{layer_id}"
+        shelf.layers[made.name] = made
+    cases = {
+        f"{volume}/0/c/0/0/0": True,
+        f"{volume}/layers/{layer}/c/0/0/0": True,
+        f"{volume}/labels/{layer}/0/c/0/0/0": True,
+        f"{volume}/0/zarr.json": False,
+        f"{volume}/zarr.json": False,
+        f"{volume}/layers/{layer}/zarr.json": False,
+        f"{volume}/layers/cells/c/0/0/0": False,  # somebody may give another layer this id
+        f"{VOLUME}/0/c/0/0/0": False,
+        f"{LAYER}/c/0/0/0": False,  # somebody may be painting
+    }
+    for path, is_kept in cases.items():
+        answer = await signed.get(f"/zarr/{path}")
+        assert answer.status_code == 200, path
+        assert ("immutable" in answer.headers["cache-control"]) == is_kept, path
+        assert answer.headers["cache-control"].startswith("private"), path
+
+
+async def test_a_page_of_an_allowed_origin_reads_ranges_by_a_link(upstreams, make_settings, store, tmp_path):
+    origin = "https://viewer.example"
+    async with open_gateway(make_settings(upstreams.addresses, allowed_origins=origin)) as gateway:
+        token = (tmp_path / "admin-token").read_text().strip()
+        async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}") as web:
+            body = {"name": VOLUME, "layers": ["annotations"]}
+            made = await web.post("/links", json=body, headers=_bearer(token))
+            url = f"{made.json()['zarrUrl']}/0/c/0/0/0"
+            asked = {"access-control-request-method": "GET", "access-control-request-headers": "range"}
+            for page, is_allowed in ((origin, True), ("https://other.example", False)):
+                before = await web.options(url, headers={"origin": page, **asked})
+                answer = await web.get(url, headers={"origin": page, "range": "bytes=-52"})
+                assert answer.status_code == 206
+                for each in (before, answer):
+                    assert (each.headers.get("access-control-allow-origin") == page) == is_allowed, each
+            assert "content-range" in answer.headers["access-control-expose-headers"].lower()
 
 
 def _bearer(token: str) -> dict[str, str]:

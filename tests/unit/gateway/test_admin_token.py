@@ -4,8 +4,8 @@ import os
 import stat
 
 import pytest
-from biosegment_gateway.admin_token import ensure_admin, write_secret
-from biosegment_gateway.authentication import Authentication
+from biosegment_gateway.accounts.admin_token import ensure_admin, write_secret
+from biosegment_gateway.accounts.authentication import Authentication
 
 from biosegment.errors import FailedPrecondition
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from biosegment_gateway.authentication import Authentication
+from biosegment_gateway.accounts.authentication import Authentication
 from biosegment_gateway.domain import ApiToken, User, digest, new_secret
 from biosegment_gateway.tables import tokens
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,33 +11,53 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute
 
-from biosegment_gateway.authentication import Authentication
+from biosegment_gateway.accounts.authentication import Authentication
+from biosegment_gateway.admission import Admission, AdmittedRequests
+from biosegment_gateway.audit import Audit
 from biosegment_gateway.http.access import Access
-from biosegment_gateway.http.api import Api
-from biosegment_gateway.http.zarr import ZarrEndpoint
+from biosegment_gateway.http.monailabel_door import MonaiLabelDoor
+from biosegment_gateway.http.pace import BodyPace, RequestLimit
+from biosegment_gateway.http.recorder import Recorder
 
-_PAGE: Final = (
-    ("/", "index.html", "text/html"),
-    ("/page.js", "page.js", "text/javascript"),
-    ("/page.css", "page.css", "text/css"),
-)
 _CODES: Final = {404: "NOT_FOUND", 405: "UNIMPLEMENTED"}
 
 
+class Endpoint(Protocol):
+    """A part of what is served."""
+
+    @property
+    def routes(self) -> Sequence[BaseRoute]:
+        """Its routes, the particular before the general."""
+
+
 def make_application(
-    authentication: Authentication, api: Api, zarr: ZarrEndpoint, origins: Sequence[str] = ()
+    authentication: Authentication,
+    admission: Admission,
+    door: MonaiLabelDoor,
+    endpoints: Sequence[Endpoint],
+    audit: Audit,
+    max_requests: int,
+    origins: Sequence[str] = (),
 ) -> Starlette:
     """Put the routes together.
 
     Args:
         authentication: Of every request but those to the page's shell and `/healthz`.
-        api: JSON endpoints.
-        zarr: OME-Zarr.
+        admission: How often each user may ask.
+        door: Whom the MONAI Label API lets in without a token.
+        endpoints: Whose routes there are; the first that matches answers.
+        audit: Where requests that may change something are recorded.
+        max_requests: At a time; more are answered with 503.
         origins: Whose pages may read, besides our own.
     """
-    middleware = [Middleware(Access, authentication=authentication)]
+    middleware = [
+        Middleware(Access, authentication=authentication, door=door, admission=admission),
+        Middleware(BodyPace),
+        Middleware(AdmittedRequests, admission=admission),
+        Middleware(Recorder, audit=audit),
+    ]
     if origins:
         # Outside: browsers ask for permission without a token.
         middleware.insert(
@@ -47,30 +65,18 @@ def make_application(
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(origins),
-                allow_methods=["GET", "HEAD"],
-                allow_headers=["authorization", "range", "if-none-match"],
+                allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+                allow_headers=["authorization", "content-type", "range", "if-none-match"],
                 expose_headers=["accept-ranges", "content-length", "content-range", "etag"],
             ),
         )
-    pages = [_static(path, name, media_type) for path, name, media_type in _PAGE]
+    middleware.insert(0, Middleware(RequestLimit, max_requests=max_requests))
+    routes: list[BaseRoute] = [route for each in endpoints for route in each.routes]
     return Starlette(
-        routes=[*pages, *api.routes, *zarr.routes],
+        routes=routes,
         middleware=middleware,
         exception_handlers={HTTPException: _http_error},
     )
-
-
-def _static(path: str, name: str, media_type: str) -> Route:
-    content = files("biosegment_gateway.http").joinpath("page", name).read_bytes()
-    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {"etag": etag, "cache-control": "no-cache"}
-
-    async def answer(request: Request) -> Response:
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304, headers=headers)
-        return Response(content, headers=headers, media_type=media_type)
-
-    return Route(path, answer)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

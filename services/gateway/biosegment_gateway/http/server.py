@@ -7,44 +7,74 @@ import contextlib
 import errno
 import logging
 import socket
+import time
 from collections.abc import Iterator
+from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
 
 from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.rpc.server import is_loopback, split_address
+from biosegment.rpc.tls import ServerTls
+from biosegment_gateway.http.certificate import web_context
+from biosegment_gateway.http.connection import IDLE_S, HttpConnection
+
+_TICKS: Final = 20
+"""Between two looks at slow connections, a tenth of a second each."""
 
 
 class HttpServer:
     """Serves an application; `start`, then `run` until the process ends."""
 
     def __init__(
-        self, listen: str, application: Starlette, *, max_requests: int, allow_insecure_listen: bool = False
+        self,
+        listen: str,
+        application: Starlette,
+        *,
+        max_connections: int,
+        tls: ServerTls | None = None,
+        proxies: str = "",
+        allow_insecure_listen: bool = False,
+        stopping: asyncio.Event | None = None,
     ) -> None:
         """Check the address; nothing is opened yet.
+
+        Args:
+            listen: `host:port`; port 0 takes a free one.
+            application: What is served.
+            max_connections: At a time; above it those that wait for a request make room.
+            tls: What it shows; nothing is encrypted when None.
+            proxies: Addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto` count, with commas.
+            allow_insecure_listen: Accept a host beyond loopback (the port is guarded by other means).
+            stopping: Set when the server begins to stop, for answers that would go on for ever.
 
         Raises:
             InvalidArgument: BAD_LISTEN_ADDRESS, or INSECURE_LISTEN when it is not loopback.
         """
         host, _ = split_address(listen)
-        if not allow_insecure_listen and not is_loopback(host):
+        if tls is None and not allow_insecure_listen and not is_loopback(host):
             raise InvalidArgument(
                 "INSECURE_LISTEN",
                 f"refusing to listen on {listen}, which other machines can reach without encryption; use "
-                "127.0.0.1, or set ALLOW_INSECURE_LISTEN=true where the network guards the port",
+                "127.0.0.1, or certificates, or set ALLOW_INSECURE_LISTEN=true where the network guards the port",
             )
         self._listen = listen
+        self._stopping = stopping or asyncio.Event()
         self._server = _Server(
             uvicorn.Config(
                 application,
+                http=type("_Connection", (HttpConnection,), {"max_connections": max_connections}),
                 log_config=None,
                 access_log=False,
                 lifespan="off",
                 server_header=False,
+                # Whom the library trusts by itself is everybody on this machine.
+                proxy_headers=bool(proxies),
+                forwarded_allow_ips=[each.strip() for each in proxies.split(",")],
                 ws="none",
-                limit_concurrency=max_requests,
-                timeout_keep_alive=30,
+                ssl_context_factory=(lambda config, default: web_context(tls.certificate)) if tls else None,
+                timeout_keep_alive=round(IDLE_S),
                 timeout_graceful_shutdown=3,
             )
         )
@@ -77,6 +107,7 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Take no new requests, let running ones end."""
+        self._stopping.set()
         if self._task is not None:
             self._server.should_exit = True
             await self._task
@@ -90,6 +121,15 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        """What the library does ten times a second; here also: end the connections of those who were too slow."""
+        if counter % _TICKS == 0:
+            present = time.monotonic()
+            for connection in tuple(self.server_state.connections):
+                if isinstance(connection, HttpConnection):
+                    connection.end_overdue(present)
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Collection
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from biosegment.auth import Principal
 from biosegment_gateway.http.access import principal_of
 from biosegment_gateway.http.byte_range import UnsatisfiableRange, parse_range
-from biosegment_gateway.zarr import StoredObject, ZarrReader
+from biosegment_gateway.http.entity import ASK_AGAIN, KEEP, is_known
+from biosegment_gateway.http.tile import name_of
+from biosegment_gateway.viewing.zarr import StoredObject, ZarrReader
 
 
 class ZarrEndpoint:
@@ -31,26 +33,35 @@ class ZarrEndpoint:
 
     async def read(self, request: Request) -> Response:
         """Answer a GET or HEAD."""
-        found = await self._reader.find(
-            principal_of(request), _name(request.path_params), request.path_params["path"]
-        )
+        name, path = name_of(request.path_params), request.path_params["path"]
+        return await self.answer(request, principal_of(request), name, path)
+
+    async def answer(
+        self,
+        request: Request,
+        principal: Principal,
+        name: str,
+        path: str,
+        chosen: Collection[str] | None = None,
+    ) -> Response:
+        """Answer a GET or HEAD of an object, in somebody's name; arguments as of `ZarrReader.find`."""
+        found = await self._reader.find(principal, name, path, chosen)
         headers = {
             "accept-ranges": "bytes",
             "etag": found.etag,
-            "vary": "authorization",
-            # Every use asks again, which an entity tag makes cheap: volumes can be deleted, members removed.
-            "cache-control": "private, no-cache",
+            "vary": "authorization, cookie",
+            "cache-control": KEEP if found.is_final else ASK_AGAIN,
         }
-        if _is_known(request.headers.get("if-none-match", ""), found.etag):
+        if is_known(request.headers.get("if-none-match", ""), found.etag):
             return Response(status_code=304, headers=headers)
         try:
             wanted = parse_range(_range_header(request, found), found.size)
         except UnsatisfiableRange:
             headers["content-range"] = f"bytes */{found.size}"
             return Response(status_code=416, headers=headers)
-        return await self._answer(request, found, wanted, headers)
+        return await self._send(request, found, wanted, headers)
 
-    async def _answer(
+    async def _send(
         self, request: Request, found: StoredObject, wanted: tuple[int, int] | None, headers: dict[str, str]
     ) -> Response:
         start, stop = wanted or (0, found.size)
@@ -69,11 +80,6 @@ class ZarrEndpoint:
         return StreamingResponse(_joined(first, pieces), status, headers, media_type)
 
 
-def _name(parameters: dict[str, Any]) -> str:
-    name = f"projects/{parameters['project']}/volumes/{parameters['volume']}"
-    return f"{name}/layers/{parameters['layer']}" if "layer" in parameters else name
-
-
 def _range_header(request: Request, found: StoredObject) -> str:
     """The range that counts: for GET only, and only of the version that the client knows, if it says one."""
     if request.method != "GET":
@@ -82,11 +88,6 @@ def _range_header(request: Request, found: StoredObject) -> str:
     if condition is not None and (condition != found.etag or condition.startswith("W/")):
         return ""
     return request.headers.get("range", "")
-
-
-def _is_known(if_none_match: str, etag: str) -> bool:
-    known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
-    return etag.removeprefix("W/") in known or "*" in known
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -1,0 +1,1 @@
+"""What viewers are shown: OME-Zarr, tiles, signed links, Neuroglancer."""

@@ -10,15 +10,20 @@ import typer
 
 import biosegment
 from biosegment.cli import (
+    audit,
     backup,
     draft,
     instance_edit,
     instances,
     job,
     label,
+    login,
     objects,
     platform,
+    pool,
+    progress,
     project,
+    room,
     sample,
     segment,
     user,
@@ -51,6 +56,8 @@ def _options(
 
 
 app.command("up")(platform.up)
+app.command("login")(login.login)
+app.command("logout")(login.logout)
 app.command("status")(platform.status)
 app.command("gc")(platform.collect_garbage)
 app.command("train")(job.train)
@@ -61,9 +68,13 @@ app.command("segment")(segment.segment)
 app.command("instances")(instances.find_instances)
 app.command("objects")(objects.measure_objects)
 app.command("restore")(backup.restore)
+project.project.command("progress")(progress.show_progress)
 project.volume.command("import-labels")(label.import_labels)
 app.add_typer(project.project, name="project")
 app.add_typer(project.volume, name="volume")
+sample.sample.add_typer(room.review, name="review")
+sample.sample.command("pool")(pool.show_pool)
+sample.sample.command("configure")(pool.configure_pool)
 app.add_typer(sample.sample, name="sample")
 app.add_typer(sample.annotation, name="annotation")
 app.add_typer(draft.draft, name="draft")
@@ -72,6 +83,7 @@ app.add_typer(job.model, name="model")
 app.add_typer(job.job, name="job")
 app.add_typer(user.user, name="user")
 app.add_typer(user.token, name="token")
+app.add_typer(audit.audit, name="audit")
 app.add_typer(platform.keys, name="keys")
 app.add_typer(backup.backup, name="backup")
 

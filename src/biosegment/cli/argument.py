@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from biosegment.client.jobs import EXPORT_FORMATS
+from biosegment.client.transfer_jobs import EXPORT_FORMATS
 from biosegment.errors import InvalidArgument
 from biosegment.volume import Region, VoxelSize
 
@@ -118,11 +118,11 @@ def layer_name(layer: str, project_id: str) -> str:
 
 
 def parse_region(text: str) -> Region | None:
-    """Read `z0:z1,y0:y1,x0:x1`; None for ''."""
+    """Read `z0:z1,y0:y1,x0:x1`, in brackets too, as tables show it; None for ''."""
     if not text:
         return None
     try:
-        bounds = [tuple(int(end) for end in part.split(":")) for part in text.split(",")]
+        bounds = [tuple(int(end) for end in part.split(":")) for part in text.strip(" []").split(",")]
         (z0, z1), (y0, y1), (x0, x1) = bounds
     except ValueError as error:
         raise InvalidArgument(

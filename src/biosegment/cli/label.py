@@ -42,7 +42,10 @@ def import_labels(
     other: Annotated[str, typer.Option(help="Class of all other values, for one value per object.")] = "",
     looked_for: Annotated[
         list[str] | None,
-        typer.Option("--class", help="Class that was looked for; those of the values by default."),
+        typer.Option(
+            "--class",
+            help="Class that was looked for; those of the values by default. Of --instances: their class.",
+        ),
     ] = None,
     as_annotations: Annotated[
         bool, typer.Option("--as-annotations", help="Annotations that models train on, instead of a layer.")

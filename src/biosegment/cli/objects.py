@@ -12,7 +12,7 @@ import typer
 from biosegment.cli.argument import ProjectOption, layer_name
 from biosegment.cli.output import JsonOption, console, show, wait_for
 from biosegment.client import Client, connect
-from biosegment.client.jobs import MESH_FORMATS
+from biosegment.client.object_jobs import MESH_FORMATS
 from biosegment.errors import InvalidArgument
 
 _TABLES = (".csv", ".parquet")

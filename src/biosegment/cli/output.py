@@ -15,10 +15,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from biosegment.client import Client
 from biosegment.client.resources import Job, JobState, Resources
-from biosegment.volume import Index, VoxelSize
+from biosegment.volume import Index, Region, VoxelSize
 
 console = Console()
 notes = Console(stderr=True)
@@ -52,11 +53,12 @@ def show(value: Any, as_json: bool) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, item in to_plain(value).items():
-        if item not in ("", None, [], {}, 0):
-            text = item if isinstance(item, str) else json.dumps(item)
-            table.add_row(f"[bold]{name.replace('_', ' ')}", text)
-    _print_table(table)
+    names = list(value) if isinstance(value, dict) else [field.name for field in dataclasses.fields(value)]
+    for name in names:
+        item = value[name] if isinstance(value, dict) else getattr(value, name)
+        if to_plain(item) not in ("", None, [], {}, 0):
+            table.add_row(f"[bold]{name.replace('_', ' ')}", Text(_line(item)))
+    print_table(table)
 
 
 def show_list(values: Sequence[Any], columns: Sequence[str], as_json: bool, empty: str) -> None:
@@ -71,13 +73,23 @@ def show_list(values: Sequence[Any], columns: Sequence[str], as_json: bool, empt
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for value in values:
-        table.add_row(*(_cell(getattr(value, column)) for column in columns))
-    _print_table(table)
+        # What people wrote may have brackets, which are no markup here.
+        table.add_row(*(Text(_cell(getattr(value, column))) for column in columns))
+    print_table(table)
 
 
-def _print_table(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """On standard output."""
     # A table for a pipe is never wrapped to the width of a terminal that is not there.
     (console if sys.stdout.isatty() else Console(width=240)).print(table)
+
+
+def _line(item: Any) -> str:
+    """As in a table, whose regions and times it is compared with; what has parts of its own as JSON."""
+    if isinstance(item, (Region, Index, VoxelSize, datetime)):
+        return _cell(item)
+    plain = to_plain(item)
+    return plain if isinstance(plain, str) else json.dumps(plain)
 
 
 def _cell(item: Any) -> str:

@@ -67,7 +67,8 @@ async def _run(supervisor: Supervisor) -> None:
     token = (supervisor.data_dir / "token").read_text().strip()
     console.print(f"BioSegment runs on {supervisor.data_dir}", highlight=False, soft_wrap=True)
     console.print(f"  gRPC  {addresses.grpc['gateway']}", highlight=False)
-    console.print(f"  web   http://{addresses.http}/#token={token}", highlight=False, soft_wrap=True)
+    scheme = "https" if supervisor.is_encrypted("gateway") else "http"
+    console.print(f"  web   {scheme}://{addresses.http}/#token={token}", highlight=False, soft_wrap=True)
     console.print("Ctrl-C stops it.")
     await stopped
     console.print("stopping ...")

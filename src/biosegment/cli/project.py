@@ -27,6 +27,7 @@ from biosegment.cli.argument import (
     volume_name,
 )
 from biosegment.cli.output import JsonOption, console, follow, notes, progress_bar, show, show_list
+from biosegment.cli.progress import print_summary
 from biosegment.client import Client, connect
 from biosegment.client.resources import Job
 from biosegment.errors import InvalidArgument, NotFound
@@ -65,7 +66,7 @@ def show_project(project_id: ProjectArgument, json: JsonOption = False) -> None:
         name = project_name(project_id)
         show(client.projects.get(name), json)
         if not json:
-            show(client.samples.progress(name), json)
+            print_summary(client.samples.progress(name))
 
 
 @project.command("delete")

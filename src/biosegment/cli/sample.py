@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
@@ -20,11 +20,29 @@ from biosegment.cli.argument import (
 from biosegment.cli.label_file import ClassOption, CommentOption, KindOption, LabelsArgument, read_labels
 from biosegment.cli.output import JsonOption, notes, show, show_list
 from biosegment.client import connect
-from biosegment.client.resources import AnnotationRecord
+from biosegment.client.resources import AnnotationRecord, Sample
 from biosegment.errors import InvalidArgument
 
 sample = typer.Typer(no_args_is_help=True, help="What to annotate next.")
 annotation = typer.Typer(no_args_is_help=True, help="What was annotated.")
+
+SessionOption = Annotated[
+    str, typer.Option("--session", help="Name of this window, so that your other ones keep what they have.")
+]
+HeartbeatOption = Annotated[
+    bool,
+    typer.Option("--heartbeat", help="You will call `sample heartbeat`; the lease ends when that stops."),
+]
+
+
+def show_sample(found: Sample, as_json: bool) -> None:
+    """Print a sample, and below it what happened to it."""
+    if as_json:
+        show(found, True)
+        return
+    show(replace(found, events=(), lease_token=""), False)
+    if found.events:
+        show_list(found.events, ("time", "user", "action", "text"), False, "")
 
 
 @sample.command("next")
@@ -32,20 +50,32 @@ def next_samples(
     project_id: ProjectOption,
     count: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 1,
     strategy: Annotated[str, typer.Option(help="Instead of the pool's strategies.")] = "",
+    session: SessionOption = "",
+    heartbeat: HeartbeatOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Lease the samples that are most worth annotating."""
+    """Lease the samples that are most worth annotating; your unfinished ones come first."""
     with connect() as client:
-        claim = client.samples.claim(project_name(project_id), count, strategy=strategy)
+        claim = client.samples.claim(
+            project_name(project_id), count, strategy=strategy, session=session, heartbeat=heartbeat
+        )
     if claim.notice:
-        notes.print(claim.notice)
-    columns = ("name", "volume", "region", "strategy", "score", "expire_time")
+        notes.print(claim.notice, soft_wrap=True, markup=False)
+    if any(each.purpose == "second" for each in claim.samples):
+        notes.print(
+            "second: somebody else has annotated it; do not look at their annotation.", soft_wrap=True
+        )
+    columns = ("name", "volume", "region", "strategy", "score", "rank", "model", "purpose", "expire_time")
     show_list(claim.samples, columns, json, "nothing to annotate")
 
 
 @sample.command("create")
 def create_sample(
-    volume_id: VolumeArgument, region: RegionOption, project_id: ProjectOption = "", json: JsonOption = False
+    volume_id: VolumeArgument,
+    region: RegionOption,
+    project_id: ProjectOption = "",
+    session: SessionOption = "",
+    json: JsonOption = False,
 ) -> None:
     """Lease a region of your own choice."""
     wanted = parse_region(region)
@@ -53,33 +83,46 @@ def create_sample(
         raise InvalidArgument("BAD_REGION", "say which region: --region z0:z1,y0:y1,x0:x1")
     name = volume_name(volume_id, project_id)
     with connect() as client:
-        show(client.samples.create("/".join(name.split("/")[:2]), name, wanted), json)
+        project = "/".join(name.split("/")[:2])
+        show_sample(client.samples.create(project, name, wanted, session=session), json)
 
 
 @sample.command("list")
 def list_samples(
     project_id: ProjectOption,
     state: Annotated[str, typer.Option(help="leased, annotated, skipped or open.")] = "",
+    mine: Annotated[
+        bool,
+        typer.Option("--mine", help="Only those that you hold or last held, annotated, skipped or flagged."),
+    ] = False,
+    user_id: Annotated[str, typer.Option("--user", help="The same of somebody else.")] = "",
+    flagged: Annotated[bool, typer.Option("--flagged", help="Only those with an open question.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """List the samples of a project."""
+    """List the samples of a project, newest first."""
     with connect() as client:
-        found = client.samples.list(project_name(project_id), state=state)
-    show_list(found, ("name", "state", "holder", "region", "strategy", "score"), json, "no samples yet")
+        user = client.platform.self().name.rpartition("/")[2] if mine else user_id
+        found = client.samples.list(project_name(project_id), state=state, user=user, flagged=flagged)
+    columns = ("name", "state", "holder_name", "region", "strategy", "score", "skip_reason", "flag")
+    show_list(found, columns, json, "no such samples")
 
 
 @sample.command("renew")
-def renew_lease(name: NameArgument, json: JsonOption = False) -> None:
-    """Extend your lease on a sample."""
+def renew_lease(
+    name: NameArgument,
+    idle: Annotated[bool, typer.Option("--idle", help="You did nothing; only the connection lives.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Extend your lease on a sample; also one that ran out and that nobody took."""
     with connect() as client:
-        show(client.samples.renew(name), json)
+        show_sample(client.samples.renew(name, idle=idle), json)
 
 
 @sample.command("release")
 def release_sample(name: NameArgument, json: JsonOption = False) -> None:
     """Give a sample back."""
     with connect() as client:
-        show(client.samples.release(name), json)
+        show_sample(client.samples.release(name), json)
 
 
 @sample.command("skip")
@@ -88,45 +131,7 @@ def skip_sample(
 ) -> None:
     """Set a sample aside."""
     with connect() as client:
-        show(client.samples.skip(name, reason), json)
-
-
-@sample.command("pool")
-def show_pool(project_id: ProjectOption, json: JsonOption = False) -> None:
-    """Show how samples are chosen."""
-    with connect() as client:
-        show(client.samples.pool(project_name(project_id)), json)
-
-
-@sample.command("configure")
-def configure_pool(
-    project_id: ProjectOption,
-    strategy: Annotated[
-        list[str] | None, typer.Option(help="Strategy, or strategy=share; repeatable, shares sum to 1.")
-    ] = None,
-    train_after: Annotated[int | None, typer.Option(help="Train after so many new annotations.")] = None,
-    manual: Annotated[
-        bool | None, typer.Option("--manual/--automatic", help="Train only when asked to.")
-    ] = None,
-    json: JsonOption = False,
-) -> None:
-    """Change how samples are chosen and when to train."""
-    shares: dict[str, float] | None = None
-    if strategy:
-        try:
-            shares = {
-                name: float(share or 1) for name, _, share in (item.partition("=") for item in strategy)
-            }
-        except ValueError as error:
-            raise InvalidArgument("BAD_SHARE", f"--strategy takes NAME or NAME=SHARE: {error}") from error
-    with connect() as client:
-        pool = client.samples.configure(
-            project_name(project_id),
-            strategies=shares,
-            train_after_annotations=train_after,
-            manual_training=manual,
-        )
-    show(pool, json)
+        show_sample(client.samples.skip(name, reason), json)
 
 
 @sample.command("strategies")

@@ -30,9 +30,10 @@ def connect(address: str = "", *, token: str = "", data_dir: Path | None = None)
     """Connect to a platform.
 
     Args:
-        address: host:port of its gRPC port; found by itself when empty (`BIOSEGMENT_ADDRESS`, else the platform that
-            `biosegment up` runs on this machine).
-        token: API token; found likewise.
+        address: host:port of its gRPC port, https://host:port where it is encrypted (with `BIOSEGMENT_CA_FILE` where
+            the lab has an authority of its own); found by itself when empty (`BIOSEGMENT_ADDRESS`, else the platform
+            that `biosegment up` runs on this machine).
+        token: API token; found likewise, or what `biosegment login` kept.
         data_dir: Data folder of `biosegment up`, when it is not the default.
 
     Raises:

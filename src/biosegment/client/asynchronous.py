@@ -14,11 +14,13 @@ from biosegment.client.platform import Platform
 from biosegment.client.projects import Projects
 from biosegment.client.samples import Samples
 from biosegment.client.segmentation import Segmentation
+from biosegment.client.transport import transport
 from biosegment.client.volumes import Volumes
 from biosegment.rpc.channel import CallPolicy, connect
 
-_POLICY = CallPolicy(attempts=12)
-"""Some seconds of repeating calls that may be repeated: a gateway that was killed is back by then."""
+_POLICY = CallPolicy(attempts=40)
+"""Half a minute of repeating calls that may be repeated: a gateway that was killed is back by then, on a busy machine
+too."""
 
 
 class AsyncClient:
@@ -39,7 +41,8 @@ class AsyncClient:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._channel = connect(connection.address, credentials=lambda: connection.token, policy=_POLICY)
+        target, tls = transport(connection.address)
+        self._channel = connect(target, credentials=connection.credentials, policy=_POLICY, tls=tls)
         self.platform = Platform(self._channel)
         self.projects = Projects(self._channel)
         self.volumes = Volumes(self._channel)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import zlib
 from collections.abc import Sequence
 from typing import Any, Final
@@ -16,12 +18,13 @@ from biosegment.client.annotations import Annotations as AnnotationCalls
 from biosegment.client.resources import Annotation, SegmentationSession, Segmented
 from biosegment.client.resources.segmentation import packed, require_mask
 from biosegment.client.volumes import Volumes as VolumeCalls
-from biosegment.errors import FailedPrecondition, InvalidArgument
+from biosegment.errors import BiosegmentError, FailedPrecondition, InvalidArgument
 from biosegment.rpc.geometry import data_type_to_proto, index_to_proto, region_to_proto, voxel_size_to_proto
 from biosegment.volume import Region, VoxelSize
 
 _PLANES: Final = {"3d": pb.PLANE_UNSPECIFIED, "xy": pb.PLANE_XY, "xz": pb.PLANE_XZ, "yz": pb.PLANE_YZ}
 _SURE: Final = 128
+_PREPARE_WITHIN_S: Final = 5.0
 
 
 class Segmentation:
@@ -45,6 +48,8 @@ class Segmentation:
     ) -> SegmentationSession:
         """Begin to segment a region; what anybody annotated there until now counts as seen.
 
+        The process that answers clicks starts meanwhile, so that the first one need not wait for it.
+
         Args:
             volume: `projects/{p}/volumes/{v}`.
             region: Voxels of level 0, zyx, half-open.
@@ -58,7 +63,7 @@ class Segmentation:
             InvalidArgument: BAD_BASE when the layer does not say where the class is.
         """
         _plane(plane)
-        base_sequence = await self._seen(volume, region)
+        base_sequence, _ = await asyncio.gather(self._seen(volume, region), self._prepare(volume))
         if layer and mask is None:
             mask = await self._mask_of(layer, region, class_value)
         return SegmentationSession(
@@ -82,7 +87,7 @@ class Segmentation:
     async def click(
         self, session: SegmentationSession, position: tuple[int, int, int], *, positive: bool = True
     ) -> Segmented:
-        """Click on a voxel: one request, one step to undo.
+        """Click on a voxel: one request, one step to undo. Earlier clicks, in a plane those in its slice, hold.
 
         Args:
             session: That the click belongs to; its mask is the new one afterwards.
@@ -93,8 +98,8 @@ class Segmentation:
             Conflict: BASE_OUTDATED; somebody annotated there since: look at it, and `refresh` to go on.
             InvalidArgument: PROMPT_OUTSIDE.
         """
-        answer = await self._ask(session, clicks=[(position, positive)])
-        session.step(answer.mask)
+        answer = await self._ask(session, clicks=session.clicks_with(position, positive))
+        session.step(answer.mask, click=(position, positive))
         return answer
 
     async def scribble(
@@ -286,6 +291,27 @@ class Segmentation:
         )
         return Segmented.from_proto(await self._stub.Segment(request), region)
 
+    async def by_model(self, volume: str, region: Region, *, model: str = "") -> NDArray[np.uint8]:
+        """Label a region without a prompt, by a model that segments; nothing is stored. A job predicts whole volumes.
+
+        Args:
+            volume: `projects/{p}/volumes/{v}`.
+            region: Voxels of level 0, zyx, half-open.
+            model: `models/{m}`; when empty the project's newest, else the shipped one that trainings start from.
+
+        Returns:
+            uint8 (z, y, x): 1 none of the classes, 2 and up classes.
+
+        Raises:
+            ResourceExhausted: REGION_TOO_LARGE, BUSY.
+            FailedPrecondition: NO_MODEL, NO_USABLE_CLASS.
+            DeadlineExceeded: TOO_SLOW; ask for a smaller region.
+        """
+        request = pb.SegmentByModelRequest(project="/".join(volume.split("/")[:2]), model=model)
+        request.volume_image.CopyFrom(pb.VolumeImage(volume=volume, region=region_to_proto(region)))
+        answer = await self._stub.SegmentByModel(request)
+        return np.frombuffer(zlib.decompress(answer.labels), np.uint8).reshape(region.shape)
+
     async def _ask(self, session: SegmentationSession, **prompts: Any) -> Segmented:
         return await self.segment(
             session.volume,
@@ -299,6 +325,12 @@ class Segmentation:
             session=session.name,
             **prompts,
         )
+
+    async def _prepare(self, volume: str) -> None:
+        """Have the process started that will answer; what is wrong is said about the first click."""
+        request = pb.PrepareSegmentationRequest(project="/".join(volume.split("/")[:2]))
+        with contextlib.suppress(BiosegmentError):
+            await self._stub.PrepareSegmentation(request, timeout=_PREPARE_WITHIN_S)
 
     async def _seen(self, volume: str, region: Region) -> int:
         records = await self._annotations.history(volume, region)

@@ -22,9 +22,11 @@ from biosegment.client.models import Models as _AsyncModels
 from biosegment.client.platform import Platform as _AsyncPlatform
 from biosegment.client.projects import Projects as _AsyncProjects
 from biosegment.client.resources import (
+    Agreements,
     Annotation,
     AnnotationRecord,
     Artifact,
+    AuditEvent,
     Claim,
     Draft,
     Garbage,
@@ -34,6 +36,7 @@ from biosegment.client.resources import (
     JobLogLine,
     LabelClass,
     Layer,
+    LostSample,
     Member,
     Model,
     Passes,
@@ -41,19 +44,117 @@ from biosegment.client.resources import (
     Project,
     ProjectProgress,
     Resources,
+    ReviewClaim,
     Sample,
     SegmentationSession,
     Segmented,
     ServiceStatus,
+    Session,
     Strategy,
     Token,
     User,
     Volume,
 )
+from biosegment.client.sample_session import SampleSession as _AsyncSampleSession
 from biosegment.client.samples import Samples as _AsyncSamples
 from biosegment.client.segmentation import Segmentation as _AsyncSegmentation
 from biosegment.client.volumes import Volumes as _AsyncVolumes
 from biosegment.volume import Region, VoxelSize
+
+
+class SampleSession:
+    """A window that holds samples: sends heartbeats in the background, and gives everything back at the end.
+
+    Use it as a context manager. When the program dies, what it held is free again after the pool's
+    `heartbeat_timeout_s`.
+    """
+
+    def __init__(self, loop: BackgroundLoop, group: _AsyncSampleSession) -> None:
+        self._loop = loop
+        self._group = group
+
+    def claim(self, count: int = 1, *, strategy: str = "", volume: str = "") -> Claim:
+        """Lease the best samples to this window; see `Samples.claim`."""
+        return self._loop.run(self._group.claim(count, strategy=strategy, volume=volume))
+
+    def create(self, volume: str, region: Region) -> Sample:
+        """Lease a region of one's own choice to this window; see `Samples.create`."""
+        return self._loop.run(self._group.create(volume, region))
+
+    def resume(self, name: str) -> Sample:
+        """Lease an earlier sample to this window again; see `Samples.resume`."""
+        return self._loop.run(self._group.resume(name))
+
+    def commit(
+        self,
+        labels: NDArray[np.uint8] | NDArray[np.uint32],
+        sample: Sample,
+        *,
+        kind: str = "dense",
+        class_scope: Sequence[int] = (),
+        work_time_s: float = 0.0,
+        comment: str = "",
+        base_sequence: int | None = None,
+        draft: str = "",
+    ) -> Annotation:
+        """Answer a sample of this window, with its newest lease, whichever `sample` has; see `Annotations.commit`.
+
+        Raises:
+            FailedPrecondition: LEASE_LOST when it ran out, and somebody else took the region meanwhile.
+        """
+        return self._loop.run(
+            self._group.commit(
+                labels,
+                sample,
+                kind=kind,
+                class_scope=class_scope,
+                work_time_s=work_time_s,
+                comment=comment,
+                base_sequence=base_sequence,
+                draft=draft,
+            )
+        )
+
+    def release(self, name: str) -> Sample:
+        """Give a sample back to the pool."""
+        return self._loop.run(self._group.release(name))
+
+    def skip(self, name: str, reason: str) -> Sample:
+        """Set a sample aside."""
+        return self._loop.run(self._group.skip(name, reason))
+
+    def flag(self, name: str, text: str) -> Sample:
+        """Ask about a sample; it is proposed to nobody until somebody answers."""
+        return self._loop.run(self._group.flag(name, text))
+
+    def note_activity(self) -> None:
+        """Say that the annotator did something; the next heartbeat tells it."""
+        self._loop.run(self._group.note_activity())
+
+    def held(self) -> tuple[Sample, ...]:
+        """What this window holds, with its newest leases.
+
+        Raises:
+            BiosegmentError: What went wrong with the last heartbeat; it is tried again.
+        """
+        return self._loop.run(self._group.held())
+
+    def lost(self) -> tuple[LostSample, ...]:
+        """What was lost since the last call, to whom, and what to tell the annotator."""
+        return self._loop.run(self._group.lost())
+
+    def renew(self) -> Session:
+        """Send a heartbeat now; it comes by itself, too."""
+        return self._loop.run(self._group.renew())
+
+    def __enter__(self) -> Self:
+        self._loop.run(self._group.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.run(self._group.__aexit__(kind, error, trace))
 
 
 class Platform:
@@ -79,12 +180,50 @@ class Platform:
         """Return all users; administrators only."""
         return self._loop.run(self._group.users())
 
-    def create_token(
-        self, *, user_id: str = "", display_name: str = "", expire_time: datetime | None = None
-    ) -> Token:
-        """Make an API token, for the caller or, as administrator, for somebody else; shows its secret once."""
+    def update_user(
+        self,
+        user_id: str,
+        *,
+        display_name: str | None = None,
+        is_admin: bool | None = None,
+        disabled: bool | None = None,
+    ) -> User:
+        """Change what is given of a user; administrators only. FailedPrecondition LAST_ADMIN."""
         return self._loop.run(
-            self._group.create_token(user_id=user_id, display_name=display_name, expire_time=expire_time)
+            self._group.update_user(user_id, display_name=display_name, is_admin=is_admin, disabled=disabled)
+        )
+
+    def set_password(self, new_password: str, *, old_password: str = "", user_id: str = "") -> None:
+        """Set one's own password, or, as administrator, that of somebody else; ends all of the user's sessions.
+
+        Args:
+            new_password: At least 10 characters.
+            old_password: Needed for one's own, unless it is the first one.
+            user_id: Whose; the caller's when ''.
+        """
+        self._loop.run(self._group.set_password(new_password, old_password=old_password, user_id=user_id))
+
+    def create_token(
+        self,
+        *,
+        user_id: str = "",
+        display_name: str = "",
+        expire_time: datetime | None = None,
+        scopes: Sequence[str] = (),
+    ) -> Token:
+        """Make an API token, for the caller or, as administrator, for somebody else; shows its secret once.
+
+        Args:
+            user_id: For whom; the caller when ''.
+            display_name: What it is for.
+            expire_time: After this it is refused; never when None.
+            scopes: What it may be used for at most: `read`, `annotate`, `manage`, `admin`, or of one project
+                `annotate:projects/kidney`; everything that the user may do when empty.
+        """
+        return self._loop.run(
+            self._group.create_token(
+                user_id=user_id, display_name=display_name, expire_time=expire_time, scopes=scopes
+            )
         )
 
     def tokens(self, user_id: str = "") -> list[Token]:
@@ -94,6 +233,40 @@ class Platform:
     def revoke_token(self, name: str) -> None:
         """End a token at once."""
         self._loop.run(self._group.revoke_token(name))
+
+    def audit_events(
+        self,
+        *,
+        user: str = "",
+        resource: str = "",
+        action: str = "",
+        start: datetime | None = None,
+        end: datetime | None = None,
+        after_sequence: int = 0,
+        oldest_first: bool = False,
+    ) -> Iterator[AuditEvent]:
+        """Yield who did what, fetched page by page; administrators only.
+
+        Args:
+            user: Only what this user did, by id.
+            resource: Only what was done to this resource and those below it, `projects/p`.
+            action: Only methods and routes with this in them, `DeleteProject`.
+            start: Not before; with its time zone.
+            end: Only before.
+            after_sequence: Only what came after this event.
+            oldest_first: Newest first otherwise.
+        """
+        return self._loop.iterate(
+            self._group.audit_events(
+                user=user,
+                resource=resource,
+                action=action,
+                start=start,
+                end=end,
+                after_sequence=after_sequence,
+                oldest_first=oldest_first,
+            )
+        )
 
     def collect_garbage(self, *, dry_run: bool = False) -> Garbage:
         """Remove objects that nothing refers to; administrators only.
@@ -254,6 +427,8 @@ class Volumes:
             with_edits: Of a layer of instances the objects as their edits made them.
             as_of: The edits that held at this moment, which needs a time zone; those that hold now when None.
 
+        What breaks off on the way is read again.
+
         Raises:
             InvalidArgument: REGION_OUT_OF_BOUNDS, NOT_INSTANCES, BAD_AS_OF.
             ResourceExhausted: REGION_TOO_LARGE; read in parts.
@@ -343,32 +518,97 @@ class Samples:
         self._loop = loop
         self._group = group
 
-    def claim(self, project: str, count: int = 1, *, strategy: str = "", volume: str = "") -> Claim:
-        """Lease the best samples to the caller; the caller's unfinished ones come first.
+    def session(self, project: str) -> SampleSession:
+        """A window that holds samples of a project for as long as it is open; a context manager."""
+        return SampleSession(self._loop, self._group.session(project))
+
+    def claim(
+        self,
+        project: str,
+        count: int = 1,
+        *,
+        strategy: str = "",
+        volume: str = "",
+        session: str = "",
+        heartbeat: bool = False,
+    ) -> Claim:
+        """Lease the best samples to the caller; their unfinished ones of this window, or of dead ones, come first.
 
         Args:
             project: `projects/{p}`.
             count: 1 to 100.
             strategy: Instead of the pool's strategies.
             volume: Only from this volume.
+            session: This window, by a name of its own, at most 64 characters; those of the same user's other windows
+                are left alone while those live.
+            heartbeat: `renew_session` will be called at least every third of the pool's `heartbeat_timeout_s`; leases
+                end when that stops, and their tokens with them: commit with the samples that it returns.
         """
-        return self._loop.run(self._group.claim(project, count, strategy=strategy, volume=volume))
+        return self._loop.run(
+            self._group.claim(
+                project, count, strategy=strategy, volume=volume, session=session, heartbeat=heartbeat
+            )
+        )
 
-    def create(self, project: str, volume: str, region: Region) -> Sample:
-        """Make and lease a sample of one's own choice, in voxels of level 0."""
-        return self._loop.run(self._group.create(project, volume, region))
+    def create(
+        self, project: str, volume: str, region: Region, *, session: str = "", heartbeat: bool = False
+    ) -> Sample:
+        """Make and lease a sample of one's own choice, in voxels of level 0; `session` and the rest as in `claim`."""
+        return self._loop.run(
+            self._group.create(project, volume, region, session=session, heartbeat=heartbeat)
+        )
 
     def get(self, name: str) -> Sample:
         """Return a sample by its name."""
         return self._loop.run(self._group.get(name))
 
-    def list(self, project: str, *, state: str = "", holder: str = "") -> builtins.list[Sample]:
-        """Return samples, newest first; only leased, annotated, skipped or open ones when `state` says so."""
-        return self._loop.run(self._group.list(project, state=state, holder=holder))
+    def list(
+        self, project: str, *, state: str = "", holder: str = "", user: str = "", flagged: bool = False
+    ) -> builtins.list[Sample]:
+        """Return samples, newest first.
 
-    def renew(self, name: str) -> Sample:
-        """Extend the caller's lease; also revives an expired one that nobody else took."""
-        return self._loop.run(self._group.renew(name))
+        Args:
+            project: `projects/{p}`.
+            state: Only leased, annotated, skipped or open ones.
+            holder: Only those that this user holds now.
+            user: Only those that this user holds or last held, annotated, set aside or flagged.
+            flagged: Only those whose question waits for an answer.
+
+        Raises:
+            InvalidArgument: UNKNOWN_STATE.
+        """
+        return self._loop.run(
+            self._group.list(project, state=state, holder=holder, user=user, flagged=flagged)
+        )
+
+    def renew(self, name: str, *, idle: bool = False) -> Sample:
+        """Extend the caller's lease; also revives an expired one that nobody else took.
+
+        Args:
+            name: Of the sample.
+            idle: The user did nothing, only the connection lives; from then on the lease ends when heartbeats stop.
+
+        Raises:
+            FailedPrecondition: LEASE_LOST; `metadata["holder"]` names who has it. LEASE_IDLE.
+        """
+        return self._loop.run(self._group.renew(name, idle=idle))
+
+    def renew_session(
+        self, project: str, session: str, *, active: bool = False, samples: Sequence[str] = ()
+    ) -> Session:
+        """Extend all that a window holds: its heartbeat. Go on with the samples that it returns.
+
+        Args:
+            project: `projects/{p}`.
+            session: As in `claim`.
+            active: The user did something since the last one; also revives what ran out and nobody took.
+            samples: Names of those that the window believes to hold: it is told which are lost, and to whom.
+        """
+        return self._loop.run(self._group.renew_session(project, session, active=active, samples=samples))
+
+    def leave(self, project: str, session: str = "") -> builtins.list[str]:
+        """Give back all that the caller holds in a window, when it closes; returns the names of the samples."""
+        return self._loop.run(self._group.leave(project, session))
 
     def release(self, name: str) -> Sample:
         """Give a sample back to the pool."""
@@ -377,6 +617,61 @@ class Samples:
     def skip(self, name: str, reason: str) -> Sample:
         """Set a sample aside."""
         return self._loop.run(self._group.skip(name, reason))
+
+    def flag(self, name: str, text: str) -> Sample:
+        """Ask about a sample; it is proposed to nobody until somebody answers."""
+        return self._loop.run(self._group.flag(name, text))
+
+    def unflag(self, name: str, answer: str) -> Sample:
+        """Answer the question about a sample."""
+        return self._loop.run(self._group.unflag(name, answer))
+
+    def resume(self, name: str, *, session: str = "", heartbeat: bool = False) -> Sample:
+        """Lease an earlier sample again; `earlier_annotation` of the answer names what to load and correct.
+
+        Args:
+            name: Of a sample that the caller annotated, that was set aside, or that is open.
+            session: As in `claim`; the sample moves here when the caller holds it in another window.
+            heartbeat: As in `claim`.
+
+        Raises:
+            FailedPrecondition: LEASE_LOST, REGION_TAKEN, SAMPLE_FLAGGED.
+            PermissionDenied: NOT_YOUR_ANNOTATION.
+        """
+        return self._loop.run(self._group.resume(name, session=session, heartbeat=heartbeat))
+
+    def take_over(self, name: str, *, session: str = "", heartbeat: bool = False) -> Sample:
+        """Take a sample from its holder, who can commit nothing for it from then on; for managers of the project.
+
+        Raises:
+            FailedPrecondition: NOT_HELD; SAMPLE_ANNOTATED when the holder was faster.
+            Conflict: TAKEN_OVER_MEANWHILE.
+        """
+        return self._loop.run(self._group.take_over(name, session=session, heartbeat=heartbeat))
+
+    def claim_reviews(
+        self, project: str, count: int = 1, *, volume: str = "", session: str = "", heartbeat: bool = False
+    ) -> ReviewClaim:
+        """Get annotations of others that nobody has reviewed, oldest first; the verdict is `annotations.review`.
+
+        Args:
+            project: `projects/{p}`.
+            count: 1 to 100.
+            volume: Only of this volume.
+            session: As in `claim`.
+            heartbeat: As in `claim`.
+        """
+        return self._loop.run(
+            self._group.claim_reviews(project, count, volume=volume, session=session, heartbeat=heartbeat)
+        )
+
+    def release_review(self, annotation: str) -> None:
+        """Give a review back to the queue."""
+        self._loop.run(self._group.release_review(annotation))
+
+    def agreements(self, project: str, *, sample: str = "") -> Agreements:
+        """Return how far annotators agree where two of them annotated the same sample, or this `sample`."""
+        return self._loop.run(self._group.agreements(project, sample=sample))
 
     def pool(self, project: str) -> Pool:
         """Return the pool of a project."""
@@ -389,11 +684,14 @@ class Samples:
         strategies: Mapping[str, float] | None = None,
         volumes: Sequence[str] | None = None,
         excluded: Sequence[tuple[str, Region]] | None = None,
-        sample_shape: tuple[int, int, int] | None = None,
+        sample_shape: tuple[int, ...] | None = None,
         slice_distance: int | None = None,
         lease_duration_s: float | None = None,
+        heartbeat_timeout_s: float | None = None,
+        second_annotator_share: float | None = None,
         manual_training: bool | None = None,
         train_after_annotations: int | None = None,
+        train_after_idle_s: float | None = None,
         seed: int | None = None,
     ) -> Pool:
         """Change the settings of a pool that are given.
@@ -403,12 +701,18 @@ class Samples:
             strategies: Strategy to share of a batch; shares sum to 1.
             volumes: Where samples come from; all of the project when empty.
             excluded: Pairs of volume and region that are never proposed.
-            sample_shape: zyx in voxels of level 0.
+            sample_shape: zyx in voxels of level 0; the default shape when empty.
             slice_distance: Least distance in slices of samples that overlap in plane.
-            lease_duration_s: How long a claim holds.
+            lease_duration_s: How long a claim holds after its user's last activity.
+            heartbeat_timeout_s: How long one holds after the last heartbeat of a client that sends them.
+            second_annotator_share: Share of the proposed samples that a second annotator gets, too, blind.
             manual_training: Train only when asked to.
             train_after_annotations: Train after so many new annotations.
+            train_after_idle_s: Also train on fewer after so many seconds without a further one; 0 for never.
             seed: Seed of everything random.
+
+        Raises:
+            Conflict: ETAG_MISMATCH; somebody changed the settings while one of when to train was set.
         """
         return self._loop.run(
             self._group.configure(
@@ -419,8 +723,11 @@ class Samples:
                 sample_shape=sample_shape,
                 slice_distance=slice_distance,
                 lease_duration_s=lease_duration_s,
+                heartbeat_timeout_s=heartbeat_timeout_s,
+                second_annotator_share=second_annotator_share,
                 manual_training=manual_training,
                 train_after_annotations=train_after_annotations,
+                train_after_idle_s=train_after_idle_s,
                 seed=seed,
             )
         )
@@ -429,9 +736,20 @@ class Samples:
         """Return the strategies that the sampler knows."""
         return self._loop.run(self._group.strategies())
 
-    def progress(self, project: str) -> ProjectProgress:
-        """Return how far a project is."""
-        return self._loop.run(self._group.progress(project))
+    def progress(self, project: str, *, flat_rounds: int = 0, flat_tolerance: float = 0.0) -> ProjectProgress:
+        """Return how far a project is.
+
+        Args:
+            project: `projects/{p}`.
+            flat_rounds: Rounds in a row that must agree for the hint to call a curve flat, 2 to 50; 3 when 0.
+            flat_tolerance: Differences of IoU that do not matter; 0.05 when 0.
+
+        Raises:
+            InvalidArgument: BAD_FLATNESS.
+        """
+        return self._loop.run(
+            self._group.progress(project, flat_rounds=flat_rounds, flat_tolerance=flat_tolerance)
+        )
 
     def train(self, project: str, *, force: bool = False) -> str:
         """Train now on what is annotated; returns the job's name. With `force` also when nothing is new."""
@@ -945,7 +1263,8 @@ class Jobs:
             zero: What 0 means in the file: `not_annotated` or `background`; must be said, except of instances.
             values: Class value (or 0 for not annotated, 1 for background) by value of the file.
             other_values: Class of every value but 0 that `values` does not name, for one value per object.
-            class_scope: Classes that were looked for; those that the values mean when empty.
+            class_scope: Classes that were looked for; those that the values mean when empty. Of instances the class
+                that they are of, so that it can be counted, and changed object by object.
             as_annotations: Annotations instead of a layer.
             instances: The values are ids of objects, kept in a layer of instances.
             offset: z, y, x of the file's first voxel in the volume; when None the shapes must be equal.
@@ -1135,6 +1454,40 @@ class Jobs:
             )
         )
 
+    def score(
+        self,
+        project: str,
+        *,
+        model: str,
+        volumes: Sequence[str],
+        measures: Sequence[str],
+        max_pixels: int = 0,
+        passes: Passes | None = None,
+        resources: Resources | None = None,
+    ) -> Job:
+        """Make score maps of volumes, which the sampler then ranks the pool by.
+
+        Args:
+            project: `projects/{p}`.
+            model: What scores.
+            volumes: `projects/{p}/volumes/{v}`, at least one.
+            measures: At least one.
+            max_pixels: At most so many working pixels, in blocks spread over the volumes; 0 for all.
+            passes: Several passes, for measures of their disagreement.
+            resources: What to reserve for each worker; the platform's default when None.
+        """
+        return self._loop.run(
+            self._group.score(
+                project,
+                model=model,
+                volumes=volumes,
+                measures=measures,
+                max_pixels=max_pixels,
+                passes=passes,
+                resources=resources,
+            )
+        )
+
     def instances(
         self,
         layer: str,
@@ -1181,40 +1534,6 @@ class Jobs:
             )
         )
 
-    def score(
-        self,
-        project: str,
-        *,
-        model: str,
-        volumes: Sequence[str],
-        measures: Sequence[str],
-        max_pixels: int = 0,
-        passes: Passes | None = None,
-        resources: Resources | None = None,
-    ) -> Job:
-        """Make score maps of volumes, which the sampler then ranks the pool by.
-
-        Args:
-            project: `projects/{p}`.
-            model: What scores.
-            volumes: `projects/{p}/volumes/{v}`, at least one.
-            measures: At least one.
-            max_pixels: At most so many working pixels, in blocks spread over the volumes; 0 for all.
-            passes: Several passes, for measures of their disagreement.
-            resources: What to reserve for each worker; the platform's default when None.
-        """
-        return self._loop.run(
-            self._group.score(
-                project,
-                model=model,
-                volumes=volumes,
-                measures=measures,
-                max_pixels=max_pixels,
-                passes=passes,
-                resources=resources,
-            )
-        )
-
     def measure_objects(
         self,
         layer: str,
@@ -1255,7 +1574,11 @@ class Jobs:
         return self._loop.run(self._group.get(name))
 
     def list(self, project: str = "", *, state: str = "") -> builtins.list[Job]:
-        """Return the jobs of a project, newest first; of all projects (administrators only) when empty."""
+        """Return the jobs of a project, newest first; of all projects (administrators only) when empty.
+
+        Raises:
+            InvalidArgument: UNKNOWN_STATE.
+        """
         return self._loop.run(self._group.list(project, state=state))
 
     def watch(self, name: str) -> Iterator[Job]:
@@ -1303,6 +1626,8 @@ class Segmentation:
     ) -> SegmentationSession:
         """Begin to segment a region; what anybody annotated there until now counts as seen.
 
+        The process that answers clicks starts meanwhile, so that the first one need not wait for it.
+
         Args:
             volume: `projects/{p}/volumes/{v}`.
             region: Voxels of level 0, zyx, half-open.
@@ -1331,7 +1656,7 @@ class Segmentation:
     def click(
         self, session: SegmentationSession, position: tuple[int, int, int], *, positive: bool = True
     ) -> Segmented:
-        """Click on a voxel: one request, one step to undo.
+        """Click on a voxel: one request, one step to undo. Earlier clicks, in a plane those in its slice, hold.
 
         Args:
             session: That the click belongs to; its mask is the new one afterwards.
@@ -1505,6 +1830,24 @@ class Segmentation:
                 with_probability=with_probability,
             )
         )
+
+    def by_model(self, volume: str, region: Region, *, model: str = "") -> NDArray[np.uint8]:
+        """Label a region without a prompt, by a model that segments; nothing is stored. A job predicts whole volumes.
+
+        Args:
+            volume: `projects/{p}/volumes/{v}`.
+            region: Voxels of level 0, zyx, half-open.
+            model: `models/{m}`; when empty the project's newest, else the shipped one that trainings start from.
+
+        Returns:
+            uint8 (z, y, x): 1 none of the classes, 2 and up classes.
+
+        Raises:
+            ResourceExhausted: REGION_TOO_LARGE, BUSY.
+            FailedPrecondition: NO_MODEL, NO_USABLE_CLASS.
+            DeadlineExceeded: TOO_SLOW; ask for a smaller region.
+        """
+        return self._loop.run(self._group.by_model(volume, region, model=model))
 
 
 class Client:

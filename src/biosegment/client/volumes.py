@@ -20,7 +20,7 @@ from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.client.resources import Artifact, Layer, Volume
 from biosegment.client.resources.wire import timestamp_of
 from biosegment.client.transfer import fetch_file, send_file
-from biosegment.errors import InvalidArgument
+from biosegment.errors import InvalidArgument, Unavailable
 from biosegment.rpc.geometry import (
     data_type_to_proto,
     index_to_proto,
@@ -130,6 +130,8 @@ class Volumes:
             with_edits: Of a layer of instances the objects as their edits made them.
             as_of: The edits that held at this moment, which needs a time zone; those that hold now when None.
 
+        What breaks off on the way is read again.
+
         Raises:
             InvalidArgument: REGION_OUT_OF_BOUNDS, NOT_INSTANCES, BAD_AS_OF.
             ResourceExhausted: REGION_TOO_LARGE; read in parts.
@@ -139,10 +141,18 @@ class Volumes:
             request.as_of.CopyFrom(timestamp_of(as_of))
         if region is not None:
             request.region.CopyFrom(region_to_proto(region))
-        assembler = RegionAssembler(name, region.shape if region is not None else None)
-        async for message in self._read_region(request):
-            assembler.take(message)
-        return assembler.finish()
+        for is_last in (False, False, True):
+            assembler, has_begun = RegionAssembler(name, region.shape if region is not None else None), False
+            try:
+                async for message in self._read_region(request):
+                    has_begun = True
+                    assembler.take(message)
+                return assembler.finish()
+            except Unavailable:
+                # A call that never began was repeated often enough.
+                if is_last or not has_begun:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     async def write_layer(
         self,

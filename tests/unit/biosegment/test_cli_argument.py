@@ -15,6 +15,8 @@ from biosegment.volume import Region, VoxelSize
 def test_a_region_is_read_in_zyx_order() -> None:
     assert parse_region("1:2,3:40,5:60") == Region((1, 3, 5), (2, 40, 60))
     assert parse_region("") is None
+    # As tables show it.
+    assert parse_region(str(Region((1, 3, 5), (2, 40, 60)))) == Region((1, 3, 5), (2, 40, 60))
 
 
 @pytest.mark.parametrize("text", ["1:2,3:4", "1:2,3:4,5", "a:b,c:d,e:f", "1:2:3,1:2,1:2", "5:2,0:1,0:1"])

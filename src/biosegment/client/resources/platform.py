@@ -31,18 +31,21 @@ class ServiceStatus:
 
 @dataclass(frozen=True, slots=True)
 class User:
+    """A person or program; `disabled` ones may not sign in."""
+
     name: str
     display_name: str
     is_admin: bool
+    disabled: bool = False
 
     @classmethod
     def from_proto(cls, message: identity_pb2.User) -> User:
-        return cls(message.name, message.display_name, message.is_admin)
+        return cls(message.name, message.display_name, message.is_admin, message.disabled)
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An API token; `secret` is known only when it is made."""
+    """An API token; `secret` is known only when it is made; without `scopes` it may do all that its user may."""
 
     name: str
     display_name: str
@@ -50,6 +53,7 @@ class Token:
     expire_time: datetime | None
     last_use_time: datetime | None
     secret: str = ""
+    scopes: tuple[str, ...] = ()
 
     @classmethod
     def from_proto(cls, message: identity_pb2.Token, secret: str = "") -> Token:
@@ -60,6 +64,32 @@ class Token:
             time_of(message.expire_time),
             time_of(message.last_use_time),
             secret,
+            tuple(message.scopes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """Who did what to which resource, from where; `outcome` is OK or the name of a gRPC code."""
+
+    sequence: int
+    time: datetime | None
+    user: str
+    action: str
+    resource: str
+    outcome: str
+    peer: str
+
+    @classmethod
+    def from_proto(cls, message: identity_pb2.AuditEvent) -> AuditEvent:
+        return cls(
+            message.sequence,
+            time_of(message.time),
+            message.user,
+            message.action,
+            message.resource,
+            message.outcome,
+            message.peer,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,11 @@ from biosegment.rpc.geometry import region_from_proto, voxel_size_from_proto
 from biosegment.volume import BACKGROUND, NOT_ANNOTATED, Region, VoxelSize
 
 Mask = NDArray[np.uint8]
+Click = tuple[tuple[int, int, int], bool]
+"""z, y, x in voxels of level 0, and whether it belongs to the class."""
+
+_ACROSS: Final = {"xy": 0, "xz": 1, "yz": 2}
+_MOST_CLICKS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +62,7 @@ class Segmented:
 class _Step:
     mask: Mask
     strokes: Mask
+    clicks: tuple[Click, ...] = ()
 
 
 class SegmentationSession:
@@ -120,6 +127,16 @@ class SegmentationSession:
         """Steps that were undone and can be done again."""
         return len(self._steps) - 1 - self._now
 
+    def clicks_with(self, position: tuple[int, int, int], positive: bool) -> list[Click]:
+        """What to ask for a click: it comes with the earlier ones, in a plane with those in its slice.
+
+        By itself it might undo them. Strokes answer slices anew, and forget the clicks.
+        """
+        axis, earlier = _ACROSS.get(self.plane), self._steps[self._now].clicks
+        if axis is not None:
+            earlier = tuple(each for each in earlier if each[0][axis] == position[axis])
+        return [*earlier[1 - _MOST_CLICKS :], (position, positive)]
+
     def undo(self) -> Mask:
         """Take the last click or stroke back; FailedPrecondition NOTHING_TO_UNDO."""
         if not self.undo_count:
@@ -136,15 +153,17 @@ class SegmentationSession:
         self._now += 1
         return self.mask
 
-    def step(self, mask: Mask, strokes: Mask | None = None) -> None:
+    def step(self, mask: Mask, strokes: Mask | None = None, click: Click | None = None) -> None:
         """Go on with a new mask; what was undone before is gone.
 
         Args:
             mask: uint8 0/1 (z, y, x).
             strokes: All that count from now on; those of before when None.
+            click: That made it, if one did.
         """
         del self._steps[self._now + 1 :]
-        self._steps.append(_Step(mask, self.strokes if strokes is None else strokes))
+        clicks = (*self._steps[self._now].clicks, click) if click is not None else ()
+        self._steps.append(_Step(mask, self.strokes if strokes is None else strokes, clicks))
         self._now += 1
 
     def labels(self, *, complete: bool) -> Mask:

@@ -68,7 +68,7 @@ class Layer:
     """An array aligned with a volume; `downsampling` is voxels of level 0 per voxel of the layer, zyx.
 
     A layer with several `channels` is read as (z, y, x * channels). `source_layer` is what the objects of an instances
-    layer were found in, '' when they come from elsewhere.
+    layer were found in, '' when they come from elsewhere; `edit_time` is when these were last edited, None for never.
     """
 
     name: str
@@ -86,6 +86,7 @@ class Layer:
     create_time: datetime | None
     channels: int
     source_layer: str
+    edit_time: datetime | None
 
     @classmethod
     def from_proto(cls, message: volume_pb2.Layer) -> Layer:
@@ -105,6 +106,7 @@ class Layer:
             time_of(message.create_time),
             message.channels or 1,
             message.source_layer,
+            time_of(message.edit_time),
         )
 
 

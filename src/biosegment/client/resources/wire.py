@@ -32,3 +32,15 @@ def word_of(enumeration: Any, value: int) -> str:
     names: Iterable[str] = enumeration.keys()
     unspecified = next(name for name in names if name.endswith("_UNSPECIFIED"))
     return str(enumeration.Name(value)).removeprefix(unspecified.removesuffix("UNSPECIFIED")).lower()
+
+
+def states_of(enumeration: Any, word: str) -> list[Any]:
+    """To list only what is in a state: none for '', else the value whose `word_of` is `word`.
+
+    Raises:
+        InvalidArgument: UNKNOWN_STATE, with all that there are.
+    """
+    known = {word_of(enumeration, value): value for value in enumeration.values() if value}
+    if word and word.lower() not in known:
+        raise InvalidArgument("UNKNOWN_STATE", f"state {word!r} is none of {', '.join(known)}")
+    return [known[word.lower()]] if word else []

@@ -128,8 +128,8 @@ def running_lab(folder: Path, backends: Backends, import_root: Path) -> Iterator
         environment |= backends.database(service, service)
     environment |= {"BIOSEGMENT_TRAINER__RAY_CPUS": "1", "BIOSEGMENT_TRAINER__SHIPPED_BUNDLES_DIR": ""}
     lab = Lab(folder / "data", backends, environment, import_root)
-    lab.start()
     try:
+        lab.start()
         yield lab
     finally:
         lab.stop()

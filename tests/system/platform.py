@@ -19,6 +19,8 @@ from biosegment.client.connection import connection_file
 from biosegment.failpoint import VARIABLE
 
 START_TIMEOUT_S = 90.0
+COLLECT_OFTEN = {"BIOSEGMENT_DATASTORE__COLLECT_EVERY_S": "2"}
+"""For tests that wait until what failed work left behind is removed, which is looked for once a minute otherwise."""
 
 
 class Platform:
@@ -38,6 +40,9 @@ class Platform:
         self._environment = {
             **os.environ,
             VARIABLE: str(self.failpoint_file),
+            # Threads of torch wait for each other at every step, which takes long where others have the cores as well.
+            "BIOSEGMENT_TRAINER__RAY_CPUS": "1",
+            "BIOSEGMENT_SAMPLER__POLL_INTERVAL_S": "0.5",
             "BIOSEGMENT_TRAINER__SHIPPED_BUNDLES_DIR": "",
             **(environment or {}),
         }
@@ -108,8 +113,8 @@ def running(
     folder: Path, *, import_root: Path, environment: dict[str, str] | None = None
 ) -> Iterator[Platform]:
     platform = Platform(folder, import_root=import_root, environment=environment)
-    platform.start()
     try:
+        platform.start()
         yield platform
     finally:
         if platform._process is not None and platform._process.poll() is None:

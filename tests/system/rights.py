@@ -34,6 +34,8 @@ class Right(enum.Enum):
     ADMIN = enum.auto()
     WORKER = enum.auto()
     """The worker of the very job."""
+    SAMPLER = enum.auto()
+    """The sampler itself."""
 
 
 R: Final = Right
@@ -47,16 +49,32 @@ USERS: Final[dict[str, set[Right]]] = {
     "reviewer": {*_OPEN, R.READ, R.ANNOTATE, R.REVIEW, R.EXPORT},
     "manager": {*_OPEN, R.READ, R.ANNOTATE, R.REVIEW, R.EXPORT, *_MANAGED},
     "owner": {*_OPEN, R.READ, R.ANNOTATE, R.REVIEW, R.EXPORT, *_MANAGED, R.OWN},
-    "admin": set(R) - {R.WORKER},
+    "admin": set(R) - {R.WORKER, R.SAMPLER},
 }
 """Least first, so that whatever a call removes is still there for those who must not remove it."""
 
 SERVICES: Final[dict[str, set[Right]]] = {
     "gateway": {R.ANYBODY, R.READ},
     "datastore": {R.ANYBODY, R.READ},
-    "sampler": {R.ANYBODY, R.READ, R.MODELS},
+    "sampler": {R.ANYBODY, R.READ, R.MODELS, R.SAMPLER},
     "trainer": {R.ANYBODY, R.READ, R.LAYERS},
 }
+
+
+_LOOK: Final = {R.ANYBODY, R.READ, R.EXPORT}
+_WORK: Final = {*_LOOK, R.ANNOTATE, R.REVIEW}
+_MANAGE: Final = {*_WORK, *_MANAGED, R.OWN}
+SCOPES: Final[dict[str, set[Right]]] = {
+    "read": _LOOK,
+    "read:projects/alpha": _LOOK,
+    "annotate": _WORK,
+    "annotate:projects/alpha": _WORK,
+    "manage:projects/beta": {R.ANYBODY},
+    "manage:projects/alpha": _MANAGE,
+    "manage": {*_MANAGE, R.ANY_USER},
+    "admin": set(R) - {R.WORKER, R.SAMPLER},
+}
+"""What a token of a scope may be used for in project alpha, if its user may; least first, as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +111,6 @@ _REFUSED: Final = ("FAILED_PRECONDITION",)
 _OK_OR_GONE: Final = ("OK", "NOT_FOUND")
 _OK_OR_REFUSED: Final = ("OK", "FAILED_PRECONDITION")
 _OUTDATED: Final = ("ABORTED",)
-_LATER: Final = ("UNIMPLEMENTED",)
 _WRONG: Final = ("INVALID_ARGUMENT",)
 _VOXEL: Final = {"start": {}, "stop": {"z": 1, "y": 1, "x": 1}}
 _OUTSIDE: Final = {"start": {}, "stop": {"z": 1000, "y": 1, "x": 1}}
@@ -201,6 +218,8 @@ ROWS: Final[list[Row]] = [
         ("ListAnnotations", R.READ, _IN_PROJECT),
         ("RevertAnnotation", R.REVIEW, {"name": "{spare_annotation}"}, _OK_OR_REFUSED),
         ("ReviewAnnotation", R.REVIEW, {"name": "{annotation}", "accepted": True}),
+        ("CompareAnnotations", R.READ, {"first": "{annotation}", "second": "{annotation}"}),
+        ("EndLease", R.SAMPLER, {"sample": "{project}/samples/absent", "term": "1"}),
         ("ListAnnotationRecords", R.READ, _IN_PROJECT),
         ("ListAnnotationRecords", R.READ, {**_IN_PROJECT, "volume": "{volume}", "region": _VOXEL}),
         ("RebuildAnnotationsLayer", R.LAYERS, _IN_VOLUME),
@@ -235,10 +254,19 @@ ROWS: Final[list[Row]] = [
         ),
         ("GetSample", R.READ, {"name": "{sample}"}),
         ("ListSamples", R.READ, _IN_PROJECT),
+        ("WatchSamples", R.READ, _IN_PROJECT),
         ("RenewLease", R.ANNOTATE, {"name": "{sample}"}, _OK_OR_REFUSED),
         ("ReleaseSample", R.ANNOTATE, {"name": "{spare_sample}"}, _OK_OR_REFUSED),
         ("SkipSample", R.ANNOTATE, {"name": "{spare_sample}", "reason": "blurred"}, _OK_OR_REFUSED),
-        ("TakeOverLease", R.REVIEW, {"name": "{sample}"}, _LATER),
+        ("RenewSession", R.ANNOTATE, {**_IN_PROJECT, "session": "window"}),
+        ("LeaveSession", R.ANNOTATE, {**_IN_PROJECT, "session": "window"}),
+        ("FlagSample", R.ANNOTATE, {"name": "{spare_sample}", "text": "what?"}, _OK_OR_REFUSED),
+        ("UnflagSample", R.ANNOTATE, {"name": "{spare_sample}", "answer": "that"}, _OK_OR_REFUSED),
+        ("ResumeSample", R.ANNOTATE, {"name": "{spare_sample}"}, _OK_OR_REFUSED),
+        ("TakeOverLease", R.SETTINGS, {"name": "{spare_sample}"}, _OK_OR_REFUSED),
+        ("ClaimReviews", R.REVIEW, _IN_PROJECT),
+        ("ReleaseReview", R.REVIEW, {"annotation": "{annotation}"}, _REFUSED),
+        ("ListAgreements", R.READ, _IN_PROJECT),
         ("GetProgress", R.READ, _IN_PROJECT),
         ("RequestTraining", R.MODELS, {"parent": "{empty}"}, _REFUSED),
     ),
@@ -254,7 +282,13 @@ ROWS: Final[list[Row]] = [
         ("ImportModel", R.MODELS, {"project": "{project}", "data": _empty_archive()}, _WRONG),
         ("ListMeasures", R.ANYBODY),
     ),
-    *_service("SegmentationService", "trainer", ("Segment", R.ANNOTATE, {"project": "{project}"}, _WRONG)),
+    *_service(
+        "SegmentationService",
+        "trainer",
+        ("Segment", R.ANNOTATE, {"project": "{project}"}, _WRONG),
+        ("SegmentByModel", R.ANNOTATE, {"project": "{project}"}, _WRONG),
+        ("PrepareSegmentation", R.ANNOTATE, {"project": "{project}"}),
+    ),
     *_service(
         "WorkerService",
         "trainer",
@@ -284,6 +318,7 @@ ROWS: Final[list[Row]] = [
         ("ListJobs", R.READ, {"project": "{project}"}),
         ("ListJobs", R.ADMIN),
         ("WatchJob", R.READ, _JOB),
+        ("WatchJobs", R.READ, {"project": "{project}"}),
         ("CancelJob", R.MODELS, _JOB),
         ("RetryJob", R.VOLUMES, _JOB, _REFUSED),
         ("RetryJob", R.EXPORT, {"name": "{export}"}, _REFUSED),
@@ -307,6 +342,7 @@ ROWS: Final[list[Row]] = [
         ("ListJobs", R.READ, {"project": "{project}"}),
         ("ListJobs", R.ADMIN),
         ("WatchJob", R.READ, _TRAINING),
+        ("WatchJobs", R.READ, {"project": "{project}"}),
         ("CancelJob", R.MODELS, _TRAINING),
         ("ListJobLogs", R.READ, _TRAINING),
     ),
@@ -316,7 +352,14 @@ ROWS: Final[list[Row]] = [
         ("GetSelf", R.ANY_USER),
         ("CreateUser", R.ADMIN, {"userId": "user-{unique}"}),
         ("ListUsers", R.ADMIN),
-        ("UpdateUser", R.ADMIN, {"user": {"name": "users/guest", "isAdmin": True}}, _LATER),
+        (
+            "UpdateUser",
+            R.ADMIN,
+            {"user": {"name": "users/guest", "displayName": "Guest"}, "updateMask": "displayName"},
+        ),
+        # Too short, so that nobody's sign-in changes.
+        ("SetPassword", R.ANY_USER, {"newPassword": "short"}, _WRONG),
+        ("SetPassword", R.ADMIN, {"name": "users/guest", "newPassword": "short"}, _WRONG),
         ("CreateToken", R.ANY_USER),
         ("CreateToken", R.ADMIN, {"parent": "users/guest"}),
         ("ListTokens", R.ANY_USER),

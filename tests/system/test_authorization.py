@@ -1,7 +1,11 @@
-"""Who may call what, on a whole platform: every RPC of the contract, every kind of caller, both ways in."""
+"""Who may call what over gRPC, on a whole platform: every RPC of the contract, every kind of caller, both ways in.
+
+Over HTTP: `test_http_authorization.py`; with tokens that are limited: `test_limited_tokens.py`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
@@ -10,19 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import jwt
 import pytest
-from biosegment_gateway.http.api import Api
-from biosegment_gateway.http.zarr import ZarrEndpoint
+from biosegment_gateway.gateway import open_gateway
+from biosegment_gateway.settings import GatewaySettings
 
 from biosegment.auth import SERVICES as SERVICE_NAMES
 from biosegment.auth import Kind, Principal, PrincipalSigner, generate_key
 from tests.system.rights import ROWS, SERVICES, USERS, Right, Row
-from tests.system.world import METHODS, Answer, World, inhabited
+from tests.system.routes import ROUTES, routes_of
+from tests.system.world import METHODS, USELESS, World, check, inhabited, named
 
-ABSENT = {"PROJECT_NOT_FOUND", "JOB_NOT_FOUND", "MODEL_NOT_FOUND"}
-"""Reasons that hide a project, and what is in it, from those who are no members."""
 SERVED = [row for row in ROWS if row.right is not Right.WORKER]
 
 
@@ -32,22 +34,36 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
-def _named(rows: list[Row]) -> pytest.MarkDecorator:
-    """Parametrise with rows; ids say which RPC, and which of its rows."""
-    return pytest.mark.parametrize(
-        "row", rows, ids=[f"{row.rpc}-{row.right.name}-{row.at[0]}" for row in rows]
-    )
-
-
 def test_every_rpc_of_the_contract_has_a_row():
     assert {row.rpc for row in ROWS} == set(METHODS)
 
 
-@_named(ROWS)
+def test_every_route_over_http_has_a_row(tmp_path: Path):
+    served = asyncio.run(_served(tmp_path))
+    assert {row.key for row in ROUTES} == served
+
+
+async def _served(folder: Path) -> set[tuple[str, str]]:
+    """What a gateway with all of its settings on answers."""
+    for service in SERVICE_NAMES:
+        generate_key(service, folder)
+    settings = GatewaySettings(
+        object_store_url=f"file://{folder}/objects",
+        database_url=f"sqlite+aiosqlite:///{folder}/gateway.sqlite",
+        signing_key_file=folder / "gateway.key",
+        public_keys_dir=folder,
+        monailabel_project="alpha",
+        **{f"{name}_address": "127.0.0.1:9" for name in ("datastore", "sampler", "trainer")},
+    )
+    async with open_gateway(settings) as gateway:
+        return set(routes_of(gateway.application.routes))
+
+
+@named(ROWS)
 def test_the_gateway_answers_nobody_without_a_valid_api_token(world: World, row: Row):
     principal = world.sign("gateway", Principal(Kind.USER, "owner", is_admin=True), "gateway")
     tokens = world.tokens
-    for token in (None, f"{tokens['owner']}x", tokens["revoked"], tokens["expired"], principal):
+    for token in (None, f"{tokens['owner']}x", principal, *(tokens[name] for name in USELESS)):
         assert world.ask("gateway", row.rpc, row.request, token).code == "UNAUTHENTICATED", token
 
 
@@ -100,7 +116,7 @@ def forged(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 FORGED_EVERYWHERE = ("none", "for another service", "expired", "a user, by the sampler")
 
 
-@_named(ROWS)
+@named(ROWS)
 def test_a_service_answers_nobody_without_a_valid_principal(world: World, row: Row, forged: Any):
     (service,) = row.at
     for fault in FORGED_EVERYWHERE:
@@ -108,7 +124,7 @@ def test_a_service_answers_nobody_without_a_valid_principal(world: World, row: R
         assert answer.code == "UNAUTHENTICATED", fault
 
 
-@_named([next(row for row in ROWS if row.at == (service,)) for service in SERVICE_NAMES])
+@named([next(row for row in ROWS if row.at == (service,)) for service in SERVICE_NAMES])
 def test_no_forged_principal_gets_into_a_service(world: World, row: Row, forged: Any):
     (service,) = row.at
     for fault, token in forged[service].items():
@@ -116,41 +132,30 @@ def test_no_forged_principal_gets_into_a_service(world: World, row: Row, forged:
             assert world.ask(service, row.rpc, row.request, token).code == "UNAUTHENTICATED", fault
 
 
-def _check(row: Row, answer: Answer, who: object, allowed: bool, *, hidden: bool = False) -> None:
-    if allowed:
-        assert answer.code in row.answers, (who, answer)
-        assert answer.reason not in ABSENT, who
-    elif hidden:
-        assert answer.code == "NOT_FOUND", (who, answer)
-        assert answer.reason in ABSENT, who
-    else:
-        assert answer.code == "PERMISSION_DENIED", (who, answer)
-
-
-@_named(SERVED)
+@named(SERVED)
 def test_users_may_do_what_their_role_says(world: World, row: Row):
     for user, rights in USERS.items():
         answer = world.ask("gateway", row.rpc, row.request, world.tokens[user])
         is_outside = user == "stranger" and row.right is not Right.ADMIN
-        _check(row, answer, user, row.right in rights, hidden=is_outside)
+        check(row, answer, user, row.right in rights, hidden=is_outside)
 
 
 BEHIND = [row for row in SERVED if row.at != ("gateway",)]
 
 
-@_named(BEHIND)
+@named(BEHIND)
 def test_services_may_do_what_they_are_for_and_jobs_nothing(world: World, row: Row):
     (service,) = row.at
     for name, rights in SERVICES.items():
         # Whoever caused the call, it is the service that makes it.
         token = world.sign(name, Principal(Kind.SERVICE, name, on_behalf_of="owner"), service)
-        _check(row, world.ask(service, row.rpc, row.request, token), name, row.right in rights)
+        check(row, world.ask(service, row.rpc, row.request, token), name, row.right in rights)
     token = world.sign("trainer", Principal(Kind.JOB, "trainer-a", on_behalf_of="owner"), service)
     answer = world.ask(service, row.rpc, row.request, token)
-    _check(row, answer, "a job", row.rpc in ("SamplerService.ListStrategies", "TrainerService.ListMeasures"))
+    check(row, answer, "a job", row.rpc in ("SamplerService.ListStrategies", "TrainerService.ListMeasures"))
 
 
-@_named([row for row in ROWS if row.right is Right.WORKER])
+@named([row for row in ROWS if row.right is Right.WORKER])
 def test_only_the_worker_of_a_job_speaks_for_it_and_not_through_the_gateway(world: World, row: Row):
     for user in USERS:
         assert world.ask("gateway", row.rpc, row.request, world.tokens[user]).code == "UNIMPLEMENTED"
@@ -169,15 +174,13 @@ def test_only_the_worker_of_a_job_speaks_for_it_and_not_through_the_gateway(worl
 NESTED = ("volume", "layer", "writing", "annotation", "sample", "upload", "artifact")
 
 
-@_named([row for row in ROWS if any(f"{name}}}" in json.dumps(row.request) for name in NESTED)])
+@named([row for row in ROWS if any(f"{name}}}" in json.dumps(row.request) for name in NESTED)])
 def test_names_of_one_project_mean_nothing_in_another(world: World, row: Row):
     moved = {name: value.replace("projects/alpha", "projects/beta") for name, value in world.names.items()}
     beta = replace(world, names=moved)
     answer = beta.ask("gateway", row.rpc, row.request, world.tokens["stranger"])
     if row.rpc == "SamplerService.CreateSample":
         assert (answer.code, answer.reason) == ("INVALID_ARGUMENT", "UNKNOWN_VOLUME")
-    elif row.rpc == "SamplerService.TakeOverLease":
-        assert answer.code == "UNIMPLEMENTED"
     else:
         assert answer.code == "NOT_FOUND", answer
 
@@ -295,58 +298,3 @@ def test_who_is_put_out_of_a_project_is_out_everywhere_within_seconds(world: Wor
     while any(world.ask("gateway", r.rpc, r.request, world.tokens["leaver"]).code == "OK" for r in rows):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-
-
-# Of each route: an address below project alpha, and what a member and a stranger get.
-ROUTES = {
-    "/version": ("/version", 200, 200),
-    "/api/status": ("/api/status", 200, 200),
-    "/api/projects": ("/api/projects", 200, 200),
-    "/api/projects/{project}/volumes": ("/api/projects/alpha/volumes", 200, 404),
-    "/api/projects/{project}/models": ("/api/projects/alpha/models", 200, 404),
-    "/api/jobs": ("/api/jobs?project=projects/alpha", 200, 404),
-    "/zarr/projects/{project}/volumes/{volume}/layers/{layer}/{path:path}": (
-        "/zarr/projects/alpha/volumes/stack/layers/shown/zarr.json",
-        200,
-        404,
-    ),
-    "/zarr/projects/{project}/volumes/{volume}/{path:path}": (
-        "/zarr/projects/alpha/volumes/stack/zarr.json",
-        200,
-        404,
-    ),
-}
-
-
-def test_every_route_has_an_entry():
-    absent: Any = None
-    routes = [*Api(absent, absent, absent, absent).routes, *ZarrEndpoint(absent).routes]
-    assert {route.path for route in routes} - {"/healthz"} == set(ROUTES)
-
-
-@pytest.mark.parametrize("route", ROUTES)
-def test_http_answers_nobody_without_a_valid_token(world: World, route: str):
-    address = world.http_url + ROUTES[route][0]
-    principal = world.sign("gateway", Principal(Kind.USER, "owner", is_admin=True), "gateway")
-    for token in (None, "junk", world.tokens["revoked"], world.tokens["expired"], principal):
-        headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        with httpx.Client(headers=headers) as client:
-            answer = client.get(address)
-            assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHENTICATED")
-            assert {client.request(method, address).status_code for method in ("HEAD", "POST")} == {401}
-    assert httpx.get(f"{world.http_url}/no/such/place").status_code == 401
-
-
-@pytest.mark.parametrize("route", ROUTES)
-def test_http_shows_members_their_project_and_others_none(world: World, route: str):
-    place, inside, outside = ROUTES[route]
-    for user, status in (("viewer", inside), ("stranger", outside), ("admin", inside)):
-        headers = {"authorization": f"Bearer {world.tokens[user]}"}
-        answer = httpx.get(world.http_url + place, headers=headers)
-        assert answer.status_code == status, answer.text
-
-
-def test_http_lists_all_jobs_for_administrators_only(world: World):
-    for user, status in (("owner", 403), ("admin", 200)):
-        headers = {"authorization": f"Bearer {world.tokens[user]}"}
-        assert httpx.get(f"{world.http_url}/api/jobs", headers=headers).status_code == status

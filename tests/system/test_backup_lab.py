@@ -65,8 +65,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         environment = _settings(backends, "first")
         lab = Lab(folder / "data", backends, environment, folder / "in")
         tissue = write_tissue(folder / "in", (8, 96, 96))
-        lab.start()
         try:
+            lab.start()
             with lab.connect() as client, Wire(client.connection) as wire:
                 bench = set_up(client, tissue, "em", (1, 32, 32))
                 made = bench.annotate_next(4)
@@ -121,8 +121,8 @@ def test_a_lab_returns_on_one_machine_with_sqlite_and_a_folder(story: Story, tmp
     done = command(environment, "restore", tmp_path / "backup")
     assert done.returncode == 0, done.stderr
     lab = Lab(tmp_path / "lab", story.backends, environment, tmp_path)
-    lab.start()
     try:
+        lab.start()
         with lab.connect() as client:
             _require_all(story, client)
             with Wire(client.connection) as wire:
@@ -154,8 +154,8 @@ def test_a_lab_that_lost_only_its_databases_gets_them_back_onto_its_bucket(
     assert done.returncode == 0, done.stderr
     assert ", 0 of them written" in " ".join(done.stdout.split())
     lab = Lab(tmp_path / "lab", story.backends, environment, tmp_path)
-    lab.start()
     try:
+        lab.start()
         with lab.connect() as client:
             _require_all(story, client)
     finally:

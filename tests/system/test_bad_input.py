@@ -21,7 +21,7 @@ from biosegment.errors import (
 )
 from biosegment.rpc.errors import from_rpc_error
 from tests.system.mistake import MISTAKES, NOBODY, UNKNOWN, Call, Scene
-from tests.system.platform import running, until
+from tests.system.platform import COLLECT_OFTEN, running, until
 from tests.system.tissue import SAMPLE_SHAPE, VOXEL_SIZE, set_up, write_tissue
 
 
@@ -29,7 +29,10 @@ from tests.system.tissue import SAMPLE_SHAPE, VOXEL_SIZE, set_up, write_tissue
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("bad-input")
     tissue = write_tissue(folder / "in")
-    with running(folder, import_root=folder / "in") as platform, platform.connect() as client:
+    with (
+        running(folder, import_root=folder / "in", environment=COLLECT_OFTEN) as platform,
+        platform.connect() as client,
+    ):
         yield Scene(platform, set_up(client, tissue, "em", SAMPLE_SHAPE), folder)
 
 

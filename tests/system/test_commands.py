@@ -24,7 +24,7 @@ from scipy import ndimage
 
 from biosegment import cli
 from biosegment.cli.argument import _SUFFIXES
-from biosegment.client.jobs import EXPORT_FORMATS
+from biosegment.client.transfer_jobs import EXPORT_FORMATS
 from biosegment.synthetic import generate
 from tests.system.platform import running
 

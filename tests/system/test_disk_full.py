@@ -16,7 +16,7 @@ import tifffile
 from biosegment.client.resources import Job, JobState
 from biosegment.errors import ResourceExhausted
 from biosegment.volume import Region
-from tests.system.platform import Platform, running, until
+from tests.system.platform import COLLECT_OFTEN, Platform, running, until
 from tests.system.tissue import SAMPLE_SHAPE, VOXEL_SIZE, Bench, set_up, write_tissue
 
 pytestmark = [
@@ -92,7 +92,7 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     where = folder / "data" / "objects" if request.param == "objects" else folder / "data"
     with (
         _small_disk(where) as disk,
-        running(folder, import_root=folder / "in") as platform,
+        running(folder, import_root=folder / "in", environment=COLLECT_OFTEN) as platform,
         platform.connect() as client,
     ):
         yield Scene(platform, set_up(client, tissue, "em", SAMPLE_SHAPE), disk, folder)

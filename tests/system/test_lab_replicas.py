@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -160,8 +161,10 @@ async def _one_dies_while_it_projects(pair: Pair, volume: str, made: list[Any]) 
     begun = time.monotonic()
     while not first.has_died:
         assert time.monotonic() - begun < 60
-        # Until the first replica is the one that projects.
+        # Until the first replica is the one that projects: who reads has what was committed laid into the layer first.
         await _annotate(pair, volume, 2, 40 + len(made), made)
+        with contextlib.suppress(Unavailable):
+            await pair.callers[0].read(f"{volume}/layers/annotations")
     await _annotate(pair, volume, 6, 7, made)
     expected = _composed(made)
     np.testing.assert_array_equal(await pair.callers[1].read(f"{volume}/layers/annotations"), expected)

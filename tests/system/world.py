@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import pytest
 import tifffile
 from biosegment_trainer.learning.bundle import ModelBundle, write_bundle
 from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel
@@ -29,8 +30,10 @@ from biosegment.auth import Principal, PrincipalSigner
 from biosegment.client.connection import find_connection
 from biosegment.rpc.errors import from_rpc_error
 from tests.system.platform import running
-from tests.system.rights import ROWS, USERS
+from tests.system.rights import ROWS, USERS, Row
 
+ABSENT = {"PROJECT_NOT_FOUND", "JOB_NOT_FOUND", "MODEL_NOT_FOUND"}
+"""Reasons that hide a project, and what is in it, from those who are no members."""
 SHAPE = (4, 160, 160)
 """Of the volumes, zyx."""
 
@@ -54,6 +57,25 @@ class Answer:
     code: str
     reason: str = ""
     message: Any = None
+
+
+def named(rows: list[Row]) -> pytest.MarkDecorator:
+    """Parametrise with rows; ids say which RPC, and which of its rows."""
+    return pytest.mark.parametrize(
+        "row", rows, ids=[f"{row.rpc}-{row.right.name}-{row.at[0]}" for row in rows]
+    )
+
+
+def check(row: Row, answer: Answer, who: object, allowed: bool, *, hidden: bool = False) -> None:
+    """Compare an answer with what somebody may; `hidden`: they must not even learn that there is such a thing."""
+    if allowed:
+        assert answer.code in row.answers, (who, answer)
+        assert answer.reason not in ABSENT, who
+    elif hidden:
+        assert answer.code == "NOT_FOUND", (who, answer)
+        assert answer.reason in ABSENT, who
+    else:
+        assert answer.code == "PERMISSION_DENIED", (who, answer)
 
 
 @dataclass
@@ -126,8 +148,8 @@ def _first(
 ) -> bytes:
     """The first answer to one request."""
     if not (method.client_streaming or method.server_streaming):
-        return bytes(channel.unary_unary(path)(request, timeout=30, metadata=metadata))
-    call: Any = channel.stream_stream(path)(iter([request]), timeout=30, metadata=metadata)
+        return bytes(channel.unary_unary(path)(request, timeout=120, metadata=metadata))
+    call: Any = channel.stream_stream(path)(iter([request]), timeout=120, metadata=metadata)
     try:
         return bytes(next(call))
     finally:
@@ -165,7 +187,14 @@ def _useless_tokens(world: World) -> None:
     world.get("leaver", "IdentityService.RevokeToken", name=made.token.name)
     soon = {"expireTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))}
     expiring = world.get("leaver", "IdentityService.CreateToken", token=soon).secret
-    world.tokens |= {"revoked": made.secret, "expired": expiring}
+    world.get("admin", "IdentityService.CreateUser", userId="disabled")
+    disabled = world.get("admin", "IdentityService.CreateToken", parent="users/disabled").secret
+    change = {"user": {"name": "users/disabled", "disabled": True}, "updateMask": "disabled"}
+    assert world.ask("gateway", "IdentityService.UpdateUser", change, world.tokens["admin"]).code == "OK"
+    world.tokens |= {"revoked": made.secret, "expired": expiring, "disabled": disabled}
+
+
+USELESS = ("revoked", "expired", "disabled")
 
 
 def _content(world: World, folder: Path) -> None:
@@ -225,9 +254,9 @@ def _imported(world: World, bundle: bytes) -> str:
 
 
 @contextmanager
-def inhabited(folder: Path) -> Iterator[World]:
-    """Start a platform in `folder` and fill it; takes some ten seconds."""
-    with running(folder, import_root=folder) as platform:
+def inhabited(folder: Path, environment: dict[str, str] | None = None) -> Iterator[World]:
+    """Start a platform in `folder` and fill it; takes some ten seconds. `environment`: more settings."""
+    with running(folder, import_root=folder, environment=environment) as platform:
         found = find_connection(data_dir=platform.data_dir)
         names = {name: f"projects/{name}" for name in ("alpha", "beta", "empty")}
         volume = "projects/alpha/volumes/stack"

@@ -1,0 +1,154 @@
+"""What the report says of records whose figures are known."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.active_learning.group import grouped
+from benchmarks.active_learning.record import RANDOM, Name, Round, read, read_all, write
+from benchmarks.active_learning.report import BEGIN, END, report
+from benchmarks.active_learning.target import best_strategy, default_strategy, targets
+
+
+def put(folder, tissue, strategy, seed, heights, start="scratch", budget=None):
+    """A run with IoU `heights` at 20, 40, ... patches."""
+    name = Name(tissue, start, strategy, seed)
+    rounds = [
+        Round(i + 1, 20 * (i + 1), h, 1000 * (i + 1), 100.0 * (i + 1), 7.0, 1.0, 0.5)
+        for i, h in enumerate(heights)
+    ]
+    settings = {
+        "tissue": tissue,
+        "start": start,
+        "strategy": strategy,
+        "seed": seed,
+        "profile": "small",
+        "budget": budget or 20 * len(heights),
+    }
+    write(folder / f"{name}.csv", settings, rounds)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Random choice rises by 0.1 to 0.5; `entropy` is 0.1 above it from the second round on, `clasp` 0.2."""
+    folder = tmp_path / "runs"
+    for seed in range(5):
+        offset = 0.001 * seed
+        for tissue in ("epfl", "vnc"):
+            for strategy, gain in ((RANDOM, 0.0), ("entropy", 0.1), ("clasp", 0.2)):
+                curve = [0.1 + offset, *(offset + height + gain for height in (0.2, 0.3, 0.4, 0.5))]
+                put(folder, tissue, strategy, seed, curve)
+    return folder
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    name = Name("epfl", "parent", "entropy:0.75+stratified:0.25", 3)
+    rounds = [
+        Round(0, 0, 0.25, 0, 0.0, 0.0, 0.0, 0.5),
+        Round(1, 20, 0.5, 7, 1.5, 2.0, 0.0, 0.5, "told, twice"),
+    ]
+    settings = {
+        **{f: getattr(name, f) for f in ("tissue", "start", "strategy", "seed", "profile")},
+        "budget": 20,
+    }
+    path = tmp_path / "run.csv"
+    write(path, settings, rounds)
+    record = read(path)
+    assert (record.name, list(record.rounds), record.settings) == (name, rounds, settings)
+    assert record.curve == {0: 0.25, 20: 0.5}
+
+
+def test_gains_over_random_choice(runs):
+    (group,) = [g for g in grouped(read_all(runs)) if g.tissue == "epfl"]
+    assert group.strategies == [RANDOM, "clasp", "entropy"]
+    clasp, entropy = group.compared()
+    # 0.2 higher at four of five points, the first of which counts half, and so does the gain there.
+    assert clasp.area.mean == pytest.approx((0.1 + 3 * 0.2) / 4)
+    assert entropy.at[60].mean == pytest.approx(0.1)
+    assert (entropy.area.better, entropy.area.count, entropy.seeds) == (5, 5, (0, 1, 2, 3, 4))
+    assert (clasp.area.p, clasp.p) == (1 / 16, 2 / 16), "two comparisons: Holm doubles the smaller p"
+    put(runs, "epfl", "margin", 0, [0.1, 0.2, 0.3, 0.4, 0.5])
+    (group,) = [g for g in grouped(read_all(runs)) if g.tissue == "epfl"]
+    assert [c.p for c in group.compared()] == [2 / 16, 2 / 16, None], (
+        "one seed is no test, and costs the others none"
+    )
+
+
+def test_an_unfinished_run_is_in_no_table(runs):
+    put(runs, "epfl", "margin", 3, [0.1, 0.9], budget=100)
+    (group,) = [g for g in grouped(read_all(runs)) if g.tissue == "epfl"]
+    assert "margin" not in group.strategies
+
+
+def test_fresh_seeds_are_apart_and_may_end_earlier(runs):
+    put(runs, "epfl", RANDOM, 5, [0.1, 0.2, 0.3])
+    put(runs, "epfl", "clasp", 5, [0.1, 0.4, 0.5, 0.6])
+    first, fresh = sorted(
+        (g for g in grouped(read_all(runs)) if g.tissue == "epfl"), key=lambda g: g.is_fresh
+    )
+    assert (first.last, fresh.last) == (100, 60)
+    assert first.seeds("clasp") == (0, 1, 2, 3, 4)
+    (clasp,) = fresh.compared()
+    assert clasp.seeds == (5,)
+    assert clasp.area.mean == pytest.approx((0.1 + 0.2) / 2)
+    assert clasp.curve == {20: 0.1, 40: 0.4, 60: 0.5}
+
+
+def test_targets_need_five_seeds(runs):
+    groups = grouped(read_all(runs))
+    assert best_strategy(groups) == "clasp"
+    found = {target.name: target for target in targets(groups)}
+    gain = found["EPFL, `clasp` minus random from scratch, seeds 0 to 4, at one budget: at least +0.05"]
+    assert gain.row[1:] == ("+0.200 at 60, +0.200 at 100", "PASS")
+    fresh = found["EPFL, the same on fresh seeds 5 to 9 at 60 patches, where it is largest"]
+    assert (fresh.passed, fresh.row[2]) == (False, "not run")
+    # Random ends at 0.502; clasp has 0.502 at 60 patches of 100.
+    labels = found["VNC, `clasp`: labels for random's final IoU, from scratch: at most 60 %"]
+    assert labels.row[1:] == ("60%", "PASS")
+    for seed in (3, 4):
+        for tissue in ("epfl", "vnc"):
+            (runs / f"{Name(tissue, 'scratch', 'clasp', seed)}.csv").unlink()
+            (runs / f"{Name(tissue, 'scratch', 'entropy', seed)}.csv").unlink()
+    few = {target.name: target for target in targets(grouped(read_all(runs)))}[gain.name]
+    assert (few.passed, few.row[2]) == (False, "PASS so far, 3 seeds of 5")
+
+
+def test_a_missed_target_fails(tmp_path):
+    default = default_strategy()
+    for seed in range(5):
+        for tissue in ("epfl", "vnc"):
+            put(tmp_path, tissue, RANDOM, seed, [0.5, 0.6, 0.7])
+            put(tmp_path, tissue, default, seed, [0.5, 0.58, 0.68])
+    found = {target.name: target.row for target in targets(grouped(read_all(tmp_path)))}
+    assert found[f"VNC, the default (`{default}`) minus random, area from scratch: at least -0.01"][1:] == (
+        "-0.015",
+        "**FAIL**",
+    )
+
+
+def test_labels_that_a_parent_saves(runs):
+    for seed in range(5):
+        put(runs, "epfl", "clasp", seed, [0.5 + 0.001 * seed, 0.51 + 0.001 * seed, 0.6, 0.6, 0.6], "parent")
+    found = {target.name: target.row for target in targets(grouped(read_all(runs)))}
+    name = "EPFL, `clasp` with a parent: labels for random's final IoU from scratch: at most 25 %"
+    assert found[name][1:] == ("20%", "PASS")
+    assert found[name.replace("25 %", "10 % (stretch)")][2] == "**FAIL**"
+    for seed in range(5):
+        put(runs, "vnc", "clasp", seed, [0.3, 0.4], "parent")
+    found = {target.name: target.row for target in targets(grouped(read_all(runs)))}
+    assert found[name.replace("EPFL", "VNC")][1:] == ("not within 40 patches", "**FAIL**")
+
+
+def test_the_report_is_written_between_its_marks(runs, tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nyesterday\n{END}\nafter\n")
+    assert report(runs, page) == 1, "targets are not met"
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "yesterday" not in text
+    assert "| `clasp` | 5 | 0.102 ± 0.002 | 0.402 ± 0.002 |" in text
+    assert "+0.175 [+0.175, +0.175] | 5 of 5 | 0.125 |" in text
+    assert capsys.readouterr().out.strip() in text
+    for tissue in ("epfl", "vnc"):
+        assert (tmp_path / f"small-{tissue}-scratch.png").stat().st_size > 10_000

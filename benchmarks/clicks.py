@@ -269,12 +269,12 @@ class OneObject:
 
     def click_until_goal(self) -> None:
         """At most MOST_CLICKS clicks, each through the slices, on what the others led to."""
-        mask = np.zeros(self._truth.shape, np.uint8)
+        mask, clicks = np.zeros(self._truth.shape, np.uint8), list[Click]()
         for number in range(1, MOST_CLICKS + 1):
             place = centre(largest_error(mask > 0, self._truth))
-            click = Click((place[0], place[1], place[2]), bool(self._truth[place]))
+            clicks.append(Click((place[0], place[1], place[2]), bool(self._truth[place])))
             begin = time.perf_counter()
-            mask = refine(self._model, self._image, mask, [click], through=True).mask
+            mask = refine(self._model, self._image, mask, clicks, through=True).mask
             self.seconds += time.perf_counter() - begin
             self.ious.append(iou(mask > 0, self._truth))
             if number == 1:

@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-demo demo check format generate test test-system benchmark clean
+.PHONY: help install install-demo demo check format generate web test test-system benchmark clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,7 @@ $(VENV)/.demo: pyproject.toml $(VENV)/.torch
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps monailabel
 	@touch $@ $(VENV)/.demo
 
 install: $(VENV)/.dev ## install everything for development into .venv
@@ -59,16 +60,22 @@ format: $(VENV)/.dev ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format -w
 
-generate: $(VENV)/.dev ## make the generated code anew: API stubs, synchronous client
+generate: $(VENV)/.dev ## make the generated code anew: API stubs and texts, synchronous client, types of the page
 	$(BIN)/python scripts/generate_api.py
+	$(BIN)/python scripts/generate_api_text.py
 	$(BIN)/python scripts/generate_sync_client.py
+	$(BIN)/python scripts/generate_web_types.py
+
+web: ## build the web page into the gateway (needs Node 20.19 or newer; its users need none)
+	cd clients/web && npm ci --no-audit --no-fund && npm run check && npm run build
 
 test: check ## static checks and the tests that need no other servers, under 15 minutes
-	$(PYTEST) -m 'not system' -n 2 --dist loadfile --max-worker-restart 0 --durations=10
+	$(PYTEST) -m 'not system' -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations=10
 
 test-system: $(VENV)/.dev ## slow tests and those with real S3, PostgreSQL and killed processes, under 45 minutes
 	bash scripts/apt-packages.sh
-	$(PYTEST) -m system -n 2 --dist loadfile --max-worker-restart 0 --durations=20
+	bash scripts/npm-packages.sh
+	$(PYTEST) -m system -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations=20
 
 benchmark: $(VENV)/.dev ## measure; prints PASS or FAIL per target (docs/benchmarks.md)
 	$(BIN)/python -m benchmarks

@@ -9,7 +9,7 @@ import pytest
 from biosegment.auth import PrincipalVerifier
 from biosegment.errors import DeadlineExceeded, Unavailable
 from biosegment.rpc.channel import CallPolicy, ServiceCredentials, connect, is_idempotent
-from biosegment.rpc.server import RpcServer, split_address
+from biosegment.rpc.server import RpcServer
 from tests.rpc.trial_service import NAME, TrialService, TrialStub, request
 
 
@@ -139,11 +139,49 @@ async def test_a_restarted_server_is_found_again_within_one_call(
         await first.stop(0)
         waiting = asyncio.ensure_future(get_one(b"{}"))
         await asyncio.sleep(0.3)
-        second = RpcServer(address, verifier)
-        second.add_generic(TrialService(), NAME)
-        assert split_address(await second.start()) == split_address(address)
+        second = await _serve_at(address, verifier)
         assert (await waiting).startswith(b"service:sampler")
         await second.stop(0)
+
+
+async def test_a_service_that_was_away_for_long_is_found_again_within_one_call(
+    verifier: PrincipalVerifier, sampler: ServiceCredentials
+) -> None:
+    place = await _closed_port(verifier)
+    async with connect(place, credentials=sampler) as channel:
+        with pytest.raises(Unavailable):
+            await TrialStub(channel).get_one(b"{}")
+        await asyncio.sleep(3)  # its pauses between attempts to connect are now as long as they get
+        server = await _serve_at(place, verifier)
+        assert (await TrialStub(channel).get_one(b"{}")).startswith(b"service:sampler")
+        await server.stop(0)
+
+
+async def test_a_new_channel_does_not_wait_out_the_pauses_of_an_older_one(
+    verifier: PrincipalVerifier, sampler: ServiceCredentials
+) -> None:
+    place = await _closed_port(verifier)
+    async with connect(place, credentials=sampler) as older:
+        with pytest.raises(Unavailable):
+            await TrialStub(older).get_one(b"{}")
+        server = await _serve_at(place, verifier)
+        async with connect(place, credentials=sampler, policy=CallPolicy(attempts=1)) as newer:
+            assert (await TrialStub(newer).get_one(b"{}")).startswith(b"service:sampler")
+        await server.stop(0)
+
+
+async def _closed_port(verifier: PrincipalVerifier) -> str:
+    server = RpcServer("127.0.0.1:0", verifier)
+    address = await server.start()
+    await server.stop(0)
+    return address
+
+
+async def _serve_at(address: str, verifier: PrincipalVerifier) -> RpcServer:
+    server = RpcServer(address, verifier)
+    server.add_generic(TrialService(), NAME)
+    await server.start()
+    return server
 
 
 async def test_hundreds_of_calls_at_once_all_come_back(

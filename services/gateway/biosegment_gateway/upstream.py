@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,27 +11,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from biosegment.auth import Principal, PrincipalSigner
 from biosegment.errors import BiosegmentError, Unavailable
-from biosegment.rpc.call import MAX_MESSAGE_BYTES
-from biosegment.rpc.channel import CallPolicy, ServiceCredentials, connect
+from biosegment.rpc.channel import CONNECTION_OPTIONS, CallPolicy, ServiceCredentials, connect
 from biosegment.rpc.server import VERSION_KEY
 from biosegment.rpc.tls import MutualTls, secure_channel
 
 # Above about a thousand calls on one connection gRPC loses some; the gateway takes 2048 at a time.
 _CONNECTIONS: Final = 2
-
-_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    # In spite of its name the time that one attempt has.
-    ("grpc.min_reconnect_backoff_ms", 5_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Whoever called the gateway decides about retries.
-    ("grpc.enable_retries", 0),
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +38,7 @@ class Upstream:
         self.address = address
         self._credentials = ServiceCredentials(signer, name)
         self._connections = [
-            # Channels with equal options share their connection; a pool of its own keeps them apart.
-            secure_channel(address, towards, options=(*_OPTIONS, ("grpc.use_local_subchannel_pool", 1)))
-            for _ in range(_CONNECTIONS)
+            secure_channel(address, towards, options=CONNECTION_OPTIONS) for _ in range(_CONNECTIONS)
         ]
         self._turn = itertools.cycle(self._connections)
         self.channel = connect(

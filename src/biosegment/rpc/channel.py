@@ -41,6 +41,25 @@ _TURNED_AWAY: Final = ("RATE_LIMITED", "TOO_MANY_AT_ONCE")
 _IDEMPOTENT_PREFIXES: Final = ("Get", "List", "Watch", "Read", "Check", "BatchGet", "Search", "Segment")
 
 
+CONNECTION_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # Otherwise channels to one address share a connection, and a new one waits out the pauses of an older one.
+    ("grpc.use_local_subchannel_pool", 1),
+    # A service that was away is found again within the retries of one call: these pauses are shorter.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # In spite of its name the time that one attempt has: a handshake across a country takes its time.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    # Whoever makes a call decides about retries.
+    ("grpc.enable_retries", 0),
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+)
+"""How channels between the parts of the platform connect."""
+
+
 def is_idempotent(method: str, request: Any) -> bool:
     """Reading methods, by the first word of their name, and writes that carry a `request_id`."""
     return method.rpartition("/")[2].startswith(_IDEMPOTENT_PREFIXES) or bool(
@@ -129,19 +148,7 @@ def connect(
     return secure_channel(
         address,
         tls,
-        options=[
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
-            # A service that was restarted is found again within the retries of one call.
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            # In spite of its name the time that one attempt has: a handshake across a country takes its time.
-            ("grpc.min_reconnect_backoff_ms", 5_000),
-            ("grpc.max_reconnect_backoff_ms", 2_000),
-            ("grpc.enable_retries", 0),
-            ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-        ],
+        options=CONNECTION_OPTIONS,
         interceptors=[_UnaryUnary(caller), _UnaryStream(caller), _StreamUnary(caller), _StreamStream(caller)],
     )
 

@@ -234,13 +234,14 @@ class Loop:
 
     def _restore(self) -> None:
         if not self._state.exists():
-            if self._csv.exists() and (record := read(self._csv)).finished:
-                # Done on another machine; a run that was not goes on only where its state is.
+            # Done on another machine; a run that was not goes on only where its state is.
+            if self._csv.exists() and (record := read(self._csv)).patches >= self._settings["budget"]:
                 self._rounds = list(record.rounds)
             return
         state = torch.load(self._state, weights_only=True)
-        if state["settings"] != self._settings:
-            differs = {k for k in self._settings if state["settings"].get(k) != self._settings[k]}
+        # A run may be made longer: its rounds do not depend on where it ends.
+        differs = {k for k in self._settings if state["settings"].get(k) != self._settings[k]} - {"budget"}
+        if differs:
             raise FailedPrecondition(
                 "OTHER_SETTINGS",
                 f"{self._state} was made with other {sorted(differs)}; delete it to begin the run anew",

@@ -106,7 +106,12 @@ class Record:
     @property
     def finished(self) -> bool:
         """Whether its budget is spent."""
-        return self.rounds[-1].patches >= int(self.settings["budget"])
+        return self.patches >= int(self.settings["budget"])
+
+    @property
+    def patches(self) -> int:
+        """How far it came."""
+        return self.rounds[-1].patches
 
     @property
     def curve(self) -> dict[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,20 @@ def test_a_killed_run_ends_with_the_rows_of_one_that_was_not(tmp_path, alone):
     for folder in ("killed", "whole"):
         subprocess.run(command(tmp_path / folder, *words), cwd=ROOT, check=True)
     assert rows(tmp_path / "killed", name) == rows(tmp_path / "whole", name)
+    assert len(rows(tmp_path / "whole", name)) == 3
+
+
+@pytest.mark.parametrize("state", ["kept", "lost"])
+def test_a_run_is_made_longer(tmp_path, alone, state):
+    name = Name("synthetic", "scratch", "entropy", 0, "tiny")
+    words = ("run", "synthetic", "scratch", "entropy", "0", "--profile", "tiny")
+    subprocess.run(command(tmp_path / "longer", *words, "--patches", "8"), cwd=ROOT, check=True)
+    assert len(rows(tmp_path / "longer", name)) == 2
+    if state == "lost":
+        shutil.rmtree(tmp_path / "longer" / "store")
+    for folder in ("longer", "whole"):
+        subprocess.run(command(tmp_path / folder, *words), cwd=ROOT, check=True)
+    assert rows(tmp_path / "longer", name) == rows(tmp_path / "whole", name)
     assert len(rows(tmp_path / "whole", name)) == 3
 
 

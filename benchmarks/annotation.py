@@ -33,6 +33,7 @@ from biosegment.client.annotations import Annotations
 from biosegment.client.jobs import Jobs
 from biosegment.client.projects import Projects
 from biosegment.errors import Unavailable
+from biosegment.port import listen_anywhere
 from biosegment.rpc.channel import ServiceCredentials, connect
 from biosegment.volume import Index, Region, VoxelSize
 
@@ -65,7 +66,9 @@ class Datastore:
 @asynccontextmanager
 async def running(folder: Path, wrapper: Sequence[str] = ()) -> AsyncIterator[Datastore]:
     """Start a datastore, with `wrapper` (such as strace) before its command."""
-    keys, port = folder / "keys", _free_port()
+    keys = folder / "keys"
+    with listen_anywhere() as probe:
+        port = probe.getsockname()[1]
     for service in SERVICES:
         generate_key(service, keys)
     (folder / "scratch").mkdir(exist_ok=True)
@@ -230,14 +233,6 @@ async def measure_pages(records: int) -> list[Target]:
         async with running(Path(folder)) as datastore:
             pages = await history.measure_pages(datastore.channel, volume, records)
     return [Target(f"{name}, of {records} records", ms, "ms", PAGE_MS) for name, ms in pages.items()]
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def rows(seconds: float = 20.0, records: int = RECORDS) -> list[Target]:

@@ -68,6 +68,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         first, other = (limit.args[0] / 4, limit.args[0] / 60) if limit else (0.3, 0.3)
         seconds[item.path] += other if item.path in seconds else first
     items.sort(key=lambda item: -seconds[item.path])
+    for item in items:
+        # Those of the slow suite start servers, and share the machine with others that do.
+        if item.get_closest_marker("system") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(300))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -25,6 +25,7 @@ from benchmarks.active_learning.profile import PROFILES, Profile
 from benchmarks.active_learning.record import Name, Round, read, write
 from benchmarks.active_learning.tissue import TISSUES, Tissue
 from biosegment.errors import FailedPrecondition, InvalidArgument
+from biosegment.failpoint import failpoint
 from biosegment.volume import FIRST_CLASS, Index, Region
 from bundles.data import MITOCHONDRIA, ROOT, Stack
 
@@ -116,6 +117,7 @@ class Loop:
         while not self.finished:
             self._round()
             self._save()
+            failpoint("active_learning.round_saved")
             last = self._rounds[-1]
             say(f"{self._name}: {last.patches} patches, IoU {last.iou:.3f} {last.notice}")
 

@@ -31,6 +31,7 @@ from biosegment.auth import SERVICES, generate_key
 from biosegment.client.connection import connection_file
 from biosegment.errors import FailedPrecondition, Unavailable
 from biosegment.failpoint import VARIABLE as FAILPOINT_FILE
+from biosegment.port import listen_anywhere
 from biosegment.rpc.runtime import keep_grpc
 
 DEFAULT_GRPC_PORT: Final = 7310
@@ -187,7 +188,7 @@ class Supervisor:
     def _choose_addresses(self) -> Addresses:
         grpc_port, http_port = self._ports
         sockets = [_bind(grpc_port, "--grpc-port"), _bind(http_port, "--http-port")]
-        sockets += [_bind(0, "") for _ in (*SERVICES[:-1], *SERVICES)]
+        sockets += [listen_anywhere() for _ in (*SERVICES[:-1], *SERVICES)]
         ports = [item.getsockname()[1] for item in sockets]
         for item in sockets:
             item.close()
@@ -364,6 +365,8 @@ def _require_dependencies() -> None:
 
 
 def _bind(port: int, option: str) -> socket.socket:
+    if port == 0:
+        return listen_anywhere()
     found = socket.socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -177,6 +177,8 @@ def datastore_settings(folder: Path, keys: Path, **values: Any) -> DatastoreSett
         "public_keys_dir": keys,
         "import_roots": str(imports),
         "scratch_dir": scratch,
+        # When garbage is collected is for a test to say.
+        "collect_every_s": 3600,
     }
     return DatastoreSettings.model_validate({**given, **values})
 
@@ -190,6 +192,10 @@ async def running_datastore(folder: Path, keys: Path, **values: Any) -> AsyncIte
     tasks = [asyncio.create_task(work) for work in parts.background()]
     running = RunningDatastore(address, keys, settings, parts, folder / "imports")
     try:
+        # The round of a start knows nothing of what a test is about to reserve.
+        async with asyncio.timeout(60):
+            while not parts.collector.rounds:
+                await asyncio.sleep(0.005)
         yield running
     finally:
         await running.close()

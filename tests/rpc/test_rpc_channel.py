@@ -11,6 +11,7 @@ from biosegment.errors import DeadlineExceeded, Unavailable
 from biosegment.rpc.channel import CallPolicy, ServiceCredentials, connect, is_idempotent
 from biosegment.rpc.server import RpcServer
 from tests.rpc.trial_service import NAME, TrialService, TrialStub, request
+from tests.servers.port import free_port
 
 
 def _away(times: int, before: int = 0) -> bytes:
@@ -130,9 +131,8 @@ async def test_the_channel_has_a_time_limit_of_its_own(address: str, sampler: Se
 async def test_a_restarted_server_is_found_again_within_one_call(
     verifier: PrincipalVerifier, sampler: ServiceCredentials
 ) -> None:
-    first = RpcServer("127.0.0.1:0", verifier)
-    first.add_generic(TrialService(), NAME)
-    address = await first.start()
+    address = f"127.0.0.1:{free_port()}"
+    first = await _serve_at(address, verifier)
     async with connect(address, credentials=sampler, policy=CallPolicy(attempts=20)) as channel:
         get_one = TrialStub(channel).get_one
         await get_one(b"{}")
@@ -147,7 +147,7 @@ async def test_a_restarted_server_is_found_again_within_one_call(
 async def test_a_service_that_was_away_for_long_is_found_again_within_one_call(
     verifier: PrincipalVerifier, sampler: ServiceCredentials
 ) -> None:
-    place = await _closed_port(verifier)
+    place = f"127.0.0.1:{free_port()}"
     async with connect(place, credentials=sampler) as channel:
         with pytest.raises(Unavailable):
             await TrialStub(channel).get_one(b"{}")
@@ -160,7 +160,7 @@ async def test_a_service_that_was_away_for_long_is_found_again_within_one_call(
 async def test_a_new_channel_does_not_wait_out_the_pauses_of_an_older_one(
     verifier: PrincipalVerifier, sampler: ServiceCredentials
 ) -> None:
-    place = await _closed_port(verifier)
+    place = f"127.0.0.1:{free_port()}"
     async with connect(place, credentials=sampler) as older:
         with pytest.raises(Unavailable):
             await TrialStub(older).get_one(b"{}")
@@ -168,13 +168,6 @@ async def test_a_new_channel_does_not_wait_out_the_pauses_of_an_older_one(
         async with connect(place, credentials=sampler, policy=CallPolicy(attempts=1)) as newer:
             assert (await TrialStub(newer).get_one(b"{}")).startswith(b"service:sampler")
         await server.stop(0)
-
-
-async def _closed_port(verifier: PrincipalVerifier) -> str:
-    server = RpcServer("127.0.0.1:0", verifier)
-    address = await server.start()
-    await server.stop(0)
-    return address
 
 
 async def _serve_at(address: str, verifier: PrincipalVerifier) -> RpcServer:

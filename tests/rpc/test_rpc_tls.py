@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,8 @@ async def test_a_renewed_certificate_is_shown_to_new_connections(public, authori
         _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
         found = writer.get_extra_info("peercert")["serialNumber"]
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
         return found
 
     first = await serial()

@@ -7,11 +7,12 @@ import time
 
 import pytest
 
+from biosegment.port import listen_anywhere
+
 
 def free_port() -> int:
     """A port that was free a moment ago; for servers that cannot choose one by themselves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with listen_anywhere() as probe:
         return int(probe.getsockname()[1])
 
 

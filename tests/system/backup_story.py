@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,14 +81,15 @@ def succeeded(*arguments: str | Path, **environment: str) -> Any:
 
 @contextmanager
 def slowed(process: psutil.Process) -> Iterator[None]:
-    """Let a process work a twentieth of the time: it goes on, and outlasts what is done meanwhile."""
+    """Let a process work a fortieth of the time: it goes on, and outlasts what is done meanwhile."""
     stop = threading.Event()
 
     def run() -> None:
-        while not stop.wait(0.05):
-            process.suspend()
-            stop.wait(0.95)
-            process.resume()
+        with suppress(psutil.NoSuchProcess):  # that it has ended is for the test to say
+            while not stop.wait(0.05):
+                process.suspend()
+                stop.wait(1.95)
+                process.resume()
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -210,7 +211,7 @@ def _round(story: Story) -> None:
 
 def _backup_under_fire(story: Story) -> None:
     client, bench = story.bench.client, story.bench
-    training = client.jobs.train(bench.project, max_steps=100, options={**QUICK, "checkpoint_steps": 5})
+    training = client.jobs.train(bench.project, max_steps=400, options={**QUICK, "checkpoint_steps": 5})
     until(lambda: client.jobs.get(training.name).done > 0, 90, "the training makes steps")
     story.running_job = training.name
     with slowed(training_worker(story.platform)), Annotators(story) as annotators:

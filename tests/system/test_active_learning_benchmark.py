@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks.active_learning.record import TIMES, Name, read
+from biosegment.failpoint import VARIABLE
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -38,14 +38,13 @@ def alone(monkeypatch):
 def test_a_killed_run_ends_with_the_rows_of_one_that_was_not(tmp_path, alone):
     name = Name("synthetic", "scratch", "entropy", 0, "tiny")
     words = ("run", "synthetic", "scratch", "entropy", "0", "--profile", "tiny")
-    csv = tmp_path / "killed" / "runs" / f"{name}.csv"
-    process = subprocess.Popen(command(tmp_path / "killed", *words), cwd=ROOT)
-    while not csv.exists():
-        assert process.poll() is None
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert len(rows(tmp_path / "killed", name)) < 3, "it was killed before its end"
+    point = tmp_path / "failpoint"
+    point.write_text("active_learning.round_saved")
+    killed = subprocess.run(
+        command(tmp_path / "killed", *words), cwd=ROOT, env={**os.environ, VARIABLE: str(point)}
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert len(rows(tmp_path / "killed", name)) == 1
     for folder in ("killed", "whole"):
         subprocess.run(command(tmp_path / folder, *words), cwd=ROOT, check=True)
     assert rows(tmp_path / "killed", name) == rows(tmp_path / "whole", name)

@@ -158,7 +158,7 @@ class Labeller:
                 if answer.status_code == 200:
                     return answer
                 assert answer.status_code == 503, answer.text
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
                 pass
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -39,7 +39,7 @@ from tests.system.tissue import (
     write_tissue,
 )
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]
 
 SAMPLE_SHAPE = (1, 64, 64)
 
@@ -142,7 +142,7 @@ def test_the_volume_opens_by_its_address_with_ranges_from_the_end(story: Story) 
 
 
 def _get(url: str, headers: dict[str, str] | None = None) -> tuple[bytes, int, str]:
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=90) as answer:
         return answer.read(), answer.status, answer.headers.get("content-range", "")
 
 

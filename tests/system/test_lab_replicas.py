@@ -24,7 +24,7 @@ from tests.rpc.datastore_server import Caller
 from tests.system.lab import Backends, Replica, replicas
 from tests.system.tissue import Labels, Tissue, write_tissue
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]
 
 SHAPE = (16, 128, 128)
 SIZE = geometry_pb2.VoxelSize(z_nm=12, y_nm=8, x_nm=8)

@@ -330,7 +330,7 @@ def test_the_commands_of_a_room(room: Room) -> None:
         "--lease-minutes",
         "20",
         "--heartbeat-timeout",
-        "60",
+        "300",
     )
     claimed = json.loads(ask("dee", "sample", "next", "--count", "2", "--session", "w", "--json"))
     name, other = claimed[0]["name"], claimed[1]["name"]

@@ -17,7 +17,7 @@ from biosegment.volume import BACKGROUND, FIRST_CLASS, Index, Region
 from bundles.data import MITOCHONDRIA, Stack, epfl
 from bundles.evaluation import predicted
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 NM, FACTOR = 10.0, 2
 PAINTED, DRAFTED, OTHERS = 100, (60, 80, 120, 140), (20, 40, 160)

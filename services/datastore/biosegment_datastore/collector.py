@@ -62,12 +62,15 @@ class Collector:
         self._scratch_dir = scratch_dir
         self._every_s = every_s
         self._grace_us = int(orphan_grace_s * 1e6)
+        self.rounds = 0
+        """That `run` has made."""
 
     async def run(self) -> None:
         """Work until cancelled."""
         await self._safely(self.remove_orphans)
         while True:
             await self._safely(self.collect)
+            self.rounds += 1
             await asyncio.sleep(self._every_s)
 
     async def collect(self) -> None:

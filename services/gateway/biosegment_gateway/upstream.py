@@ -61,7 +61,7 @@ class Upstream:
         """A callable for a method of one request and many responses, in bytes."""
         return next(self._turn).unary_stream(method)
 
-    async def health(self, timeout_s: float = 1.0) -> Health:
+    async def health(self, timeout_s: float = 3.0) -> Health:
         """Ask the service how it is, for at most `timeout_s` seconds."""
         stub = health_pb2_grpc.HealthStub(self._connections[0])
         call = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)

@@ -32,7 +32,7 @@ from biosegment.volume import Region
 from tests.rpc.datastore_server import Caller, datastore_settings
 from tests.servers.port import free_port
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 SIZE = geometry_pb2.VoxelSize(z_nm=30, y_nm=8, x_nm=8)
 REGION = Region.of_shape((1, 20, 20), (2, 5, 5))
@@ -76,7 +76,7 @@ class Process:
             *command, env=environment, stderr=asyncio.subprocess.PIPE
         )
         assert self._process.stderr is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while b'"serving"' not in (line := await self._process.stderr.readline()):
                 assert line, "the datastore did not start"
         self._reader = asyncio.create_task(self._process.stderr.read())
@@ -91,7 +91,7 @@ class Process:
     async def killed(self) -> None:
         """Return when the failpoint has killed it."""
         assert self._process is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             assert await self._process.wait() == -9
         await self._reader
         assert not self._marker.exists()
@@ -113,7 +113,7 @@ class Process:
         ) as channel:
             caller = Caller(channel)
             # gRPC waits a little before it tries an address again that refused it a moment ago.
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while True:
                     with contextlib.suppress(Unavailable):
                         await caller.datastore.ListProjects(pb.ListProjectsRequest())

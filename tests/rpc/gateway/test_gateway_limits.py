@@ -190,6 +190,8 @@ async def test_a_renewed_certificate_is_shown_by_the_http_port(encrypted, monkey
         _, writer = await asyncio.open_connection(host, int(port), ssl=context)
         found = writer.get_extra_info("peercert")["serialNumber"]
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
         return str(found)
 
     first = await serial()

@@ -100,9 +100,9 @@ async def test_an_idle_window_loses_its_samples_and_gets_them_back_when_its_user
     )
     (sample,) = (await platform.claim("ann", session="a", heartbeat=True)).samples
     for _ in range(3):
-        platform.clock[0] += 39
+        platform.clock[0] += 30
         assert names(await platform.ask("ann", "RenewSession", session="a")) == [sample.name]
-    platform.clock[0] += 15
+    platform.clock[0] += 45
     idle = await platform.ask("ann", "RenewSession", session="a", samples=[sample.name])
     assert not idle.samples
     assert "ran out" in idle.lost[0].notice

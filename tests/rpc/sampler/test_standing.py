@@ -54,6 +54,11 @@ async def test_another_process_goes_on_proposing_while_it_ranks_newer_scores(
         gate.open.clear()
         seen = [(await other.claim("mia", count=count)).samples[-1] for count in (1, 2, 3)]
         assert {sample.model for sample in seen} == {models[0]}
+
+        async def ranking() -> bool:
+            return gate.waiting > 0
+
+        await eventually(ranking)
         assert gate.waiting == 1
         gate.open.set()
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator
@@ -28,6 +27,7 @@ from biosegment.errors import Unavailable
 from biosegment.rpc.channel import CallPolicy, ServiceCredentials, connect
 from biosegment.volume import Region
 from tests.rpc.datastore_server import RunningDatastore, running_datastore
+from tests.servers.port import free_port
 
 SHAPE = (4, 160, 160)
 
@@ -82,7 +82,7 @@ class Stubs:
         answer = await self.jobs.ListJobLogs(job_pb2.ListJobLogsRequest(name=name))
         return "\n".join(line.text for line in answer.lines)
 
-    async def finished(self, job: Any, timeout_s: float = 100) -> Any:
+    async def finished(self, job: Any, timeout_s: float = 200) -> Any:
         """The job when it has ended, whatever restarts in between."""
         last = job
         async with asyncio.timeout(timeout_s):
@@ -95,7 +95,7 @@ class Stubs:
                     await asyncio.sleep(0.2)
         return last
 
-    async def succeeded(self, job: Any, timeout_s: float = 100) -> Any:
+    async def succeeded(self, job: Any, timeout_s: float = 200) -> Any:
         last = await self.finished(job, timeout_s)
         assert last.state == job_pb2.Job.STATE_SUCCEEDED, (last, await self.log(job.name))
         return last
@@ -138,14 +138,18 @@ class TrainerProcess:
                     **environment,
                 },
             )
-        async with asyncio.timeout(30):
+        ada = self.as_user("ada")
+        async with asyncio.timeout(90):
             while True:
                 assert self.process.returncode is None, (self.folder / "trainer.log").read_text()[-2000:]
                 try:
-                    await self.as_user("ada").models.ListMeasures(trainer_pb2.ListMeasuresRequest())
-                    return
+                    await ada.models.ListMeasures(trainer_pb2.ListMeasuresRequest())
+                    break
                 except Unavailable:
                     await asyncio.sleep(0.1)
+            # Those of before, which try nothing twice, have seen that it was away.
+            for channel in self.channels:
+                await channel.channel_ready()
 
     async def kill(self) -> None:
         assert self.process is not None
@@ -196,9 +200,7 @@ async def running_trainer(
 
 
 def free_address() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{found.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from tests.rpc.trainer.bundle_file import exported
 from tests.rpc.trainer.conftest import annotate
 from tests.rpc.trainer.tiny_clicks import write_click_bundle
 
+pytestmark = pytest.mark.timeout(400)
+
 
 async def test_a_click_model_neither_predicts_nor_is_a_parent(datastore, em, trainer, tmp_path):
     write_click_bundle(tmp_path / "shipped")

@@ -42,13 +42,13 @@ async def test_a_pretraining_survives_its_trainer_and_stops_when_it_is_cancelled
             if answer.job.progress.step == "training" and answer.job.progress.done > 20:
                 return job
 
-    job = await begun(max_steps=150)
+    job = await begun(max_steps=400)
     await trainer.kill()
     await trainer.start()
     last = await ada.succeeded(job)
     assert last.attempt == 2
     assert "resuming at step" in await ada.log(job.name)
-    assert (await ada.model(last.result.model)).metrics["steps"] == 150
+    assert (await ada.model(last.result.model)).metrics["steps"] == 400
 
     job = await begun(max_steps=100_000)
     await ada.jobs.CancelJob(job_pb2.CancelJobRequest(name=job.name))

@@ -21,6 +21,8 @@ from tests.unit.trainer.learning.conftest import untrained
 from tests.unit.trainer.learning.family import TINY_NETWORKS
 from tests.unit.trainer.registry.zoo import built, write_zoo_bundle
 
+pytestmark = pytest.mark.timeout(400)
+
 SMALL = {"batch_size": 2, "patch_size": 32}
 GENERAL = "mitochondria_vem_general"
 
@@ -78,7 +80,7 @@ async def test_a_shipped_model_is_everybodys_parent_and_nobodys_to_change(datast
     await trainer.stop()
     await trainer.start(BIOSEGMENT_TRAINER__SHIPPED_BUNDLES_DIR=str(shipped))
     ada = trainer.as_user("ada")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not (found := (await ada.models.ListModels(trainer_pb2.ListModelsRequest())).models):
             await asyncio.sleep(0.1)
     (parent,) = found

@@ -153,8 +153,10 @@ async def test_a_prediction_that_is_cancelled_half_way_leaves_nothing(datastore,
     spec = job_pb2.PredictSpec(model=model, volume=wide.name, probabilities=True, measures=["entropy"])
     job = await ada.create_job(predict=spec)
     async with asyncio.timeout(100):
-        while not leftovers(tmp_path):
+        # The file of a block is there a moment before the trainer hears of it.
+        while not (await ada.job(job.name)).progress.done:
             await asyncio.sleep(0.02)
+    assert leftovers(tmp_path)
     await ada.jobs.CancelJob(job_pb2.CancelJobRequest(name=job.name))
     last = await ada.finished(job)
     assert last.state == job_pb2.Job.STATE_CANCELLED

@@ -21,7 +21,7 @@ STEPS: dict[str, Any] = {
 async def test_a_trainer_that_is_killed_finishes_its_job_and_leaves_no_process_behind(datastore, em, trainer):
     ada = trainer.as_user("ada")
     await annotate(datastore, em)
-    spec = job_pb2.TrainSpec(max_steps=100, options={**STEPS["options"], "checkpoint_steps": 5})
+    spec = job_pb2.TrainSpec(max_steps=400, options={**STEPS["options"], "checkpoint_steps": 5})
     job = await ada.create_job(train=spec)
     async for answer in ada.jobs.WatchJob(job_pb2.WatchJobRequest(name=job.name)):
         if answer.job.progress.step == "training" and answer.job.progress.done > 20:
@@ -30,7 +30,7 @@ async def test_a_trainer_that_is_killed_finishes_its_job_and_leaves_no_process_b
     assert any("raylet" in child.name() for child in family)
     await trainer.kill()
     await trainer.start()
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
     last = await ada.succeeded(job)
     assert last.attempt == 2

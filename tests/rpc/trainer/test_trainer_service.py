@@ -13,6 +13,8 @@ from biosegment.errors import (
 from tests.rpc.trainer.bundle_file import NEEDED, zip_of
 from tests.rpc.trainer.conftest import annotate
 
+pytestmark = pytest.mark.timeout(400)
+
 TRAIN = job_pb2.TrainSpec(max_steps=1)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
+import sqlalchemy as sa
 
 from biosegment.auth import Authorizer, Kind, Permission, Principal, Role
 from biosegment.errors import (
@@ -27,6 +28,7 @@ from biosegment.jobs import (
     RunnerLimits,
     SqlJobs,
 )
+from biosegment.jobs.row import JOBS
 
 ANN = Principal(Kind.USER, "ann")
 BOB = Principal(Kind.USER, "bob")
@@ -272,11 +274,16 @@ async def test_what_a_dead_process_left_behind_is_taken_over_at_the_start(jobs, 
 
 async def test_no_more_jobs_run_at_once_than_allowed(jobs, service):
     now, most = 0, 0
+    two = asyncio.Event()
 
     async def train(context):
         nonlocal now, most
         now += 1
         most = max(most, now)
+        if now == 2:
+            two.set()
+        async with asyncio.timeout(60):
+            await two.wait()
         await asyncio.sleep(0.05)
         now -= 1
         return JobResult()
@@ -357,7 +364,10 @@ class AwayDatabase(SqlJobs):
 
     async def claim(self, instance, kinds):
         job = await super().claim(instance, kinds)
-        if job is not None:
+        if job is not None and "claimed" in self.away:
+            # Nobody works on it, and that shows at once.
+            async with self._database.write() as connection:
+                await connection.execute(sa.update(JOBS).values(heartbeat_us=0))
             self._meet("claimed")
         return job
 
@@ -396,7 +406,7 @@ async def test_a_job_whose_claim_got_no_answer_is_taken_up_again(jobs, service):
         return JobResult(model="models/m")
 
     job = await service.create(ANN, "p", "train", b"s", "r")
-    limits = RunnerLimits(poll_s=0.1, heartbeat_s=0.1, stale_s=0.5)
+    limits = RunnerLimits(poll_s=0.1, heartbeat_s=0.1, stale_s=60)
     runner = JobRunner(AwayDatabase(jobs, "claimed"), {"train": train}, limits)
     task = asyncio.create_task(runner.run())
     last = await ended(service, job)

@@ -72,16 +72,18 @@ async def test_a_cancelled_caller_takes_its_waiting_item_along_and_disturbs_nobo
 async def test_after_a_batch_of_several_the_next_one_waits_for_as_many_but_not_for_ever() -> None:
     recorder = Recorder()
     recorder.gate.set()
-    batcher: Batcher[int, int] = Batcher(recorder.run, gather_s=0.2)
+    batcher: Batcher[int, int] = Batcher(recorder.run, gather_s=60)
     await asyncio.gather(*(batcher(number) for number in (1, 2, 3)))
     first = asyncio.create_task(batcher(4))
     await asyncio.sleep(0.01)
     assert recorder.batches == [[1, 2, 3]]
     assert list(await asyncio.gather(first, batcher(5), batcher(6))) == [8, 10, 12]
     assert recorder.batches == [[1, 2, 3], [4, 5, 6]]
-    assert await batcher(7) == 14  # after a while, alone
-    assert await batcher(8) == 16
-    assert recorder.batches[2:] == [[7], [8]]
+    hasty: Batcher[int, int] = Batcher(recorder.run, gather_s=0.01)
+    await asyncio.gather(*(hasty(number) for number in (1, 2, 3)))
+    assert await hasty(7) == 14  # after a while, alone
+    assert await hasty(8) == 16
+    assert recorder.batches[3:] == [[7], [8]]
 
 
 async def test_an_outage_is_asked_about_twice_and_not_once_for_every_caller() -> None:

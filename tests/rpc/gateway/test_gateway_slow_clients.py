@@ -21,7 +21,7 @@ def _impatient(monkeypatch):
     """The same limits, but short ones."""
     monkeypatch.setattr(server, "_TICKS", 1)
     # Longer, since an honest client has to be faster than that on a busy machine too.
-    monkeypatch.setattr(connection, "IDLE_S", 3.0)
+    monkeypatch.setattr(connection, "IDLE_S", 2.0)
     monkeypatch.setattr(connection, "READING_S", SLOW)
     monkeypatch.setattr(connection, "CLOSING_S", SLOW)
     monkeypatch.setattr(pace, "BODY_PAUSE_S", SLOW)

@@ -4,11 +4,13 @@ usage: python -m benchmarks.active_learning run TISSUE START STRATEGY SEED [--pr
        python -m benchmarks.active_learning more TISSUE START STRATEGY SEED [--steps 400]
        python -m benchmarks.active_learning queue FILE
        python -m benchmarks.active_learning report
+       python -m benchmarks.active_learning uncertainty
 
 `run` does one run and writes its CSV after every round; killed, it goes on at its last finished round. `more` trains
 the model of its last finished round longer, and prints what that changes. `queue` does the runs of a file, a line each
 with the arguments of `run`, one process a run; several queues may share a file.
-`report` reads all CSVs, and writes tables and plots.
+`report` reads all CSVs, and writes tables and plots. `uncertainty` prints what the models whose states are here are
+uncertain of.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="tables and plots of all runs")
     for command in (run, more, queue, report):
         command.add_argument("--runs", type=Path, default=RUNS, help="folder of the CSVs")
-    for command in (run, more, queue):
+    uncertainty = commands.add_parser("uncertainty", help="what models are uncertain of")
+    for command in (run, more, queue, uncertainty):
         command.add_argument("--store", type=Path, default=STORE, help="folder of states")
     return parser
 
@@ -75,6 +78,10 @@ def main() -> int:
     if options.command == "queue":
         folders = ["--runs", str(options.runs), "--store", str(options.store)]
         return work(options.file, lambda line: _loop(parser.parse_args(["run", *line, *folders])).run(_say))
+    if options.command == "uncertainty":
+        from benchmarks.active_learning import uncertainty
+
+        return uncertainty.report(options.store, _say)
     from benchmarks.active_learning.report import report
 
     return report(options.runs)

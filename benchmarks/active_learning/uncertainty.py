@@ -1,0 +1,128 @@
+"""What the models of the runs are uncertain of: outlines, what is wrong, or something else."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from biosegment_trainer.learning.network import NetworkModel
+from biosegment_trainer.learning.prediction import PredictionConfig, predict_block
+from biosegment_trainer.learning.resolution import downsample_labels
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, binary_erosion
+
+from benchmarks.active_learning.profile import PROFILES
+from benchmarks.active_learning.record import Name
+from benchmarks.active_learning.tissue import TISSUES
+from biosegment.volume import BACKGROUND, FIRST_CLASS, Index, Region
+from bundles.data import MITOCHONDRIA, Stack
+
+RIM_PX = 2
+"""Working pixels on either side of an outline that count as it."""
+BINS = 10
+TINY = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertainty:
+    """Of one model on its whole pool, by the truth.
+
+    Attributes:
+        calibration_error: Expected calibration error of the foreground's probability, ten bins of equal width (C. Guo
+            et al., ICML 2017).
+        rim: Share of the pixels that lie within two working pixels of an outline.
+        entropy_at_rim: Share of all entropy that lies there.
+        errors_at_rim: Share of the wrong pixels that lie there.
+        errors: Share of the pixels that are wrong.
+        entropy_of_errors: Share of all entropy that lies on wrong pixels.
+    """
+
+    calibration_error: float
+    rim: float
+    entropy_at_rim: float
+    errors_at_rim: float
+    errors: float
+    entropy_of_errors: float
+
+
+def measure(probability: NDArray[np.floating[Any]], truth: NDArray[np.bool_]) -> Uncertainty:
+    """Compare probabilities with the truth.
+
+    Args:
+        probability: Of the foreground, (z, y, x).
+        truth: (z, y, x).
+    """
+    p = np.clip(probability.astype(np.float64), TINY, 1 - TINY)
+    entropy = -p * np.log(p) - (1 - p) * np.log(1 - p)
+    wrong = (p > 0.5) != truth
+    square = np.ones((1, 2 * RIM_PX + 1, 2 * RIM_PX + 1), bool)
+    rim = binary_dilation(truth, square) & ~binary_erosion(truth, square, border_value=1)
+    bins = np.minimum((p * BINS).astype(int), BINS - 1).ravel()
+    gaps = np.bincount(bins, p.ravel(), BINS) - np.bincount(bins, truth.ravel(), BINS)
+    return Uncertainty(
+        calibration_error=float(np.abs(gaps).sum() / p.size),
+        rim=float(rim.mean()),
+        entropy_at_rim=float(entropy[rim].sum() / entropy.sum()),
+        errors_at_rim=float(wrong[rim].sum() / max(1, wrong.sum())),
+        errors=float(wrong.mean()),
+        entropy_of_errors=float(entropy[wrong].sum() / entropy.sum()),
+    )
+
+
+def report(store: Path, say: Callable[[str], None]) -> int:
+    """Print the means over seeds, of all first and last models whose states are in `store`."""
+    found: defaultdict[tuple[str, str], list[Uncertainty]] = defaultdict(list)
+    for path in sorted((store / "runs").glob("*.pt")):
+        state = torch.load(path, weights_only=True)
+        name = Name(**{field.name: state["settings"][field.name] for field in fields(Name)})
+        patches = state["rounds"][-1]["patches"]
+        found[name.tissue, f"{name.start}, `{name.strategy}`, {patches} patches"].append(
+            _of(name, state["weights"])
+        )
+    for path in sorted((store / "first").glob("*.pt")):
+        profile, tissue, start, seed = path.stem.rsplit("-", 3)
+        name = Name(tissue, start, "", int(seed), profile)
+        weights = torch.load(path, weights_only=True)["weights"]
+        found[tissue, f"{start}, the first model"].append(_of(name, weights))
+    say(
+        "| pool | model | seeds | " + " | ".join(f.name.replace("_", " ") for f in fields(Uncertainty)) + " |"
+    )
+    say("| --- " * (3 + len(fields(Uncertainty))) + "|")
+    for (tissue, what), models in sorted(found.items()):
+        means = [
+            statistics.mean(column) for column in zip(*(astuple(model) for model in models), strict=True)
+        ]
+        say(f"| {tissue} | {what} | {len(models)} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+    return 0
+
+
+def _of(name: Name, weights: dict[str, torch.Tensor]) -> Uncertainty:
+    tissue = TISSUES[name.tissue]()
+    model = NetworkModel(PROFILES[name.profile].training.network, (MITOCHONDRIA,), weights)
+    factor = tissue.pool.factor(tissue.working_nm)
+    voxels = np.where(tissue.pool.truth, np.uint8(FIRST_CLASS), np.uint8(BACKGROUND))
+    truth = downsample_labels(voxels, factor) == FIRST_CLASS
+    return measure(_probability(model, tissue.pool, factor), truth)
+
+
+def _probability(model: NetworkModel, stack: Stack, factor: int) -> NDArray[np.float32]:
+    """Of the foreground, at the working resolution."""
+    shape = Index(*stack.raw.shape)
+    config = PredictionConfig(factor=factor, measures=(), with_labels=False, backend="eager")
+    found = predict_block(
+        model,
+        lambda region: stack.raw[region.slices],
+        Region(Index(0, 0, 0), shape),
+        shape,
+        stack.statistics,
+        config,
+        "cpu",
+    )
+    probability: NDArray[np.float32] = found.probabilities[-1].astype(np.float32) / np.float32(255)
+    return probability

@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from biosegment.client import Client
-from biosegment.client.resources import Annotation, Job, Sample
+from biosegment.client.resources import Annotation, Claim, Job, Sample
 from biosegment.errors import Unavailable
 from biosegment.synthetic import generate
 from biosegment.volume import BACKGROUND, FIRST_CLASS, Region, VoxelSize
@@ -82,6 +82,21 @@ class Bench:
     def annotate_next(self, count: int) -> list[Annotation]:
         """Claim samples and answer them."""
         return [self.annotate(sample) for sample in self.client.samples.claim(self.project, count).samples]
+
+    def claim(self, count: int, is_new: Callable[[Claim], bool]) -> Claim:
+        """Claim what newer scores propose: for a moment after they were taken into use, the older proposals answer."""
+        found: list[Claim] = []
+
+        def by_newer_scores() -> bool:
+            found[:] = [self.client.samples.claim(self.project, count)]
+            if is_new(found[0]):
+                return True
+            for sample in found[0].samples:
+                self.client.samples.release(sample.name)
+            return False
+
+        until(by_newer_scores, 60, "proposals by the newer scores")
+        return found[0]
 
     def train(self, steps: int = 4, **options: Any) -> Job:
         """Train on everything; returns the job that has succeeded."""

@@ -79,6 +79,7 @@ class Database:
         # SQLite has one writer; its own waiting is by polling and unfair, so tasks queue here first.
         self._queue = asyncio.Lock() if engine.dialect.name == "sqlite" else None
         self._tidying: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        self._is_untidy = False
         self._flushing = asyncio.Lock()
         self._next_flush: asyncio.Task[None] | None = None
 
@@ -212,7 +213,7 @@ class Database:
         """Close all connections."""
         if isinstance(self._tidying, asyncio.Task):
             await self._tidying
-        elif self._tidying is not None:
+        if isinstance(self._tidying, asyncio.TimerHandle):
             self._tidying.cancel()
         await self._engine.dispose()
         if self._blocking is not None:
@@ -235,11 +236,15 @@ class Database:
             yield
         finally:
             self._queue.release()
-            if self._tidying is None:
-                loop = asyncio.get_running_loop()
-                self._tidying = loop.call_later(_CHECKPOINT_AFTER_S, self._tidy)
+            self._is_untidy = True
+            self._tidy_soon()
+
+    def _tidy_soon(self) -> None:
+        if self._is_untidy and self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(_CHECKPOINT_AFTER_S, self._tidy)
 
     def _tidy(self) -> None:
+        self._is_untidy = False
         self._tidying = asyncio.create_task(self._checkpoint())
 
     async def _checkpoint(self) -> None:
@@ -250,6 +255,8 @@ class Database:
             _log.warning("checkpoint_failed", error=str(error))
         finally:
             self._tidying = None
+            # What was written while it was at work may still be in the log.
+            self._tidy_soon()
 
 
 def migrate(url: str, package: str) -> None:

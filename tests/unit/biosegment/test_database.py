@@ -5,16 +5,18 @@ import contextlib
 import os
 import sqlite3
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from biosegment.database import Database, migrate
 from biosegment.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable
+from biosegment.sqlite import checkpoint
 from tests.servers.postgres import postgres_server
 
 FIRST = """
@@ -352,29 +354,58 @@ async def test_every_kind_of_transaction_goes_on_after_a_restart_of_the_server()
         await database.close()
 
 
+def _in_the_database_itself(file: Path) -> int:
+    """Rows of `t`, as if there were no log."""
+    with contextlib.closing(sqlite3.connect(f"file:{file}?immutable=1", uri=True)) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM t").fetchone()[0])
+        except sqlite3.Error:
+            return 0
+
+
+async def _until_there_are(file: Path, count: int) -> None:
+    async with asyncio.timeout(60):
+        while _in_the_database_itself(file) < count:
+            await asyncio.sleep(0.01)
+
+
+def _insert(connection: Connection) -> None:
+    connection.execute(text("INSERT INTO t VALUES (1)"))
+
+
 async def test_the_log_of_sqlite_is_moved_into_the_database_while_nobody_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("biosegment.database._CHECKPOINT_AFTER_S", 0.01)
     file = tmp_path / "d.sqlite"
     database = Database.open(f"sqlite+aiosqlite:///{file}")
-
-    def in_the_database_itself() -> int:
-        # As if there were no log.
-        with contextlib.closing(sqlite3.connect(f"file:{file}?immutable=1", uri=True)) as connection:
-            try:
-                return int(connection.execute("SELECT count(*) FROM t").fetchone()[0])
-            except sqlite3.Error:
-                return 0
-
     async with database.write() as connection:
         await connection.execute(text("CREATE TABLE t (n INTEGER)"))
     for count in (50, 100):
         for _ in range(50):
-            await database.write_at_once(
-                lambda connection: connection.execute(text("INSERT INTO t VALUES (1)"))
-            )
-        async with asyncio.timeout(20):
-            while in_the_database_itself() < count:
-                await asyncio.sleep(0.01)
+            await database.write_at_once(_insert)
+        await _until_there_are(file, count)
+    await database.close()
+
+
+async def test_what_is_written_while_the_log_is_moved_is_moved_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, go_on = threading.Event(), threading.Event()
+
+    def slow_checkpoint(engine: Engine) -> None:
+        checkpoint(engine)
+        moved.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr("biosegment.database._CHECKPOINT_AFTER_S", 0.01)
+    monkeypatch.setattr("biosegment.database.checkpoint", slow_checkpoint)
+    file = tmp_path / "d.sqlite"
+    database = Database.open(f"sqlite+aiosqlite:///{file}")
+    async with database.write() as connection:
+        await connection.execute(text("CREATE TABLE t (n INTEGER)"))
+    assert await asyncio.to_thread(moved.wait, 60)
+    await database.write_at_once(_insert)
+    go_on.set()
+    await _until_there_are(file, 1)
     await database.close()

@@ -82,14 +82,13 @@ def report(store: Path, say: Callable[[str], None]) -> int:
         state = torch.load(path, weights_only=True)
         name = Name(**{field.name: state["settings"][field.name] for field in fields(Name)})
         patches = state["rounds"][-1]["patches"]
-        found[name.tissue, f"{name.start}, `{name.strategy}`, {patches} patches"].append(
-            _of(name, state["weights"])
-        )
+        what = f"{name.profile}, {name.start}, `{name.strategy}`, {patches} patches"
+        found[name.tissue, what].append(_of(name, state["weights"]))
     for path in sorted((store / "first").glob("*.pt")):
         profile, tissue, start, seed = path.stem.rsplit("-", 3)
         name = Name(tissue, start, "", int(seed), profile)
         weights = torch.load(path, weights_only=True)["weights"]
-        found[tissue, f"{start}, the first model"].append(_of(name, weights))
+        found[tissue, f"{profile}, {start}, the first model"].append(_of(name, weights))
     say(
         "| pool | model | seeds | " + " | ".join(f.name.replace("_", " ") for f in fields(Uncertainty)) + " |"
     )

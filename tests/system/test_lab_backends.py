@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from biosegment.client import Client
 from biosegment.client.resources import Annotation, JobState
-from biosegment.errors import BiosegmentError, FailedPrecondition, Unavailable
+from biosegment.errors import BiosegmentError, FailedPrecondition, NotFound, Unavailable
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.objects import open_blocking_objects
 from biosegment.volume import Region
@@ -322,7 +322,10 @@ def test_no_secret_is_in_a_log_a_file_an_error_or_the_object_storage(story: Stor
     }
     wanted = [secret.encode() for secret in backends.secrets]
     for path in logs:
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:  # services are running, and what they wrote for a moment is gone
+            continue
         assert not [secret for secret in wanted if secret in content], path
     settings = ObjectStoreSettings(
         **{name.removeprefix("BIOSEGMENT_").lower(): value for name, value in backends.shared("lab").items()}
@@ -331,5 +334,9 @@ def test_no_secret_is_in_a_log_a_file_an_error_or_the_object_storage(story: Stor
     keys = [key for key in objects.list("") if key.endswith(".json")]
     assert any(key.endswith("zarr.json") for key in keys)
     for key in keys:
-        assert not [secret for secret in (*wanted, b"test-key") if secret in objects.get(key)], key
+        try:
+            content = objects.get(key)
+        except NotFound:  # collected meanwhile
+            continue
+        assert not [secret for secret in (*wanted, b"test-key") if secret in content], key
     objects.close()

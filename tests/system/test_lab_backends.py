@@ -143,7 +143,7 @@ def test_the_volume_opens_by_its_address_with_ranges_from_the_end(story: Story) 
 
 
 def _get(url: str, headers: dict[str, str] | None = None) -> tuple[bytes, int, str]:
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=90) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=30) as answer:
         return answer.read(), answer.status, answer.headers.get("content-range", "")
 
 

@@ -364,7 +364,7 @@ def _in_the_database_itself(file: Path) -> int:
 
 
 async def _until_there_are(file: Path, count: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(20):
         while _in_the_database_itself(file) < count:
             await asyncio.sleep(0.01)
 

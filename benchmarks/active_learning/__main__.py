@@ -24,7 +24,7 @@ import torch
 from benchmarks.active_learning.loop import STORE, Loop, Places
 from benchmarks.active_learning.profile import PROFILES
 from benchmarks.active_learning.queue import work
-from benchmarks.active_learning.record import RUNS, Name
+from benchmarks.active_learning.record import RUNS, STARTS, Name
 from benchmarks.active_learning.tissue import TISSUES
 
 
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     more.add_argument("--steps", type=int, default=400)
     for command in (run, more):
         command.add_argument("tissue", choices=sorted(TISSUES))
-        command.add_argument("start", choices=["scratch", "parent"])
+        command.add_argument("start", choices=STARTS)
         command.add_argument("strategy", help="such as entropy, entropy:0.75+stratified:0.25 or entropy/4")
         command.add_argument("seed", type=int)
         command.add_argument("--profile", choices=sorted(PROFILES), default="small")

@@ -14,7 +14,7 @@ from biosegment_sampler.domain.neighbourhood import nearest
 from biosegment_sampler.domain.pool import StrategyShare, VolumeRegion
 from biosegment_sampler.domain.scores import score_windows
 from biosegment_sampler.domain.selection import select
-from biosegment_sampler.strategies import COLD_START, Candidates, find_strategy
+from biosegment_sampler.strategies import COLD_START, Candidates
 from biosegment_sampler.strategies.strategy import EMBEDDING, Passes
 from biosegment_trainer.learning.measures import CELL
 from biosegment_trainer.learning.network import NetworkModel
@@ -22,6 +22,7 @@ from biosegment_trainer.learning.passes import PassesConfig
 from biosegment_trainer.learning.prediction import PredictionConfig, Predictor
 from numpy.typing import NDArray
 
+from benchmarks.active_learning import trial
 from benchmarks.active_learning.record import RANDOM
 from biosegment.errors import InvalidArgument
 from biosegment.volume import Index, Region
@@ -53,7 +54,7 @@ def parse_plan(text: str) -> Plan:
     parts = [part.partition(":") for part in mixed.split("+")]
     shares = tuple(StrategyShare(name, float(share or 1.0)) for name, _, share in parts)
     for share in shares:
-        find_strategy(share.strategy)
+        trial.find(share.strategy)
     spread = None if mixed != RANDOM else 1
     return Plan(shares, int(distance) if distance else spread)
 
@@ -70,7 +71,7 @@ class Chooser:
     """Chooses samples of one stack, as the sampler does for a project.
 
     Args:
-        stack: The pool; its truth is not looked at.
+        stack: The pool; its truth is looked at by trials alone that say so.
         factor: Level-0 voxels per working pixel.
         edge: Of a sample, level-0 voxels.
         slice_distance: Of picks, unless a plan says otherwise; in slices of the stack.
@@ -115,7 +116,7 @@ class Chooser:
             round_: Trainings so far.
             seed: Of the run.
         """
-        strategies = [find_strategy(share.strategy) for share in plan.shares]
+        strategies = [trial.find(share.strategy) for share in plan.shares]
         needed = sorted({measure for strategy in strategies for measure in strategy.measures})
         maps = self._maps(model, needed, {s.passes for s in strategies}) if needed and model else {}
         scores, peak = self._scores(maps)
@@ -139,7 +140,7 @@ class Chooser:
                 notices.append(f"{blind}: {COLD_START.name} instead of {name}")
                 name = COLD_START.name
             parts[name] = parts.get(name, 0.0) + share.share
-        rankings = {name: find_strategy(name).rank(candidates) for name in {*parts, COLD_START.name}}
+        rankings = {name: trial.find(name).rank(candidates) for name in {*parts, COLD_START.name}}
         picks = select(
             self._field,
             rankings,
@@ -156,9 +157,10 @@ class Chooser:
         varied = passes - {Passes.NONE}
         if len(varied) > 1:
             raise InvalidArgument("BAD_PASSES", "strategies that compare different passes cannot be mixed")
+        platforms = [measure for measure in measures if measure not in trial.TRIALS]
         config = PredictionConfig(
             factor=self._factor,
-            measures=(*dict.fromkeys([*measures, FOREGROUND_MEASURE]),),
+            measures=(*dict.fromkeys([*platforms, FOREGROUND_MEASURE]),),
             with_labels=False,
             passes=PassesConfig(
                 mc_dropout=self._passes if varied == {Passes.DROPOUT} else 0,
@@ -173,7 +175,10 @@ class Chooser:
                 lambda region: self._stack.raw[region.slices], whole, self._shape, self._statistics
             )
         )
-        return {name: np.concatenate([part.scores[name] for part in parts]) for name in config.measures}
+        maps = {name: np.concatenate([part.scores[name] for part in parts]) for name in config.measures}
+        for name in trial.TRIALS.keys() & measures:
+            maps[name] = trial.score_map(name, model, self._stack, self._factor, self._device)
+        return maps
 
     def _scores(self, maps: Maps) -> tuple[dict[str, NDArray[np.float32]], float | None]:
         """Means over windows by measure, (n,) or (n, channels), and the largest foreground of any cell."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.active_learning.record import RANDOM, Record
+from benchmarks.active_learning.record import ASKING_PARENT, PARENT, RANDOM, SCRATCH, Record
 from benchmarks.active_learning.statistic import (
     Curve,
     Difference,
@@ -56,7 +56,7 @@ class Group:
     Attributes:
         profile: In `PROFILES`.
         tissue: In `TISSUES`.
-        start: `scratch` or `parent`.
+        start: In `STARTS`.
         is_fresh: The strategies were not compared on these seeds before one was chosen.
         records: By strategy and seed.
         last: Budget of its runs; the smallest where they differ.
@@ -136,7 +136,11 @@ class Group:
     @property
     def title(self) -> str:
         """For people."""
-        start = "from scratch" if self.start == "scratch" else "from a parent of the other data set"
+        start = {
+            SCRATCH: "from scratch",
+            PARENT: "from a parent of the other data set",
+            ASKING_PARENT: "from a parent of the other data set that chooses the first patches too",
+        }[self.start]
         seeds = "fresh seeds 5 to 9" if self.is_fresh else "seeds 0 to 4"
         return f"{self.tissue.upper()}, {start}, {seeds}"
 
@@ -152,6 +156,13 @@ def share_of_budget(curve: Curve, height: float, last: float) -> float | None:
     return None if found is None else found / last
 
 
+def percent(share: float | None, least: float = 0.0) -> str:
+    """A share; what is reached by the first point of a curve, at `least`, may have been reached before."""
+    if share is None:
+        return "not reached"
+    return f"{least:.0%} or less" if share <= least else f"{share:.0%}"
+
+
 def grouped(records: Sequence[Record]) -> list[Group]:
     """Groups of the runs that have spent their budget."""
     found: dict[tuple[str, str, str, bool], dict[tuple[str, int], Record]] = {}
@@ -160,6 +171,11 @@ def grouped(records: Sequence[Record]) -> list[Group]:
         if record.finished:
             key = (name.profile, name.tissue, name.start, name.seed >= FRESH)
             found.setdefault(key, {})[name.strategy, name.seed] = record
+    for (profile, tissue, start, is_fresh), runs in found.items():
+        if start == ASKING_PARENT:
+            # Random choice asks no model: its first patches are the starting set.
+            shared = found.get((profile, tissue, PARENT, is_fresh), {})
+            runs.update({key: run for key, run in shared.items() if key[0] == RANDOM})
     return [
         Group(*key, records=runs, last=min(int(record.settings["budget"]) for record in runs.values()))
         for key, runs in found.items()

@@ -22,7 +22,15 @@ from biosegment_trainer.learning.training import TrainingConfig, train
 from benchmarks.active_learning.annotator import Annotator
 from benchmarks.active_learning.chooser import Chooser, parse_plan
 from benchmarks.active_learning.profile import PROFILES, Profile
-from benchmarks.active_learning.record import Name, Round, read, write
+from benchmarks.active_learning.record import (
+    ASKING_PARENT,
+    SCRATCH,
+    STARTS,
+    Name,
+    Round,
+    read,
+    write,
+)
 from benchmarks.active_learning.tissue import TISSUES, Tissue
 from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.failpoint import failpoint
@@ -61,14 +69,10 @@ class Loop:
     """
 
     def __init__(self, name: Name, places: Places, device: str = "cpu", patches: int | None = None) -> None:
-        if (
-            name.tissue not in TISSUES
-            or name.profile not in PROFILES
-            or name.start not in ("scratch", "parent")
-        ):
+        if name.tissue not in TISSUES or name.profile not in PROFILES or name.start not in STARTS:
             raise InvalidArgument(
                 "UNKNOWN_RUN",
-                f"{name}: tissues are {sorted(TISSUES)}, profiles {sorted(PROFILES)}, starts scratch and parent",
+                f"{name}: tissues are {sorted(TISSUES)}, profiles {sorted(PROFILES)}, starts {list(STARTS)}",
             )
         self._name, self._device = name, device
         self._plan = parse_plan(name.strategy)
@@ -135,11 +139,11 @@ class Loop:
     def _round(self) -> None:
         profile = self._profile
         begin, notice = time.process_time(), ""
-        if self._name.start == "parent" and not self._rounds:
+        if self._name.start != SCRATCH and not self._rounds:
             self._model = self._parent()
             self._rounds.append(self._tested(0, 0.0, 0.0, ""))
             return
-        if not self._regions:
+        if not self._regions and self._name.start != ASKING_PARENT:
             fresh = self._chooser.start(profile.batch, self._name.seed)
         else:
             number = len(self._regions) // profile.batch
@@ -150,11 +154,11 @@ class Loop:
         chosen = time.process_time() - begin
         is_first = not self._regions
         self._regions = self._regions + fresh
-        if is_first:
+        if is_first and self._name.start != ASKING_PARENT:
             trained = self._first()
         else:
             begin = time.process_time()
-            self._model = self._trained(profile.training.steps)
+            self._model = self._trained(profile.first_steps if is_first else profile.training.steps)
             trained = time.process_time() - begin
         self._rounds.append(self._tested(len(self._regions) // profile.batch, trained, chosen, notice))
 
@@ -178,13 +182,9 @@ class Loop:
         return seconds
 
     def _parent(self) -> NetworkModel:
-        stack = self._tissue.parent
-        if stack is None:
-            raise InvalidArgument("UNKNOWN_RUN", f"{self._name}: {self._name.tissue} has no parent")
-
         def trained() -> NetworkModel:
             config = dataclasses.replace(self._profile.training, steps=self._profile.parent_steps)
-            examples = [stack().annotated(self._tissue.working_nm)]
+            examples = [self._tissue.parent().annotated(self._tissue.working_nm)]
             return train(config, examples, None, classes=[MITOCHONDRIA], seed=0, device=self._device).model
 
         return self._once(f"parents/{self._name.profile}-{self._name.tissue}", trained)[0]

@@ -63,6 +63,7 @@ PROFILES: Final[dict[str, Profile]] = {
     "tiny": Profile(
         _training(NetworkConfig.unet((4, 8), (2,), 1), 3),
         first_steps=4,
+        parent_steps=4,
         edge=32,
         batch=4,
         patches={"synthetic": 12},

@@ -18,6 +18,13 @@ RUNS: Final = ROOT / "docs" / "benchmarks" / "active-learning" / "runs"
 RANDOM: Final = "random"
 """The strategy that all are compared with."""
 
+SCRATCH: Final = "scratch"
+PARENT: Final = "parent"
+"""A model of another data set, with the starting set of all strategies."""
+ASKING_PARENT: Final = "asking-parent"
+"""The same model, by which a strategy chooses the first patches too, as in a project of the platform."""
+STARTS: Final = (SCRATCH, PARENT, ASKING_PARENT)
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
@@ -56,7 +63,7 @@ class Name:
 
     Attributes:
         tissue: In `TISSUES`.
-        start: `scratch`, or `parent` for one trained on another data set.
+        start: In `STARTS`.
         strategy: As `chooser.parse_plan` reads it.
         seed: Of the starting set and of all other chance.
         profile: In `PROFILES`.

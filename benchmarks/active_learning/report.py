@@ -14,9 +14,10 @@ from benchmarks.active_learning.group import (
     Comparison,
     Group,
     grouped,
+    percent,
     share_of_budget,
 )
-from benchmarks.active_learning.record import RANDOM, read_all
+from benchmarks.active_learning.record import RANDOM, SCRATCH, read_all
 from benchmarks.active_learning.statistic import Difference
 from benchmarks.active_learning.target import targets
 from bundles.data import ROOT
@@ -36,7 +37,7 @@ def report(runs: Path, page: Path = PAGE) -> int:
     """
     records = read_all(runs)
     groups = sorted(
-        grouped(records), key=lambda g: (g.profile != "small", g.is_fresh, g.start != "scratch", g.tissue)
+        grouped(records), key=lambda g: (g.profile != "small", g.is_fresh, g.start != SCRATCH, g.tissue)
     )
     found = targets(groups)
     verdicts = ["## Targets", "", *_table(["target", "figure", ""], [list(t.row) for t in found])]
@@ -65,7 +66,7 @@ def _section(group: Group, groups: Sequence[Group]) -> str:
         for g in groups
         if (g.profile, g.tissue, g.is_fresh) == (group.profile, group.tissue, group.is_fresh)
     ]
-    scratch = next((g for g in alike if g.start == "scratch"), None)
+    scratch = next((g for g in alike if g.start == SCRATCH), None)
     lines = [f"## {group.title}" + ("" if group.profile == "small" else f" (profile `{group.profile}`)"), ""]
     lines += [f"![curves](active-learning/{group.key}.png)", ""]
     lines += [*_curves(group), "", *_costs(group, scratch), "", *_beside_published(group)]
@@ -98,7 +99,7 @@ def _against(comparison: Comparison | None) -> list[str]:
 def _costs(group: Group, scratch: Group | None) -> list[str]:
     """What was spent, each strategy beside random choice over the seeds that both have."""
     head = ["strategy", "labels for random's final IoU"]
-    if group.start != "scratch":
+    if group.start != SCRATCH:
         head.append("labels for random's final IoU from scratch")
     head += [
         "drawing time for it",
@@ -114,13 +115,13 @@ def _costs(group: Group, scratch: Group | None) -> list[str]:
             continue
         records = group.of(strategy, seeds)
         curve, final = group.mean(strategy, seeds), group.final(seeds)
-        row = [f"`{strategy}`", _percent(share_of_budget(curve, final, group.last), FIRST / group.last)]
-        if group.start != "scratch":
+        row = [f"`{strategy}`", percent(share_of_budget(curve, final, group.last), FIRST / group.last)]
+        if group.start != SCRATCH:
             common = [s for s in seeds if scratch and (RANDOM, s) in scratch.records]
             if scratch and common:
                 own = group.mean(strategy, common)
                 row.append(
-                    _percent(share_of_budget(own, scratch.final(common), scratch.last), FIRST / scratch.last)
+                    percent(share_of_budget(own, scratch.final(common), scratch.last), FIRST / scratch.last)
                 )
             else:
                 row.append("not run")
@@ -130,7 +131,7 @@ def _costs(group: Group, scratch: Group | None) -> list[str]:
             _mean([record.rounds[i].annotation_s for record in records]): height
             for i, height in enumerate(curve.values())
         }
-        row.append(_percent(share_of_budget(by_time, final, random)))
+        row.append(percent(share_of_budget(by_time, final, random)))
         row.append(f"{_mean([r.rounds[-1].foreground_voxels for r in records]) / 1000:.0f} k")
         row.append(f"{drawn / 3600:.1f} h")
         later = [r for record in records for r in record.rounds if r.patches > FIRST]
@@ -142,7 +143,7 @@ def _costs(group: Group, scratch: Group | None) -> list[str]:
 
 def _beside_published(group: Group) -> list[str]:
     """The published single runs beside ours."""
-    if group.tissue not in published.IOU or group.start != "scratch" or group.is_fresh:
+    if group.tissue not in published.IOU or group.start != SCRATCH or group.is_fresh:
         return []
     rows = []
     for budget, values in published.IOU[group.tissue].items():
@@ -181,10 +182,3 @@ def _interval(difference: Difference) -> str:
     if difference.count < _ENOUGH:
         return f"{difference.mean:+.3f}"
     return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
-
-
-def _percent(share: float | None, least: float = 0.0) -> str:
-    """A share; what is reached by the first point of a curve, at `least`, may have been reached before."""
-    if share is None:
-        return "not reached"
-    return f"{share:.0%} or less" if share <= least else f"{share:.0%}"

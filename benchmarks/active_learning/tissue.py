@@ -19,7 +19,7 @@ class Tissue:
     Attributes:
         pool: What samples come from; its truth is the annotator.
         test: Only for the reported IoU.
-        parent: What the parent of a run was trained on: another data set. None where there is none.
+        parent: What the parent of a run was trained on: another data set.
         slice_distance: Picks that overlap in plane lie so many slices of the pool apart: by the platform's default 4 of
             the volume.
         working_nm: Edge of a working pixel.
@@ -27,7 +27,7 @@ class Tissue:
 
     pool: Stack
     test: Stack
-    parent: Callable[[], Stack] | None
+    parent: Callable[[], Stack]
     slice_distance: int = 4
     working_nm: float = 10.0
 
@@ -44,10 +44,10 @@ def thinned(stack: Stack, step: int) -> Stack:
 
 def _synthetic() -> Tissue:
     stacks = []
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         raw, mask = generate((8, 192, 192), seed)
         stacks.append(Stack(f"synthetic {seed}", raw, mask > 0, 10.0))
-    return Tissue(stacks[0], stacks[1], None)
+    return Tissue(stacks[0], stacks[1], lambda: stacks[2])
 
 
 TISSUES: Final[dict[str, Callable[[], Tissue]]] = {

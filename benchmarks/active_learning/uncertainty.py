@@ -13,18 +13,15 @@ import numpy as np
 import torch
 from biosegment_trainer.learning.network import NetworkModel
 from biosegment_trainer.learning.prediction import PredictionConfig, predict_block
-from biosegment_trainer.learning.resolution import downsample_labels
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, binary_erosion
 
 from benchmarks.active_learning.profile import PROFILES
 from benchmarks.active_learning.record import Name
 from benchmarks.active_learning.tissue import TISSUES
-from biosegment.volume import BACKGROUND, FIRST_CLASS, Index, Region
+from benchmarks.active_learning.trial import rim_of, truth_of
+from biosegment.volume import Index, Region
 from bundles.data import MITOCHONDRIA, Stack
 
-RIM_PX = 2
-"""Working pixels on either side of an outline that count as it."""
 BINS = 10
 TINY = 1e-6
 
@@ -61,8 +58,7 @@ def measure(probability: NDArray[np.floating[Any]], truth: NDArray[np.bool_]) ->
     p = np.clip(probability.astype(np.float64), TINY, 1 - TINY)
     entropy = -p * np.log(p) - (1 - p) * np.log(1 - p)
     wrong = (p > 0.5) != truth
-    square = np.ones((1, 2 * RIM_PX + 1, 2 * RIM_PX + 1), bool)
-    rim = binary_dilation(truth, square) & ~binary_erosion(truth, square, border_value=1)
+    rim = rim_of(truth)
     bins = np.minimum((p * BINS).astype(int), BINS - 1).ravel()
     gaps = np.bincount(bins, p.ravel(), BINS) - np.bincount(bins, truth.ravel(), BINS)
     return Uncertainty(
@@ -105,13 +101,11 @@ def _of(name: Name, weights: dict[str, torch.Tensor]) -> Uncertainty:
     tissue = TISSUES[name.tissue]()
     model = NetworkModel(PROFILES[name.profile].training.network, (MITOCHONDRIA,), weights)
     factor = tissue.pool.factor(tissue.working_nm)
-    voxels = np.where(tissue.pool.truth, np.uint8(FIRST_CLASS), np.uint8(BACKGROUND))
-    truth = downsample_labels(voxels, factor) == FIRST_CLASS
-    return measure(_probability(model, tissue.pool, factor), truth)
+    return measure(_probability(model, tissue.pool, factor), truth_of(tissue.pool, factor))
 
 
 def _probability(model: NetworkModel, stack: Stack, factor: int) -> NDArray[np.float32]:
-    """Of the foreground, at the working resolution."""
+    """Of the foreground, at the working resolution, as the platform stores it: below 1/510 it is 0."""
     shape = Index(*stack.raw.shape)
     config = PredictionConfig(factor=factor, measures=(), with_labels=False, backend="eager")
     found = predict_block(

@@ -29,8 +29,8 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def run(folder, strategy, seed=0, say=lambda _: None, store="store"):
-    name = Name("synthetic", "scratch", strategy, seed, "tiny")
+def run(folder, strategy, seed=0, say=lambda _: None, store="store", start="scratch"):
+    name = Name("synthetic", start, strategy, seed, "tiny")
     Loop(name, Places(folder / "runs", folder / store)).run(say)
     return read(folder / "runs" / f"{name}.csv")
 
@@ -39,8 +39,8 @@ def without_times(record):
     return [dataclasses.replace(row, **dict.fromkeys(TIMES, 0.0)) for row in record.rounds]
 
 
-def labelled(folder, strategy, seed=0):
-    name = Name("synthetic", "scratch", strategy, seed, "tiny")
+def labelled(folder, strategy, seed=0, start="scratch"):
+    name = Name("synthetic", start, strategy, seed, "tiny")
     return torch.load(folder / "store" / "runs" / f"{name}.pt", weights_only=True)["regions"]
 
 
@@ -55,6 +55,19 @@ def test_strategies_share_their_start_and_differ_afterwards(tmp_path):
     assert len({json.dumps(found[:4]) for found in regions.values()}) == 1
     assert len({json.dumps(found) for found in regions.values()}) == 3
     assert labelled(tmp_path, "random", seed=1)[:4] != regions["random"][:4]
+
+
+def test_a_parent_that_asks_chooses_the_first_patches(tmp_path):
+    given = run(tmp_path, "entropy", start="parent")
+    asked = run(tmp_path, "entropy", start="asking-parent")
+    assert [row.patches for row in asked.rounds] == [0, 4, 8, 12]
+    assert asked.rounds[0].iou == given.rounds[0].iou
+    assert asked.rounds[1].iou != given.rounds[1].iou
+    first = {start: labelled(tmp_path, "entropy", start=start)[:4] for start in ("parent", "asking-parent")}
+    run(tmp_path, "random", start="asking-parent")
+    assert (
+        labelled(tmp_path, "random", start="asking-parent")[:4] == first["parent"] != first["asking-parent"]
+    )
 
 
 def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_rows(tmp_path):

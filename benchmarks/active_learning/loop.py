@@ -105,6 +105,7 @@ class Loop:
             "pool": self._tissue.pool.name,
             "test": self._tissue.test.name,
             "settings": repr(self._profile),
+            "query": self._profile.asked,
             "device": self._device,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
@@ -115,6 +116,11 @@ class Loop:
     def finished(self) -> bool:
         """Whether the budget is spent."""
         return bool(self._rounds) and self._rounds[-1].patches >= self._settings["budget"]
+
+    @property
+    def _trainings(self) -> int:
+        """On samples, so far."""
+        return sum(row.patches > 0 for row in self._rounds)
 
     def run(self, say: Callable[[str], None] = print) -> None:
         """All rounds that are left."""
@@ -146,9 +152,9 @@ class Loop:
         if not self._regions and self._name.start != ASKING_PARENT:
             fresh = self._chooser.start(profile.batch, self._name.seed)
         else:
-            number = len(self._regions) // profile.batch
+            count = profile.asked if self._regions else profile.batch
             choice = self._chooser.choose(
-                self._plan, self._model, self._regions, profile.batch, number, self._name.seed
+                self._plan, self._model, self._regions, count, self._trainings, self._name.seed
             )
             fresh, notice = choice.regions, choice.notice
         chosen = time.process_time() - begin
@@ -160,7 +166,7 @@ class Loop:
             begin = time.process_time()
             self._model = self._trained(profile.first_steps if is_first else profile.training.steps)
             trained = time.process_time() - begin
-        self._rounds.append(self._tested(len(self._regions) // profile.batch, trained, chosen, notice))
+        self._rounds.append(self._tested(self._trainings + 1, trained, chosen, notice))
 
     def _trained(self, steps: int, salt: int = 0) -> NetworkModel:
         config: TrainingConfig = dataclasses.replace(self._profile.training, steps=steps)

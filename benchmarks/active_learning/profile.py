@@ -20,7 +20,9 @@ class Profile:
         parent_steps: Of the parent, on all of another data set.
         edge: Of a sample, in working pixels.
         margin: Working pixels around a sample that are seen in training without labels.
-        batch: Samples to start with, and a query.
+        batch: Samples to start with, and a query unless `query` says otherwise.
+        query: Samples a query; 0 for `batch`. Not in the representation, by which records of before know their profile:
+            a record says it by itself.
         passes: Where a strategy compares passes.
         patches: Where a run ends, by tissue.
     """
@@ -35,6 +37,12 @@ class Profile:
     patches: dict[str, int] = field(
         default_factory=lambda: {"epfl": 200, "vnc": 100, "epfl-validation": 200, "vnc-validation": 100}
     )
+    query: int = field(default=0, repr=False)
+
+    @property
+    def asked(self) -> int:
+        """Samples a query."""
+        return self.query or self.batch
 
 
 def _training(network: NetworkConfig, steps: int) -> TrainingConfig:
@@ -57,6 +65,8 @@ PROFILES: Final[dict[str, Profile]] = {
     "small": Profile(_training(_SMALL, 200)),
     # Shows whether more steps still help.
     "longer": Profile(_training(_SMALL, 400), first_steps=3000),
+    # A room asks for a few at a time; the first quarter of the budget, which a parent is to save.
+    "fives": Profile(_training(_SMALL, 200), query=5, patches={"epfl": 50, "vnc": 40}),
     # The published setting compares passes of dropout, which is then in the network of every strategy.
     "dropout": Profile(_training(_SMALL.with_arguments(dropout=0.1), 200)),
     # For tests of the benchmark.

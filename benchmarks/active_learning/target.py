@@ -21,6 +21,8 @@ from benchmarks.active_learning.record import ASKING_PARENT, PARENT, RANDOM, SCR
 from benchmarks.active_learning.trial import TELLS_TRUTH
 
 PROFILE: Final = "small"
+_FEW: Final = "fives"
+"""The profile whose queries are small."""
 _GAIN: Final = {"epfl": 0.05, "vnc": 0.12}
 _SEEDS: Final = 5
 _AT: Final = (60, 100, 200)
@@ -97,11 +99,12 @@ def targets(groups: Sequence[Group]) -> list[Finding]:
         found.append(_gain(name, _comparison(fresh, best), (chosen,), gain))
         name = f"{tissue.upper()}, `{best}`: labels for random's final IoU, from scratch: at most 60 %"
         found.append(_labels(name, group, group, best, 0.6))
-        for start, which in (
-            (PARENT, "a parent"),
-            (ASKING_PARENT, "a parent that chooses the first patches too"),
+        for profile, start, which in (
+            (PROFILE, PARENT, "a parent"),
+            (PROFILE, ASKING_PARENT, "a parent that chooses the first patches too"),
+            (_FEW, PARENT, "a parent and five patches a query"),
         ):
-            parent = _among(groups, start).get(tissue)
+            parent = _among(groups, start, profile=profile).get(tissue)
             for share, what in ((0.25, "at most 25 %"), (0.1, "at most 10 % (stretch)")):
                 name = f"{tissue.upper()}, `{best}` with {which}: labels for random's final IoU from scratch: {what}"
                 found.append(_labels(name, parent, group, best, share))
@@ -110,9 +113,11 @@ def targets(groups: Sequence[Group]) -> list[Finding]:
     return found
 
 
-def _among(groups: Sequence[Group], start: str, is_fresh: bool = False) -> dict[str, Group]:
+def _among(
+    groups: Sequence[Group], start: str, is_fresh: bool = False, profile: str = PROFILE
+) -> dict[str, Group]:
     """By tissue."""
-    wanted = (PROFILE, start, is_fresh)
+    wanted = (profile, start, is_fresh)
     return {g.tissue: g for g in groups if (g.profile, g.start, g.is_fresh) == wanted and g.tissue in _GAIN}
 
 

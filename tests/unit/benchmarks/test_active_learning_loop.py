@@ -70,6 +70,14 @@ def test_a_parent_that_asks_chooses_the_first_patches(tmp_path):
     )
 
 
+def test_queries_may_be_smaller_than_the_starting_set(tmp_path, monkeypatch):
+    monkeypatch.setitem(PROFILES, "tiny", dataclasses.replace(PROFILES["tiny"], query=3))
+    record = run(tmp_path, "entropy")
+    assert [row.patches for row in record.rounds] == [4, 7, 10, 13]
+    assert [row.round for row in record.rounds] == [1, 2, 3, 4]
+    assert record.settings["query"] == 3
+
+
 def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_rows(tmp_path):
     whole = run(tmp_path / "whole", "entropy")
 

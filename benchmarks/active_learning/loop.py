@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 import torch
 from biosegment_trainer.learning.network import NetworkModel
 from biosegment_trainer.learning.prediction import PredictionConfig, predict_block
@@ -109,7 +108,7 @@ class Loop:
             "device": self._device,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
-            "machine": f"{platform.machine()}, {psutil.cpu_count()} cores, {platform.system()}",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         }
 
     @property
@@ -248,6 +247,8 @@ class Loop:
             return
         state = torch.load(self._state, weights_only=True)
         # A run may be made longer: its rounds do not depend on where it ends.
+        # A state of before queries had a size of their own does not name it.
+        state["settings"].setdefault("query", self._profile.batch)
         differs = {k for k in self._settings if state["settings"].get(k) != self._settings[k]} - {"budget"}
         if differs:
             raise FailedPrecondition(

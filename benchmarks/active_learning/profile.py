@@ -63,8 +63,6 @@ _SMALL: Final = NetworkConfig.unet((8, 16, 32, 64), (2, 2, 2))
 
 PROFILES: Final[dict[str, Profile]] = {
     "small": Profile(_training(_SMALL, 200)),
-    # Shows whether more steps still help.
-    "longer": Profile(_training(_SMALL, 400), first_steps=3000),
     # A room asks for a few at a time; the first quarter of the budget, which a parent is to save.
     "fives": Profile(_training(_SMALL, 200), query=5, patches={"epfl": 50, "vnc": 40}),
     # The published setting compares passes of dropout, which is then in the network of every strategy.

@@ -68,14 +68,14 @@ def test_a_run_is_made_longer(tmp_path, alone, state):
 def test_workers_share_a_queue_and_say_what_failed(tmp_path, alone):
     file = tmp_path / "queue.txt"
     lines = [f"synthetic scratch random {seed} --profile tiny" for seed in range(3)]
-    file.write_text("\n".join(["# a remark", *lines, "synthetic parent random 0 --profile tiny"]))
+    file.write_text("\n".join(["# a remark", *lines, "synthetic scratch astrology 0 --profile tiny"]))
     workers = [
         subprocess.Popen(command(tmp_path, "queue", str(file)), cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     said = "".join(worker.communicate()[0] for worker in workers)
     assert {worker.returncode for worker in workers} == {0, 1} or [w.returncode for w in workers] == [1, 1]
-    assert "synthetic parent random 0 --profile tiny: exit status 1" in said
+    assert "synthetic scratch astrology 0 --profile tiny: exit status 1" in said
     for seed in range(3):
         name = Name("synthetic", "scratch", "random", seed, "tiny")
         assert len(rows(tmp_path, name)) == 3

@@ -120,7 +120,9 @@ class Claim:
         limited = bool(pool.settings.volumes or self.volume_id)
         excluded = len(pool.settings.excluded)
         has_new = any(sample.created_at == now for sample in taken)
-        return Exhaustion(counts, self.who.user, self.may_review, excluded, limited, has_new)
+        # Of a request that is answered again, some may have been given up since.
+        in_hand = sum(sample.held_in(self.who, now) for sample in taken)
+        return Exhaustion(counts, self.who.user, self.may_review, excluded, limited, has_new, in_hand)
 
 
 async def replay(transaction: Transaction, user: str, request_id: str) -> tuple[list[Sample], str] | None:

@@ -305,7 +305,12 @@ async def test_a_batch_that_leaves_out_what_is_near_says_that_there_may_be_more(
     answer = await platform.claim("ann", count=3)
     assert len(answer.samples) == 1
     assert answer.exhaustion.suggestions[0] == Suggestion.SUGGESTION_CLAIM_AGAIN
+    assert Suggestion.SUGGESTION_OTHER_WINDOW not in answer.exhaustion.suggestions, "there is one window"
     assert "1 of 3 samples: what else is left, if anything, lies too near" in answer.notice
+    other = await platform.claim("ann", count=3, session="other")
+    assert Suggestion.SUGGESTION_OTHER_WINDOW in other.exhaustion.suggestions
+    for sample in other.samples:
+        await platform.ask("ann", "ReleaseSample", name=sample.name)
     platform.answer("ann", answer.samples[0])
     assert len((await platform.claim("ann", count=1)).samples) == 1
 

@@ -100,6 +100,18 @@ def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_rows(tmp_path):
     assert read(next((tmp_path / "parts" / "runs").iterdir())).rounds == ended.rounds
 
 
+def test_a_state_that_names_no_size_of_queries_goes_on(tmp_path, monkeypatch):
+    record = run(tmp_path, "random")
+    path = tmp_path / "store" / "runs" / f"{record.name}.pt"
+    state = torch.load(path, weights_only=True)
+    del state["settings"]["query"]
+    torch.save(state, path)
+    assert run(tmp_path, "random").rounds == record.rounds
+    monkeypatch.setitem(PROFILES, "tiny", dataclasses.replace(PROFILES["tiny"], query=3))
+    with pytest.raises(FailedPrecondition, match=r"other \['query'\]"):
+        run(tmp_path, "random")
+
+
 def test_a_state_of_other_settings_is_refused(tmp_path, monkeypatch):
     run(tmp_path, "random")
     changed = dataclasses.replace(PROFILES["tiny"], first_steps=5)

@@ -19,19 +19,25 @@ SMALL = st.integers(0, 3)
     may_review=st.booleans(),
     limited=st.booleans(),
     has_new=st.booleans(),
+    in_hand=SMALL,
 )
 def test_there_is_always_something_to_do_and_nothing_is_named_that_is_not_there(
-    held: dict[str, int], numbers: tuple[int, int, int, int], may_review: bool, limited: bool, has_new: bool
+    held: dict[str, int],
+    numbers: tuple[int, int, int, int],
+    may_review: bool,
+    limited: bool,
+    has_new: bool,
+    in_hand: int,
 ) -> None:
     skipped, flagged, reviewable, excluded = numbers
     counts = Counts(held, skipped, flagged, reviewable, reviewable)
-    end = Exhaustion(counts, "ann", may_review, excluded, limited, has_new)
+    end = Exhaustion(counts, "ann", may_review, excluded, limited, has_new, in_hand)
     found = set(end.suggestions)
     assert {Suggestion.CHOOSE_REGION, Suggestion.ADD_VOLUME} <= found
     assert (Suggestion.REVIEW in found) == (may_review and reviewable > 0)
     assert (Suggestion.ANSWER_FLAGS in found) == (flagged > 0)
     assert (Suggestion.RELEASE_SKIPPED in found) == (skipped > 0)
-    assert (Suggestion.OTHER_WINDOW in found) == ("ann" in held)
+    assert (Suggestion.OTHER_WINDOW in found) == (held.get("ann", 0) > in_hand)
     assert (Suggestion.WAIT in found) == ("bob" in held)
     assert (Suggestion.WIDEN_POOL in found) == (limited or excluded > 0)
     assert (end.suggestions[0] is Suggestion.CLAIM_AGAIN) == has_new

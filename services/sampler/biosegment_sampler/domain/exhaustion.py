@@ -51,6 +51,7 @@ class Exhaustion:
         excluded: Regions that the pool's settings exclude.
         limited: The pool takes only some of the project's volumes, or the claim did.
         has_new: The claim got new samples, and a batch leaves out what lies too near to its samples: there may be more.
+        in_hand: Samples that the claim got or keeps: what they hold besides is in another window.
     """
 
     counts: Counts
@@ -59,6 +60,7 @@ class Exhaustion:
     excluded: int
     limited: bool
     has_new: bool = False
+    in_hand: int = 0
 
     @property
     def suggestions(self) -> tuple[Suggestion, ...]:
@@ -67,7 +69,7 @@ class Exhaustion:
         possible = {
             Suggestion.CLAIM_AGAIN: self.has_new,
             Suggestion.REVIEW: self.may_review and counts.reviewable > 0,
-            Suggestion.OTHER_WINDOW: counts.held.get(self.user, 0) > 0,
+            Suggestion.OTHER_WINDOW: counts.held.get(self.user, 0) > self.in_hand,
             Suggestion.ANSWER_FLAGS: counts.flagged > 0,
             Suggestion.RELEASE_SKIPPED: counts.skipped > 0,
             Suggestion.WAIT: any(user != self.user for user in counts.held),

@@ -83,7 +83,7 @@ class Chooser:
         self, stack: Stack, factor: int, edge: int, slice_distance: int, passes: int, device: str
     ) -> None:
         self._stack, self._factor, self._passes, self._device = stack, factor, passes, device
-        self._slice_distance = slice_distance
+        self._slice_distance, self._edge = slice_distance, edge
         self._statistics = stack.statistics
         self._shape = Index(*stack.raw.shape)
         self._downsampling = Index(1, CELL * factor, CELL * factor)
@@ -92,6 +92,17 @@ class Chooser:
 
     def __len__(self) -> int:
         return len(self._field)
+
+    @property
+    def tiles(self) -> list[Region]:
+        """Samples side by side over the whole stack, as many as fit."""
+        edge = self._edge
+        return [
+            Region.of_shape((1, edge, edge), Index(z, y, x))
+            for z in range(self._shape.z)
+            for y in range(0, self._shape.y - edge + 1, edge)
+            for x in range(0, self._shape.x - edge + 1, edge)
+        ]
 
     def start(self, count: int, seed: int) -> list[Region]:
         """A starting set, the same for every strategy."""

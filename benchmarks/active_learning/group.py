@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.active_learning.record import ASKING_PARENT, PARENT, RANDOM, SCRATCH, Record
+from benchmarks.active_learning.record import ASKING_PARENT, EVERYTHING, PARENT, RANDOM, SCRATCH, Record
 from benchmarks.active_learning.statistic import (
     Curve,
     Difference,
@@ -18,10 +18,13 @@ from benchmarks.active_learning.statistic import (
     paired_difference,
     reached_at,
 )
+from benchmarks.active_learning.trial import TRIALS
 
 BASELINES: Final = (RANDOM, "stratified", "foreground_random")
 FIRST: Final = 20
 """Where areas begin: the starting set, which all strategies share."""
+ENOUGH: Final = 3
+"""Seeds, below which intervals and p say nothing."""
 FRESH: Final = 5
 """From which seed on runs only confirm what was chosen on those before."""
 
@@ -37,7 +40,8 @@ class Comparison:
         areas: One per seed.
         area: Difference of the areas.
         at: Difference of the IoU, by budget.
-        p: Of the area, adjusted for all comparisons of the group that have as many seeds; None with fewer than others.
+        p: Of the area, adjusted for all comparisons of the group that have as many seeds; None with fewer than others,
+            and for trials, which are no candidates.
     """
 
     strategy: str
@@ -72,7 +76,7 @@ class Group:
     @property
     def budgets(self) -> list[int]:
         """At which IoU is told."""
-        return [count for count in (20, 40, 60, 100, 200) if count <= self.last]
+        return sorted({self.last, *(count for count in (20, 40, 60, 100, 200) if count <= self.last)})
 
     @property
     def strategies(self) -> list[str]:
@@ -125,7 +129,7 @@ class Group:
                 )
             )
         most = max((len(comparison.seeds) for comparison in found), default=0)
-        tested = [comparison.strategy for comparison in found if len(comparison.seeds) == most]
+        tested = [c.strategy for c in found if len(c.seeds) == most and c.strategy not in TRIALS]
         adjusted = dict(zip(tested, holm([c.area.p for c in found if c.strategy in tested]), strict=True))
         return [replace(c, p=adjusted.get(c.strategy)) for c in found]
 
@@ -156,6 +160,13 @@ def share_of_budget(curve: Curve, height: float, last: float) -> float | None:
     return None if found is None else found / last
 
 
+def interval(difference: Difference) -> str:
+    """A mean difference, and between what it lies by 95 %."""
+    if difference.count < ENOUGH:
+        return f"{difference.mean:+.3f}"
+    return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+
+
 def percent(share: float | None, least: float = 0.0) -> str:
     """A share; what is reached by the first point of a curve, at `least`, may have been reached before."""
     if share is None:
@@ -168,7 +179,7 @@ def grouped(records: Sequence[Record]) -> list[Group]:
     found: dict[tuple[str, str, str, bool], dict[tuple[str, int], Record]] = {}
     for record in records:
         name = record.name
-        if record.finished:
+        if record.finished and name.strategy != EVERYTHING:
             key = (name.profile, name.tissue, name.start, name.seed >= FRESH)
             found.setdefault(key, {})[name.strategy, name.seed] = record
     for (profile, tissue, start, is_fresh), runs in found.items():

@@ -23,6 +23,8 @@ from benchmarks.active_learning.chooser import Chooser, parse_plan
 from benchmarks.active_learning.profile import PROFILES, Profile
 from benchmarks.active_learning.record import (
     ASKING_PARENT,
+    EVERYTHING,
+    RANDOM,
     SCRATCH,
     STARTS,
     Name,
@@ -74,7 +76,8 @@ class Loop:
                 f"{name}: tissues are {sorted(TISSUES)}, profiles {sorted(PROFILES)}, starts {list(STARTS)}",
             )
         self._name, self._device = name, device
-        self._plan = parse_plan(name.strategy)
+        self._takes_all = name.strategy == EVERYTHING
+        self._plan = parse_plan(RANDOM if self._takes_all else name.strategy)
         self._profile: Profile = PROFILES[name.profile]
         self._tissue: Tissue = TISSUES[name.tissue]()
         self._factor = self._tissue.pool.factor(self._tissue.working_nm)
@@ -87,7 +90,14 @@ class Loop:
             device,
         )
         self._annotator = Annotator(self._tissue.pool, self._factor, self._profile.margin * self._factor)
-        self._settings = self._described(patches or self._profile.patches[name.tissue])
+        budget = len(self._chooser.tiles) if self._takes_all else self._profile.patches[name.tissue]
+        budget = patches or budget
+        if not self._takes_all and (budget - self._profile.batch) % self._profile.asked:
+            raise InvalidArgument(
+                "BAD_BUDGET",
+                f"{budget} patches are not {self._profile.batch} and a number of queries of {self._profile.asked}",
+            )
+        self._settings = self._described(budget)
         self._csv, self._store = places.csv / f"{name}.csv", places.store
         self._state = self._store / "runs" / f"{name}.pt"
         self._regions: list[Region] = []
@@ -148,7 +158,9 @@ class Loop:
             self._model = self._parent()
             self._rounds.append(self._tested(0, 0.0, 0.0, ""))
             return
-        if not self._regions and self._name.start != ASKING_PARENT:
+        if self._takes_all:
+            fresh = self._chooser.tiles
+        elif not self._regions and self._name.start != ASKING_PARENT:
             fresh = self._chooser.start(profile.batch, self._name.seed)
         else:
             count = profile.asked if self._regions else profile.batch
@@ -159,13 +171,21 @@ class Loop:
         chosen = time.process_time() - begin
         is_first = not self._regions
         self._regions = self._regions + fresh
-        if is_first and self._name.start != ASKING_PARENT:
+        if is_first and not self._takes_all and self._name.start != ASKING_PARENT:
             trained = self._first()
         else:
             begin = time.process_time()
-            self._model = self._trained(profile.first_steps if is_first else profile.training.steps)
+            self._model = self._trained(self._steps(is_first))
             trained = time.process_time() - begin
         self._rounds.append(self._tested(self._trainings + 1, trained, chosen, notice))
+
+    def _steps(self, is_first: bool) -> int:
+        """Of the next training: of all patches at once, as many as a run has in all."""
+        profile = self._profile
+        if self._takes_all:
+            queries = (profile.patches[self._name.tissue] - profile.batch) // profile.asked
+            return profile.first_steps + queries * profile.training.steps
+        return profile.first_steps if is_first else profile.training.steps
 
     def _trained(self, steps: int, salt: int = 0) -> NetworkModel:
         config: TrainingConfig = dataclasses.replace(self._profile.training, steps=steps)

@@ -18,6 +18,9 @@ RUNS: Final = ROOT / "docs" / "benchmarks" / "active-learning" / "runs"
 RANDOM: Final = "random"
 """The strategy that all are compared with."""
 
+EVERYTHING: Final = "everything"
+"""In place of a strategy: all of the pool at once, the height that curves can reach."""
+
 SCRATCH: Final = "scratch"
 PARENT: Final = "parent"
 """A model of another data set, with the starting set of all strategies."""
@@ -64,7 +67,7 @@ class Name:
     Attributes:
         tissue: In `TISSUES`.
         start: In `STARTS`.
-        strategy: As `chooser.parse_plan` reads it.
+        strategy: As `chooser.parse_plan` reads it, or `EVERYTHING`.
         seed: Of the starting set and of all other chance.
         profile: In `PROFILES`.
     """

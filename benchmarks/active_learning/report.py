@@ -10,24 +10,31 @@ import numpy as np
 
 from benchmarks.active_learning import published
 from benchmarks.active_learning.group import (
+    ENOUGH,
     FIRST,
     Comparison,
     Group,
     grouped,
+    interval,
     percent,
     share_of_budget,
 )
-from benchmarks.active_learning.record import RANDOM, SCRATCH, read_all
-from benchmarks.active_learning.statistic import Difference
-from benchmarks.active_learning.target import targets
+from benchmarks.active_learning.record import (
+    ASKING_PARENT,
+    EVERYTHING,
+    PARENT,
+    RANDOM,
+    SCRATCH,
+    Record,
+    read_all,
+)
+from benchmarks.active_learning.target import FEW, PROFILE, targets
 from bundles.data import ROOT
 
 PAGE: Final = ROOT / "docs" / "benchmarks" / "active-learning.md"
 BEGIN: Final = (
     "<!-- Written by `python -m benchmarks.active_learning report`; do not edit until the end mark. -->"
 )
-_ENOUGH: Final = 3
-"""Seeds, below which intervals and p say nothing."""
 END: Final = "<!-- End of what the report wrote. -->"
 
 
@@ -41,7 +48,7 @@ def report(runs: Path, page: Path = PAGE) -> int:
     )
     found = targets(groups)
     verdicts = ["## Targets", "", *_table(["target", "figure", ""], [list(t.row) for t in found])]
-    parts = ["\n".join(verdicts), *(_section(group, groups) for group in groups)]
+    parts = ["\n".join(verdicts), *(_section(group, groups, records) for group in groups)]
     unfinished = [str(r.name) for r in records if not r.finished]
     if unfinished:
         parts.append(f"Not finished, and in no table: {', '.join(unfinished)}.")
@@ -60,17 +67,28 @@ def report(runs: Path, page: Path = PAGE) -> int:
     return 0 if all(target.passed for target in found) else 1
 
 
-def _section(group: Group, groups: Sequence[Group]) -> str:
-    alike = [
-        g
-        for g in groups
-        if (g.profile, g.tissue, g.is_fresh) == (group.profile, group.tissue, group.is_fresh)
-    ]
-    scratch = next((g for g in alike if g.start == SCRATCH), None)
+def _section(group: Group, groups: Sequence[Group], records: Sequence[Record]) -> str:
+    # Small queries differ in nothing else.
+    profile = PROFILE if group.profile == FEW else group.profile
+    wanted = (profile, group.tissue, SCRATCH, group.is_fresh)
+    scratch = next((g for g in groups if (g.profile, g.tissue, g.start, g.is_fresh) == wanted), None)
     lines = [f"## {group.title}" + ("" if group.profile == "small" else f" (profile `{group.profile}`)"), ""]
     lines += [f"![curves](active-learning/{group.key}.png)", ""]
+    lines += _full_supervision(group, records)
     lines += [*_curves(group), "", *_costs(group, scratch), "", *_beside_published(group)]
     return "\n".join(lines).rstrip()
+
+
+def _full_supervision(group: Group, records: Sequence[Record]) -> list[str]:
+    """What the same trainer makes of the whole pool."""
+    start = PARENT if group.start == ASKING_PARENT else group.start
+    wanted = (group.profile, group.tissue, start, EVERYTHING)
+    found = [r for r in records if (r.name.profile, r.name.tissue, r.name.start, r.name.strategy) == wanted]
+    if not found:
+        return []
+    reached = _spread([record.rounds[-1].iou for record in found])
+    seeds = "one seed" if len(found) == 1 else f"{len(found)} seeds"
+    return [f"All {found[0].patches} patches of the pool, as many steps: {reached} ({seeds}).", ""]
 
 
 def _curves(group: Group) -> list[str]:
@@ -92,8 +110,8 @@ def _against(comparison: Comparison | None) -> list[str]:
     if comparison is None:
         return ["", "", ""]
     area = comparison.area
-    p = "few seeds" if comparison.p is None or area.count < _ENOUGH else f"{comparison.p:.3f}"
-    return [_interval(area), f"{area.better} of {area.count}", p]
+    p = "few seeds" if comparison.p is None or area.count < ENOUGH else f"{comparison.p:.3f}"
+    return [interval(area), f"{area.better} of {area.count}", p]
 
 
 def _costs(group: Group, scratch: Group | None) -> list[str]:
@@ -176,9 +194,3 @@ def _mean(values: Sequence[float]) -> float:
 def _spread(values: Sequence[float]) -> str:
     text = f"{_mean(values):.3f}"
     return f"{text} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else text
-
-
-def _interval(difference: Difference) -> str:
-    if difference.count < _ENOUGH:
-        return f"{difference.mean:+.3f}"
-    return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"

@@ -14,14 +14,15 @@ from benchmarks.active_learning.group import (
     FIRST,
     Comparison,
     Group,
+    interval,
     percent,
     share_of_budget,
 )
 from benchmarks.active_learning.record import ASKING_PARENT, PARENT, RANDOM, SCRATCH
-from benchmarks.active_learning.trial import TELLS_TRUTH
+from benchmarks.active_learning.trial import TRIALS
 
 PROFILE: Final = "small"
-_FEW: Final = "fives"
+FEW: Final = "fives"
 """The profile whose queries are small."""
 _GAIN: Final = {"epfl": 0.05, "vnc": 0.12}
 _SEEDS: Final = 5
@@ -67,10 +68,10 @@ def default_strategy() -> str:
 
 def best_strategy(groups: Sequence[Group]) -> str | None:
     """That with the largest mean gain in area over random choice, over all tissues from scratch, on the first seeds;
-    of those that were run on all of them with the most seeds, no baseline and none that is told the truth.
+    of those that were run on all of them with the most seeds, no baseline and no trial.
     """
     gains = [
-        {c.strategy: c for c in group.compared() if c.strategy not in (*BASELINES, *TELLS_TRUTH)}
+        {c.strategy: c for c in group.compared() if c.strategy not in (*BASELINES, *TRIALS)}
         for group in _among(groups, SCRATCH).values()
     ]
     if not gains:
@@ -102,7 +103,7 @@ def targets(groups: Sequence[Group]) -> list[Finding]:
         for profile, start, which in (
             (PROFILE, PARENT, "a parent"),
             (PROFILE, ASKING_PARENT, "a parent that chooses the first patches too"),
-            (_FEW, PARENT, "a parent and five patches a query"),
+            (FEW, PARENT, "a parent and five patches a query"),
         ):
             parent = _among(groups, start, profile=profile).get(tissue)
             for share, what in ((0.25, "at most 25 %"), (0.1, "at most 10 % (stretch)")):
@@ -130,14 +131,14 @@ def _gain(name: str, comparison: Comparison | None, budgets: Sequence[int], leas
     at = {n: d for n, d in comparison.at.items() if n in budgets} if comparison else {}
     if comparison is None or not at:
         return Finding(name, "", False, 0)
-    figure = ", ".join(f"{d.mean:+.3f} at {n}" for n, d in at.items())
+    figure = ", ".join(f"{interval(d)} at {n}" for n, d in at.items())
     return Finding(name, figure, any(d.mean >= least for d in at.values()), len(comparison.seeds))
 
 
 def _area(name: str, comparison: Comparison | None) -> Finding:
     if comparison is None:
         return Finding(name, "", False, 0)
-    return Finding(name, f"{comparison.area.mean:+.3f}", comparison.area.mean >= -0.01, len(comparison.seeds))
+    return Finding(name, interval(comparison.area), comparison.area.mean >= -0.01, len(comparison.seeds))
 
 
 def _labels(

@@ -71,7 +71,10 @@ def temperature(probability: Values, truth: Truth) -> float:
 
 
 def probability_of(model: NetworkModel, stack: Stack, factor: int, device: str) -> Values:
-    """Of the foreground, at the working resolution, (z, y, x), never quite 0 or 1; whole slices at once."""
+    """Of the foreground, at the working resolution, (z, y, x), never quite 0 or 1; whole slices at once.
+
+    What the platform stores is rounded to bytes: below 1/510 all is 0, and no temperature raises that.
+    """
     network, strides = model.build(device), model.network.stride[1:]
     planes = normalise(downsample_raw(stack.raw, factor), stack.statistics)
     edges = list(zip(strides, planes.shape[1:], strict=True))
@@ -122,5 +125,3 @@ _MAPS: Final[dict[str, Callable[[Values, Truth], Values]]] = {
     compute.__name__: compute for compute in (entropy_off_outlines, calibrated_entropy, known_errors)
 }
 TRIALS: Final = {name: _trial(name, compute) for name, compute in _MAPS.items()}
-TELLS_TRUTH: Final = frozenset({"calibrated_entropy", "known_errors"})
-"""Those that look at it."""

@@ -81,7 +81,9 @@ def report(store: Path, say: Callable[[str], None]) -> int:
         what = f"{name.profile}, {name.start}, `{name.strategy}`, {patches} patches"
         found[name.tissue, what].append(_of(name, state["weights"]))
     for path in sorted((store / "first").glob("*.pt")):
-        profile, tissue, start, seed = path.stem.rsplit("-", 3)
+        # Tissues have dashes in their names.
+        profile, _, rest = path.stem.partition("-")
+        tissue, start, seed = rest.rsplit("-", 2)
         name = Name(tissue, start, "", int(seed), profile)
         weights = torch.load(path, weights_only=True)["weights"]
         found[tissue, f"{profile}, {start}, the first model"].append(_of(name, weights))

@@ -71,11 +71,24 @@ def test_a_parent_that_asks_chooses_the_first_patches(tmp_path):
 
 
 def test_queries_may_be_smaller_than_the_starting_set(tmp_path, monkeypatch):
-    monkeypatch.setitem(PROFILES, "tiny", dataclasses.replace(PROFILES["tiny"], query=3))
+    monkeypatch.setitem(PROFILES, "tiny", dataclasses.replace(PROFILES["tiny"], query=2))
     record = run(tmp_path, "entropy")
-    assert [row.patches for row in record.rounds] == [4, 7, 10, 13]
-    assert [row.round for row in record.rounds] == [1, 2, 3, 4]
-    assert record.settings["query"] == 3
+    assert [row.patches for row in record.rounds] == [4, 6, 8, 10, 12]
+    assert [row.round for row in record.rounds] == [1, 2, 3, 4, 5]
+    assert record.settings["query"] == 2
+    with pytest.raises(InvalidArgument, match="11 patches are not 4 and a number of queries of 2"):
+        Loop(record.name, Places(tmp_path, tmp_path), patches=11)
+
+
+def test_all_of_the_pool_is_one_round_without_overlap(tmp_path):
+    record = run(tmp_path, "everything")
+    (row,) = record.rounds
+    truth = TISSUES["synthetic"]().pool.truth
+    assert (row.patches, record.settings["budget"]) == (8 * 6 * 6, 8 * 6 * 6)
+    assert row.foreground_voxels == truth.sum()
+    after = run(tmp_path, "everything", start="parent").rounds
+    assert [r.patches for r in after] == [0, 8 * 6 * 6]
+    assert after[1].iou != row.iou
 
 
 def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_rows(tmp_path):
@@ -107,7 +120,7 @@ def test_a_state_that_names_no_size_of_queries_goes_on(tmp_path, monkeypatch):
     del state["settings"]["query"]
     torch.save(state, path)
     assert run(tmp_path, "random").rounds == record.rounds
-    monkeypatch.setitem(PROFILES, "tiny", dataclasses.replace(PROFILES["tiny"], query=3))
+    monkeypatch.setitem(PROFILES, "tiny", dataclasses.replace(PROFILES["tiny"], query=2))
     with pytest.raises(FailedPrecondition, match=r"other \['query'\]"):
         run(tmp_path, "random")
 

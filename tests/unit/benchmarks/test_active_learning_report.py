@@ -10,11 +10,11 @@ from benchmarks.active_learning.report import BEGIN, END, report
 from benchmarks.active_learning.target import best_strategy, default_strategy, targets
 
 
-def put(folder, tissue, strategy, seed, heights, start="scratch", budget=None):
-    """A run with IoU `heights` at 20, 40, ... patches."""
-    name = Name(tissue, start, strategy, seed)
+def put(folder, tissue, strategy, seed, heights, start="scratch", budget=None, profile="small", query=20):
+    """A run with IoU `heights` at 20, 20 + `query`, ... patches."""
+    name = Name(tissue, start, strategy, seed, profile)
     rounds = [
-        Round(i + 1, 20 * (i + 1), h, 1000 * (i + 1), 100.0 * (i + 1), 7.0, 1.0, 0.5)
+        Round(i + 1, 20 + query * i, h, 1000 * (i + 1), 100.0 * (i + 1), 7.0, 1.0, 0.5)
         for i, h in enumerate(heights)
     ]
     settings = {
@@ -22,8 +22,8 @@ def put(folder, tissue, strategy, seed, heights, start="scratch", budget=None):
         "start": start,
         "strategy": strategy,
         "seed": seed,
-        "profile": "small",
-        "budget": budget or 20 * len(heights),
+        "profile": profile,
+        "budget": budget or rounds[-1].patches,
     }
     write(folder / f"{name}.csv", settings, rounds)
 
@@ -99,7 +99,7 @@ def test_targets_need_five_seeds(runs):
     assert best_strategy(groups) == "clasp"
     found = {target.name: target for target in targets(groups)}
     gain = found["EPFL, `clasp` minus random from scratch, seeds 0 to 4, at one budget: at least +0.05"]
-    assert gain.row[1:] == ("+0.200 at 60, +0.200 at 100", "PASS")
+    assert gain.row[1:] == ("+0.200 [+0.200, +0.200] at 60, +0.200 [+0.200, +0.200] at 100", "PASS")
     fresh = found["EPFL, the same on fresh seeds 5 to 9 at 60 patches, where it is largest"]
     assert (fresh.passed, fresh.row[2]) == (False, "not run")
     # Random ends at 0.502; clasp has 0.502 at 60 patches of 100.
@@ -121,7 +121,7 @@ def test_a_missed_target_fails(tmp_path):
             put(tmp_path, tissue, default, seed, [0.5, 0.58, 0.68])
     found = {target.name: target.row for target in targets(grouped(read_all(tmp_path)))}
     assert found[f"VNC, the default (`{default}`) minus random, area from scratch: at least -0.01"][1:] == (
-        "-0.015",
+        "-0.015 [-0.015, -0.015]",
         "**FAIL**",
     )
 
@@ -161,6 +161,36 @@ def test_what_is_told_the_truth_is_not_the_best(runs):
     groups = grouped(read_all(runs))
     assert all("known_errors" in group.strategies for group in groups)
     assert best_strategy(groups) == "clasp"
+    assert [(c.strategy, c.p) for c in groups[0].compared()] == [
+        ("clasp", 2 / 16),
+        ("entropy", 2 / 16),
+        ("known_errors", None),
+    ], "a trial costs the candidates nothing"
+
+
+def test_small_queries_are_told_beside_scratch_with_large_ones(runs, tmp_path):
+    for seed in range(5):
+        # Random choice from scratch ends at 0.502: after 25 patches of 100.
+        put(runs, "epfl", "clasp", seed, [0.45, 0.502, 0.6], "parent", profile="fives", query=5)
+        put(runs, "epfl", RANDOM, seed, [0.45, 0.48, 0.55], "parent", profile="fives", query=5)
+    found = {target.name: target.row for target in targets(grouped(read_all(runs)))}
+    name = "EPFL, `clasp` with a parent and five patches a query: labels for random's final IoU from scratch"
+    assert found[f"{name}: at most 25 %"][1:] == ("25%", "PASS")
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}\n{END}")
+    report(runs, page)
+    section = page.read_text().partition("(profile `fives`)")[2]
+    assert "| IoU at 20 | IoU at 30 |" in section
+    assert "| `clasp` | 91% | 25% |" in section
+
+
+def test_the_whole_pool_stands_beside_the_curves_and_in_none(runs, tmp_path):
+    put(runs, "epfl", "everything", 0, [0.75], budget=20)
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}\n{END}")
+    report(runs, page)
+    assert page.read_text().count("All 20 patches of the pool, as many steps: 0.750 (one seed).") == 1
+    assert all("everything" not in group.strategies for group in grouped(read_all(runs)))
 
 
 def test_the_report_is_written_between_its_marks(runs, tmp_path, capsys):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from biosegment.errors import FailedPrecondition, InvalidArgument
+from biosegment_trainer.learning.precision import has_bfloat16
 
 BACKENDS: Final = ("auto", "eager", "openvino", "onnxruntime")
 """`auto` takes OpenVINO, else ONNX Runtime, else eager PyTorch; on a GPU always PyTorch."""
@@ -94,8 +95,7 @@ class Eager:
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self.module = module
         self._device = device
-        # bfloat16 only where the hardware has it: on plain CPUs it is about 45 times as slow as float32.
-        self._mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self._mixed = has_bfloat16(device)
         self._pixels = 0
         self._run: Callable[[Tensor], Answer] = self.module
         self._layout = torch.contiguous_format

@@ -17,6 +17,7 @@ from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment_trainer.learning.augmentation import AugmentationConfig
 from biosegment_trainer.learning.group import Alone, Group
 from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel, inherited_weights
+from biosegment_trainer.learning.precision import has_bfloat16
 from biosegment_trainer.learning.validation import ValidationConfig
 
 Checkpoint = dict[str, Any]
@@ -183,8 +184,7 @@ class Run:
         self._optimiser = torch.optim.AdamW(
             _parameter_groups(self.module, config.weight_decay), lr=config.learning_rate, fused=True
         )
-        # bfloat16 only where the hardware has it: on plain CPUs it is about 45 times as slow as float32.
-        self._mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self._mixed = has_bfloat16(device)
         self.step, self.seconds = 0, 0.0
         self.losses: list[float] = []
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from biosegment_sampler.strategies.clasp import beta
 from biosegment_sampler.strategies.shortlist import drawn, highest, some_scored
+from biosegment_sampler.strategies.stratified import halton
 from biosegment_sampler.strategies.turns import take_turns
 from scipy import stats
 
@@ -40,14 +41,24 @@ def test_draws_are_proportional_to_a_power_of_the_score(power: float) -> None:
     assert stats.chisquare(list(seen.values()), wrong).pvalue < 0.001
 
 
-def test_a_power_strategy_draws_in_proportion_to_its_score() -> None:
-    scores = {"entropy": [0.1, 0.2, 0.3, 0.4, np.nan, 0.0]}
+@pytest.mark.parametrize(
+    ("strategy", "measure"), [("power_entropy", "entropy"), ("power_bald", "mutual_information")]
+)
+def test_a_power_strategy_draws_in_proportion_to_its_score(strategy: str, measure: str) -> None:
+    scores = {measure: [0.1, 0.2, 0.3, 0.4, np.nan, 0.0]}
     firsts = np.zeros(6)
     for seed in range(2000):
-        order = order_of("power_entropy", candidates_of(scores, seed=seed))
+        order = order_of(strategy, candidates_of(scores, seed=seed))
         assert sorted(order) == [0, 1, 2, 3]
         firsts[order[0]] += 1
     assert stats.chisquare(firsts[:4], [200, 400, 600, 800]).pvalue > 0.001
+
+
+@pytest.mark.parametrize("base", [2, 3, 5, 7])
+def test_the_sequence_behind_stratified_choice_is_that_of_halton(base: int) -> None:
+    # SciPy begins with 0, and draws one axis for each of the first primes.
+    known = stats.qmc.Halton(d=4, scramble=False).random(1001)[1:, [2, 3, 5, 7].index(base)]
+    assert halton(1000, base) == pytest.approx(known, abs=1e-12)
 
 
 def test_foreground_random_goes_by_the_expected_foreground_and_leaves_a_third_to_chance() -> None:

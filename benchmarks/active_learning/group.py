@@ -80,9 +80,9 @@ class Group:
 
     @property
     def strategies(self) -> list[str]:
-        """Random choice first, then other baselines, then the others by name."""
+        """Random choice first, then other baselines, then the others by name, trials last."""
         found = {strategy for strategy, _ in self.records}
-        return sorted(found, key=lambda s: (s not in BASELINES, s != RANDOM, s))
+        return sorted(found, key=lambda s: (s not in BASELINES, s != RANDOM, s in TRIALS, s))
 
     def seeds(self, strategy: str) -> tuple[int, ...]:
         """With which a strategy was run."""
@@ -167,11 +167,11 @@ def interval(difference: Difference) -> str:
     return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
-def percent(share: float | None, least: float = 0.0) -> str:
+def percent(share: float | None, least: float = 0.0, digits: int = 0) -> str:
     """A share; what is reached by the first point of a curve, at `least`, may have been reached before."""
     if share is None:
         return "not reached"
-    return f"{least:.0%} or less" if share <= least else f"{share:.0%}"
+    return f"{least:.{digits}%} or less" if share <= least else f"{share:.{digits}%}"
 
 
 def grouped(records: Sequence[Record]) -> list[Group]:

@@ -25,10 +25,12 @@ from benchmarks.active_learning.record import (
     PARENT,
     RANDOM,
     SCRATCH,
+    STARTS,
     Record,
     read_all,
 )
 from benchmarks.active_learning.target import FEW, PROFILE, targets
+from benchmarks.active_learning.trial import TRIALS
 from bundles.data import ROOT
 
 PAGE: Final = ROOT / "docs" / "benchmarks" / "active-learning.md"
@@ -44,7 +46,7 @@ def report(runs: Path, page: Path = PAGE) -> int:
     """
     records = read_all(runs)
     groups = sorted(
-        grouped(records), key=lambda g: (g.profile != "small", g.is_fresh, g.start != SCRATCH, g.tissue)
+        grouped(records), key=lambda g: (g.profile != "small", g.is_fresh, STARTS.index(g.start), g.tissue)
     )
     found = targets(groups)
     verdicts = ["## Targets", "", *_table(["target", "figure", ""], [list(t.row) for t in found])]
@@ -111,6 +113,8 @@ def _against(comparison: Comparison | None) -> list[str]:
         return ["", "", ""]
     area = comparison.area
     p = "few seeds" if comparison.p is None or area.count < ENOUGH else f"{comparison.p:.3f}"
+    if comparison.strategy in TRIALS:
+        p = "a trial"
     return [interval(area), f"{area.better} of {area.count}", p]
 
 

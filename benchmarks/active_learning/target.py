@@ -153,5 +153,5 @@ def _labels(
     share = share_of_budget(group.mean(strategy, seeds), scratch.final(seeds), scratch.last)
     least = FIRST / scratch.last
     # What the first patches reach may have been reached with fewer; it was not tried.
-    figure = f"not within {group.last} patches" if share is None else percent(share, least)
+    figure = f"not within {group.last} patches" if share is None else percent(share, least, digits=1)
     return Finding(name, figure, share is not None and max(share, least) <= most, len(seeds))

@@ -104,7 +104,7 @@ def test_targets_need_five_seeds(runs):
     assert (fresh.passed, fresh.row[2]) == (False, "not run")
     # Random ends at 0.502; clasp has 0.502 at 60 patches of 100.
     labels = found["VNC, `clasp`: labels for random's final IoU, from scratch: at most 60 %"]
-    assert labels.row[1:] == ("60%", "PASS")
+    assert labels.row[1:] == ("60.0%", "PASS")
     for seed in (3, 4):
         for tissue in ("epfl", "vnc"):
             (runs / f"{Name(tissue, 'scratch', 'clasp', seed)}.csv").unlink()
@@ -131,7 +131,7 @@ def test_labels_that_a_parent_saves(runs):
         put(runs, "epfl", "clasp", seed, [0.5 + 0.001 * seed, 0.51 + 0.001 * seed, 0.6, 0.6, 0.6], "parent")
     found = {target.name: target.row for target in targets(grouped(read_all(runs)))}
     name = "EPFL, `clasp` with a parent: labels for random's final IoU from scratch: at most 25 %"
-    assert found[name][1:] == ("20% or less", "PASS")
+    assert found[name][1:] == ("20.0% or less", "PASS")
     assert found[name.replace("25 %", "10 % (stretch)")][2] == "**FAIL**"
     asking = name.replace("a parent", "a parent that chooses the first patches too")
     assert found[asking][2] == "not run"
@@ -139,7 +139,7 @@ def test_labels_that_a_parent_saves(runs):
         put(runs, "epfl", "clasp", seed, [0.4, 0.6, 0.6, 0.6, 0.6], "asking-parent")
     found = {target.name: target.row for target in targets(grouped(read_all(runs)))}
     # Random choice from scratch ends at 0.502: half way between 20 and 40 patches of 100.
-    assert found[asking][1:] == ("30%", "**FAIL**")
+    assert found[asking][1:] == ("30.2%", "**FAIL**")
     for seed in range(5):
         put(runs, "vnc", "clasp", seed, [0.3, 0.4], "parent")
     found = {target.name: target.row for target in targets(grouped(read_all(runs)))}
@@ -175,7 +175,7 @@ def test_small_queries_are_told_beside_scratch_with_large_ones(runs, tmp_path):
         put(runs, "epfl", RANDOM, seed, [0.45, 0.48, 0.55], "parent", profile="fives", query=5)
     found = {target.name: target.row for target in targets(grouped(read_all(runs)))}
     name = "EPFL, `clasp` with a parent and five patches a query: labels for random's final IoU from scratch"
-    assert found[f"{name}: at most 25 %"][1:] == ("25%", "PASS")
+    assert found[f"{name}: at most 25 %"][1:] == ("25.0%", "PASS")
     page = tmp_path / "page.md"
     page.write_text(f"{BEGIN}\n{END}")
     report(runs, page)

@@ -35,7 +35,7 @@ DATA_TYPES: dict[LayerKind, tuple[str, ...]] = {
     LayerKind.PROBABILITIES: ("uint8",),
     LayerKind.LABELS: ("uint8",),
     LayerKind.INSTANCES: ("uint32", "uint64"),
-    LayerKind.SCORE_MAP: ("float16",),
+    LayerKind.SCORE_MAP: ("float16", "float32"),
 }
 
 

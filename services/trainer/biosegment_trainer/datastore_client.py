@@ -84,7 +84,8 @@ class VolumeView:
 
 @dataclass(frozen=True, slots=True)
 class AnnotationView:
-    """An annotation; `holds`: pending or accepted, `is_dense`: says something of every voxel.
+    """An annotation; `holds`: pending or accepted, `is_dense`: says something of every voxel. `state` is the contract's
+    word in lower case.
 
     `labels` are class values as a zlib stream, empty when they were not asked for: ids of instances are read as the
     class that they are of.
@@ -98,6 +99,7 @@ class AnnotationView:
     author: str = ""
     is_accepted: bool = False
     is_dense: bool = True
+    state: str = ""
 
     @property
     def volume_name(self) -> str:
@@ -114,7 +116,8 @@ class RecordView:
 
 @dataclass(frozen=True, slots=True)
 class LayerView:
-    """A layer; `key` is that of its array in the object store, `shard` and `shape` count voxels of the layer.
+    """A layer; `key` is that of its array in the object store, `shard` and `shape` count voxels of the layer, `dtype`
+    is the type of its values.
 
     `region`, level 0, is the part of the volume that it speaks of, None for all; `kind` as in `NewLayer`, or another
     word of the contract's in lower case; `edit_time` is when its objects were last edited, None for never.
@@ -131,6 +134,7 @@ class LayerView:
     job: str
     kind: str
     shape: Index
+    dtype: str
     region: Region | None = None
     class_value: int = 0
     edit_time: datetime | None = None
@@ -295,6 +299,7 @@ class DatastoreClient:
                 found.author,
                 found.state == annotation_pb2.Annotation.STATE_ACCEPTED,
                 found.kind == annotation_pb2.Annotation.KIND_DENSE,
+                annotation_pb2.Annotation.State.Name(found.state).removeprefix("STATE_").lower(),
             )
 
         return await asyncio.gather(*(read(name) for name in names))
@@ -413,6 +418,7 @@ class DatastoreClient:
             message.job,
             volume_pb2.Layer.Kind.Name(message.kind).removeprefix("KIND_").lower(),
             index_from_proto(message.shape),
+            data_type_from_proto(message.data_type).name,
             region_from_proto(message.region) if message.HasField("region") else None,
             message.class_value,
             message.edit_time.ToDatetime(UTC) if message.HasField("edit_time") else None,

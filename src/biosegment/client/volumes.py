@@ -170,7 +170,8 @@ class Volumes:
         Args:
             volume: `projects/{p}/volumes/{v}`.
             array: (z, y, x); its shape must be the volume's, divided by `downsampling` and rounded up.
-            kind: labels or probabilities (uint8), instances (uint32, uint64) or score_map (float16).
+            kind: labels or probabilities (uint8), instances (uint32, uint64) or score_map (float16,
+                float32).
             display_name: For people.
             class_value: Class of a probabilities layer, or of the objects of a layer of instances.
             downsampling: Voxels of level 0 per voxel of the array, zyx.

@@ -27,7 +27,11 @@ from biosegment.volume import Index, Region
 from tests.rpc.datastore_server import Caller, RunningDatastore, running_datastore
 
 LABELS = volume_pb2.Layer.KIND_LABELS
-DTYPES = {"uint8": geometry_pb2.DATA_TYPE_UINT8, "float16": geometry_pb2.DATA_TYPE_FLOAT16}
+DTYPES = {
+    "uint8": geometry_pb2.DATA_TYPE_UINT8,
+    "float16": geometry_pb2.DATA_TYPE_FLOAT16,
+    "float32": geometry_pb2.DATA_TYPE_FLOAT32,
+}
 
 
 @pytest.fixture
@@ -114,6 +118,21 @@ async def test_a_score_map_is_coarse_half_precision_and_empty_where_nothing_was_
     scores = await trainer.read(layer.name)
     assert (scores.dtype, float(scores[2].mean())) == (np.float16, 0.5)
     assert np.isnan(scores[[0, 1, 3, 4, 5]]).all()
+
+
+async def test_a_score_map_of_versions_holds_them_exactly(trainer: Caller, volume: Any) -> None:
+    layer = await create(
+        trainer,
+        volume,
+        kind=volume_pb2.Layer.KIND_SCORE_MAP,
+        data_type=geometry_pb2.DATA_TYPE_FLOAT32,
+        measure="model_version",
+        downsampling=geometry_pb2.Index(z=1, y=16, x=16),
+    )
+    await write(trainer, layer, np.full((1, 5, 6), 2049, np.float32), (2, 0, 0))
+    versions = await trainer.read(layer.name)
+    assert (versions.dtype, set(versions[2].flat)) == (np.float32, {2049})
+    assert np.isnan(versions[[0, 1, 3, 4, 5]]).all()
 
 
 async def test_a_layer_of_several_channels_holds_them_beside_each_other(

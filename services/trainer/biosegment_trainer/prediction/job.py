@@ -262,7 +262,14 @@ class PredictionJob:
         for index, part in enumerate(parts):
             again = {block.number for block in chosen | done if block.part == index}
             others = set(part.blocks.numbers()) - again
-            await keep(self._objects, earlier[index], part, others, context.raise_if_cancelled)
+            await keep(
+                self._dispatch.store,
+                self._objects,
+                earlier[index],
+                part,
+                others,
+                context.raise_if_cancelled,
+            )
         await context.log(f"scoring {len(chosen)} of {len(candidates)} blocks again")
         return chosen
 

@@ -13,7 +13,7 @@ from biosegment_trainer.learning.tiling import ORTHO_TILE, default_tile
 from biosegment_trainer.prediction.block import BlockPlan, working_factor
 from biosegment_trainer.prediction.measure import INFOS
 from biosegment_trainer.prediction.network import NetworkFacts
-from biosegment_trainer.prediction.task import LayerArray, VolumePart
+from biosegment_trainer.prediction.task import LayerArray, VolumePart, score_dtype
 from biosegment_trainer.registry.model import Model
 
 
@@ -36,7 +36,7 @@ class Wanted:
     def part(self, array: VolumeArray, made: Sequence[LayerView]) -> VolumePart:
         """What the workers are told, once the layers are made."""
         arrays = [
-            (layer, LayerArray(view.key, view.downsampling, view.shard, view.channels))
+            (layer, LayerArray(view.key, view.downsampling, view.shard, view.dtype, view.channels))
             for layer, view in zip(self.layers, made, strict=True)
         ]
         return VolumePart(
@@ -117,7 +117,16 @@ def wanted_layers(
         suffix = measure.replace("_", "-")
         channels = INFOS[measure].channels(len(model.new.classes)) if measure in INFOS else 1
         found.append(
-            layer(suffix, measure, "score_map", "float16", down, layout, measure=measure, channels=channels)
+            layer(
+                suffix,
+                measure,
+                "score_map",
+                score_dtype(measure),
+                down,
+                layout,
+                measure=measure,
+                channels=channels,
+            )
         )
     return Wanted(volume, plan, depth_factor(model, volume), region, found)
 

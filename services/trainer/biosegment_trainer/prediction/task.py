@@ -15,6 +15,11 @@ MODEL_VERSION = "model_version"
 """The score map that says which version of the project's models scored a cell."""
 
 
+def score_dtype(measure: str) -> str:
+    """Type of a score map's values: half precision has no whole numbers of its own beyond 2048."""
+    return "float32" if measure == MODEL_VERSION else "float16"
+
+
 @dataclass(frozen=True, slots=True)
 class LayerArray:
     """Where a layer is written.
@@ -23,12 +28,14 @@ class LayerArray:
         key: Of its array in the object storage.
         downsampling: Level-0 voxels per voxel of the layer.
         shard: Voxels of the layer in one object.
+        dtype: Of its values.
         channels: Values per voxel, beside each other along x of the array.
     """
 
     key: str
     downsampling: Index
     shard: Index
+    dtype: str
     channels: int = 1
 
 

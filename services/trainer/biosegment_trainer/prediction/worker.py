@@ -135,14 +135,14 @@ class _Block:
         region: Level-0 voxels.
         labels: uint8 (z, y, x), None when not wanted.
         probabilities: uint8 by class value, at working resolution.
-        scores: float16 by measure, on the score grid.
+        scores: By measure, on the score grid, of the types of their layers.
         channels: Channel of each class value.
     """
 
     region: Region
     labels: NDArray[np.uint8] | None
     probabilities: dict[int, NDArray[np.uint8]]
-    scores: dict[str, NDArray[np.float16]]
+    scores: dict[str, NDArray[np.floating]]
     channels: dict[int, int]
 
     @classmethod
@@ -155,7 +155,7 @@ class _Block:
             region,
             np.zeros(region.shape, np.uint8) if part.labels else None,
             {value: np.zeros(shape(array), np.uint8) for value, array in part.probabilities.items()},
-            {measure: np.full(shape(array), math.nan, np.float16) for measure, array in part.scores.items()},
+            {measure: np.full(shape(array), math.nan, array.dtype) for measure, array in part.scores.items()},
             channels,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +35,27 @@ from biosegment_trainer.training.gathering import (
 class _Plan:
     """What an attempt trains on; fixed by the first attempt, so that later ones go on with the same run.
 
+    Annotations that were rejected or reverted while the job waited are not part of it. Those of which that, or an
+    acceptance, becomes known to a later attempt are trained on as they were: what the attempts did before could not be
+    undone, and the weights would depend on when the job was interrupted.
+
     Attributes:
         parent: Model id; empty for none.
         annotations: Names.
+        accepted: Those of them that a reviewer had accepted; None where an older release made the plan.
         by_default: Nobody chose the parent: it is the platform's.
     """
 
     parent: str
     annotations: tuple[str, ...]
+    accepted: frozenset[str] | None
     by_default: bool
+
+    def as_planned(self, views: Sequence[AnnotationView]) -> list[AnnotationView]:
+        """Annotations as reviewers had judged them when the plan was made."""
+        if self.accepted is None:
+            return list(views)
+        return [replace(view, is_accepted=view.name in self.accepted) for view in views]
 
 
 class TrainingJob:
@@ -92,7 +104,7 @@ class TrainingJob:
         if parent is not None and plan.by_default:
             await context.log(_on_default(parent))
         project = await self._datastore.project(job.project_id)
-        views = await self._datastore.annotations(plan.annotations, with_labels=True)
+        views = plan.as_planned(await self._datastore.annotations(plan.annotations, with_labels=True))
         # The volume with most annotations matters most.
         counts = Counter(view.volume_name for view in views)
         resolution = float(request.options.get("working_resolution_nm", project.working_resolution_nm))
@@ -135,11 +147,38 @@ class TrainingJob:
                     "NO_ANNOTATIONS",
                     f"project {project_id!r} has nothing to train on; annotate a region first",
                 )
+            views = await self._holding(context, names)
             parent, by_default = await self._parent(project_id, request)
-            plan = json.dumps({"parent": parent, "annotations": names, "by_default": by_default})
-            await self._objects.put_if_absent(key, plan.encode())
+            plan = {
+                "parent": parent,
+                "annotations": [view.name for view in views],
+                "accepted": [view.name for view in views if view.is_accepted],
+                "by_default": by_default,
+            }
+            await self._objects.put_if_absent(key, json.dumps(plan).encode())
         stored = json.loads(await self._objects.get(key))
-        return _Plan(stored["parent"], tuple(stored["annotations"]), stored.get("by_default", False))
+        accepted = frozenset(stored["accepted"]) if "accepted" in stored else None
+        return _Plan(
+            stored["parent"], tuple(stored["annotations"]), accepted, stored.get("by_default", False)
+        )
+
+    async def _holding(self, context: JobContext, names: Sequence[str]) -> list[AnnotationView]:
+        """Those annotations that still hold; the others are named in the log.
+
+        Raises:
+            FailedPrecondition: ANNOTATION_DOES_NOT_HOLD when none is left.
+        """
+        found = await self._datastore.annotations(names, with_labels=False)
+        lost = [view for view in found if not view.holds]
+        for view in lost:
+            await context.log(f"{view.name} is left out: it was {view.state} while the job waited")
+        if len(lost) == len(found):
+            raise FailedPrecondition(
+                "ANNOTATION_DOES_NOT_HOLD",
+                f"all {len(lost)} annotations were reverted or rejected while the job waited, first {lost[0].name}; "
+                "train on others, or annotate anew",
+            )
+        return [view for view in found if view.holds]
 
     async def _parent(self, project_id: str, request: TrainRequest) -> tuple[str, bool]:
         """Id of the model to start from, and whether it is the platform's own choice."""

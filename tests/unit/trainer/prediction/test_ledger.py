@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from biosegment_trainer.datastore_client import LayerView
 from biosegment_trainer.prediction.block import BlockId, BlockPlan
 from biosegment_trainer.prediction.earlier import earlier_scores, keep
 from biosegment_trainer.prediction.ledger import BlockLedger, entry_key, ledger_prefix, take_over
-from biosegment_trainer.prediction.task import MODEL_VERSION, LayerArray, VolumePart
+from biosegment_trainer.prediction.task import MODEL_VERSION, LayerArray, VolumePart, score_dtype
 
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.arrays import Arrays
@@ -31,11 +32,17 @@ class Shop:
         self.arrays = Arrays(self.settings)
         self.plan = BlockPlan.of(1, Region.of_shape(SHAPE))
 
-    def part(self, prefix: str, measures: tuple[str, ...] = ("entropy",), labels: bool = True) -> VolumePart:
-        """Make the arrays of an attempt."""
+    def part(
+        self,
+        prefix: str,
+        measures: tuple[str, ...] = ("entropy",),
+        labels: bool = True,
+        dtype: Callable[[str], str] = score_dtype,
+    ) -> VolumePart:
+        """Make the arrays of an attempt; `dtype` gives the type of a score map."""
         volume = VolumeArray("projects/p/volumes/v", "", SHAPE, 1, (), ())
         scores = {
-            measure: self.layer(f"{prefix}/{measure}", "float16", self.plan.scores_downsampling)
+            measure: self.layer(f"{prefix}/{measure}", dtype(measure), self.plan.scores_downsampling)
             for measure in measures
         }
         own = self.layer(f"{prefix}/labels", "uint8", Index(1, 1, 1)) if labels else None
@@ -47,7 +54,7 @@ class Shop:
         fill = 0.0 if dtype == "uint8" else float("nan")
         layout = ArrayLayout(tuple(shard), tuple(chunk))
         made = self.arrays.create(key, shape, dtype, layout=layout, fill=fill)
-        return LayerArray(key, down, Index(*made.layout.shard))
+        return LayerArray(key, down, Index(*made.layout.shard), dtype)
 
     def write(self, part: VolumePart, number: int, value: float) -> None:
         for array in part.arrays.values():
@@ -133,6 +140,7 @@ def view(part: VolumePart, measure: str, job: str) -> LayerView:
         f"jobs/{job}",
         "score_map",
         array.shard,
+        array.dtype,
     )
 
 
@@ -147,11 +155,40 @@ async def test_blocks_that_are_not_scored_again_keep_what_was_found_earlier(shop
     earlier = await earlier_scores(shop.settings, [other, *listed], new)
     assert dict(earlier.versions) == {0: 3, 1: 4, 2: 0, 3: 0}
     shop.write(new, 1, 7)
-    await keep(shop.objects, earlier, new, {0, 2, 3})
+    await keep(shop.settings, shop.objects, earlier, new, {0, 2, 3})
     for measure in measures:
         cells = shop.content(new.scores[measure])
         assert (cells[:, :64, :64] == 3).all()
         assert (cells[:, :64, 64:] == 7).all()
+        assert np.isnan(cells[:, 64:]).all()
+
+
+async def test_a_version_beyond_2048_is_remembered_exactly(shop: Shop):
+    measures = ("entropy", MODEL_VERSION)
+    old, new = (shop.part(f"layers/{name}", measures, labels=False) for name in "ab")
+    shop.write(old, 0, 2049)
+    earlier = await earlier_scores(shop.settings, [view(old, measure, "a") for measure in measures], new)
+    assert earlier.versions[0] == 2049
+    await keep(shop.settings, shop.objects, earlier, new, {0})
+    assert (shop.content(new.scores[MODEL_VERSION])[:, :64, :64] == 2049).all()
+
+
+async def test_versions_that_an_older_release_wrote_in_half_precision_are_kept(shop: Shop):
+    measures = ("entropy", MODEL_VERSION)
+    old = shop.part("layers/a", measures, labels=False, dtype=lambda measure: "float16")
+    new = shop.part("layers/b", measures, labels=False)
+    for number, version in ((0, 3), (1, 4)):
+        shop.write(old, number, version)
+    earlier = await earlier_scores(shop.settings, [view(old, measure, "a") for measure in measures], new)
+    assert dict(earlier.versions) == {0: 3, 1: 4, 2: 0, 3: 0}
+    # One goes away between the look and the copy: nothing of its block is kept.
+    await shop.objects.delete(f"{old.scores[MODEL_VERSION].key}/c/0/0/1")
+    await keep(shop.settings, shop.objects, earlier, new, {0, 1, 2, 3})
+    for measure in measures:
+        cells = shop.content(new.scores[measure])
+        assert cells.dtype == score_dtype(measure)
+        assert (cells[:, :64, :64] == 3).all()
+        assert np.isnan(cells[:, :64, 64:]).all()
         assert np.isnan(cells[:, 64:]).all()
 
 
@@ -161,7 +198,7 @@ async def test_a_block_of_which_a_part_is_gone_counts_as_never_scored(shop: Shop
     shop.write(old, 0, 3)
     earlier = await earlier_scores(shop.settings, [view(old, measure, "a") for measure in measures], new)
     await shop.objects.delete(f"{old.scores[MODEL_VERSION].key}/c/0/0/0")
-    await keep(shop.objects, earlier, new, {0, 1, 2, 3})
+    await keep(shop.settings, shop.objects, earlier, new, {0, 1, 2, 3})
     assert all(np.isnan(shop.content(new.scores[measure])).all() for measure in measures)
     # Scorings of which a map is missing are no use at all.
     assert not (await earlier_scores(shop.settings, [view(old, "entropy", "a")], new)).keys

@@ -139,6 +139,16 @@ class SqlJobs:
             rows = (await connection.execute(query)).all()
             return await self._with_positions(connection, [job_of(row) for row in rows])
 
+    async def open_of_kind(self, project_id: str, kind: str) -> Sequence[Job]:
+        """All jobs of one kind of a project that wait or run, oldest first, without their places in the queue."""
+        query = sa.select(JOBS).where(
+            JOBS.c.project_id == project_id,
+            JOBS.c.kind == kind,
+            JOBS.c.state.in_([JobState.QUEUED.value, JobState.RUNNING.value]),
+        )
+        async with self._database.read() as connection:
+            return [job_of(row) for row in (await connection.execute(query.order_by(JOBS.c.job_id))).all()]
+
     async def list_current(self, project_id: str, ended_after_us: int) -> Sequence[Job]:
         """Jobs of a project that have not ended, or ended after a moment (us since 1970), oldest first."""
         has_not = JOBS.c.state.in_([JobState.QUEUED.value, JobState.RUNNING.value])

@@ -33,7 +33,10 @@ class TrainerClient:
         self._credentials = credentials
 
     async def train(self, project_id: str, request_id: str, user: str) -> str:
-        return await self._create(project_id, job_pb2.JobSpec(train=job_pb2.TrainSpec()), request_id, user)
+        # Interactive also when nobody asked: a pool trains only on what people have just annotated, and they wait for
+        # what it will propose next. The same for every try, which must ask for the same job.
+        spec = job_pb2.TrainSpec(interactive=True)
+        return await self._create(project_id, job_pb2.JobSpec(train=spec), request_id, user)
 
     async def score(
         self,

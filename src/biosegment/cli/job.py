@@ -58,6 +58,9 @@ def train(
     option: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the training configuration.")
     ] = None,
+    background: Annotated[
+        bool, typer.Option("--background", help="Nobody waits for it: let what people wait for go first.")
+    ] = False,
     gpus: GpusOption = 0,
     memory: MemoryOption = 0.0,
     wait: WaitOption = True,
@@ -73,6 +76,7 @@ def train(
             seed=seed,
             max_steps=max_steps,
             options=options,
+            interactive=not background,
             resources=_resources(gpus, memory),
         )
         follow(client, made, json, wait)

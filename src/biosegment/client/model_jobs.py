@@ -28,6 +28,7 @@ class ModelJobs(JobCreation):
         max_steps: int = 0,
         max_seconds_s: float = 0.0,
         options: Mapping[str, Any] | None = None,
+        interactive: bool = True,
         resources: Resources | None = None,
     ) -> Job:
         """Make a new model version from annotations.
@@ -43,6 +44,7 @@ class ModelJobs(JobCreation):
             max_steps: Optimisation steps; 0: 200 to 1000, by the number of annotations.
             max_seconds_s: Time limit of the optimisation; 0 for none.
             options: Options of the training configuration by name.
+            interactive: Somebody waits for it: it goes before background work.
             resources: What to reserve; the platform's default when None.
         """
         spec = pb.TrainSpec(
@@ -54,7 +56,7 @@ class ModelJobs(JobCreation):
             max_steps=max_steps,
             max_seconds_s=max_seconds_s,
             options=struct_of(options),
-            interactive=True,
+            interactive=interactive,
             resources=resources.to_proto() if resources else None,
         )
         return await self._create(project, pb.JobSpec(train=spec))

@@ -451,7 +451,8 @@ class Volumes:
         Args:
             volume: `projects/{p}/volumes/{v}`.
             array: (z, y, x); its shape must be the volume's, divided by `downsampling` and rounded up.
-            kind: labels or probabilities (uint8), instances (uint32, uint64) or score_map (float16).
+            kind: labels or probabilities (uint8), instances (uint32, uint64) or score_map (float16,
+                float32).
             display_name: For people.
             class_value: Class of a probabilities layer, or of the objects of a layer of instances.
             downsampling: Voxels of level 0 per voxel of the array, zyx.
@@ -1351,6 +1352,7 @@ class Jobs:
         max_steps: int = 0,
         max_seconds_s: float = 0.0,
         options: Mapping[str, Any] | None = None,
+        interactive: bool = True,
         resources: Resources | None = None,
     ) -> Job:
         """Make a new model version from annotations.
@@ -1366,6 +1368,7 @@ class Jobs:
             max_steps: Optimisation steps; 0: 200 to 1000, by the number of annotations.
             max_seconds_s: Time limit of the optimisation; 0 for none.
             options: Options of the training configuration by name.
+            interactive: Somebody waits for it: it goes before background work.
             resources: What to reserve; the platform's default when None.
         """
         return self._loop.run(
@@ -1379,6 +1382,7 @@ class Jobs:
                 max_steps=max_steps,
                 max_seconds_s=max_seconds_s,
                 options=options,
+                interactive=interactive,
                 resources=resources,
             )
         )

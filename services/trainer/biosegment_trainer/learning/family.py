@@ -1,17 +1,15 @@
 """The families of networks that may be built: what their arguments may be, how far they see, where their
-head is.
+head is. MONAI is loaded when one is built, so that arguments can be checked without.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
-
-from monai.networks.nets import DynUNet, SegResNet, SwinUNETR, UNet
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from biosegment_trainer.learning.argument import (
     Check,
@@ -26,6 +24,9 @@ from biosegment_trainer.learning.argument import (
     whole,
     word,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Arguments = Mapping[str, Any]
 Axes = tuple[int, ...]
@@ -62,35 +63,53 @@ def _odd(value: Any, dims: int) -> int:
     return size
 
 
+def _reordered(value: int | list[int], order: Axes) -> int | list[int]:
+    return [value[axis] for axis in order] if isinstance(value, list) else value
+
+
 class Family(ABC):
     """One constructor of `monai.networks.nets`.
 
     Attributes:
         name: Of the constructor.
-        constructor: Takes `checks`' names beside spatial_dims, in_channels and out_channels.
+        module: Below `monai.networks.nets`, where it is defined.
         checks: What each argument may be; nothing else is ever passed on.
         ours: Defaults of networks that we make; those of foreign ones are the constructor's.
         ignored: Arguments of foreign networks that leave no trace in what is predicted.
         norm: Name of the argument that chooses the norm.
         inputs: Pattern of the weights whose axis 1 runs over the input's channels.
         absent: Pattern of weights in foreign bundles that we do not build.
+        axis_arguments: Arguments that `per_axis` checks.
+        level_arguments: Arguments that are lists of such, one for each level.
     """
 
     name: ClassVar[str]
-    constructor: ClassVar[Callable[..., nn.Module]]
+    module: ClassVar[str]
     checks: ClassVar[Mapping[str, Check]]
     ours: ClassVar[Arguments]
     ignored: ClassVar[Mapping[str, Check]] = {}
     norm: ClassVar[str] = "norm"
     inputs: ClassVar[re.Pattern[str]]
     absent: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
+    axis_arguments: ClassVar[tuple[str, ...]] = ()
+    level_arguments: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def constructor(self) -> Callable[..., nn.Module]:
+        """Takes `checks`' names beside spatial_dims, in_channels and out_channels."""
+        found: Callable[..., nn.Module] = getattr(
+            importlib.import_module(f"monai.networks.nets.{self.module}"), self.name
+        )
+        return found
 
     def complete(self, given: Arguments, dims: int, *, foreign: bool) -> dict[str, Any]:
         """All arguments in canonical form; ValueError for one that is unknown or out of bounds."""
         unknown = sorted(set(given) - set(self.checks) - set(self.ignored if foreign else ()))
         if unknown:
             raise ValueError(f"{self.name} takes {sorted(self.checks)}, not {unknown}")
-        defaults = self._constructor_defaults() if foreign else self.ours
+        defaults = self.ours
+        if foreign:
+            defaults = self._constructor_defaults() if set(self.checks) - set(given) else {}
         values = {}
         for key, check in self.checks.items():
             if key not in given and key not in defaults:
@@ -113,6 +132,26 @@ class Family(ABC):
         value = arguments[self.norm]
         name, given = value if isinstance(value, list) else (value, {})
         return name == "group" or (name == "instance" and not given.get("track_running_stats"))
+
+    def can_turn(self, arguments: Arguments) -> bool:
+        """Whether a network of `turned` arguments whose kernels' axes are reordered likewise gives the same answer to
+        an image with reordered axes.
+        """
+        return True
+
+    def turned(self, arguments: Arguments, order: Axes) -> dict[str, Any]:
+        """Complete arguments for images whose axis i was axis `order[i]` before."""
+        found = dict(arguments)
+        for name in self.axis_arguments:
+            found[name] = _reordered(arguments[name], order)
+        for name in self.level_arguments:
+            found[name] = [_reordered(level, order) for level in arguments[name]]
+        return found
+
+    def is_anisotropic(self, arguments: Arguments) -> bool:
+        """Whether axes are treated differently."""
+        levels = [level for name in self.level_arguments for level in arguments[name]]
+        return any(isinstance(each, list) for each in [*levels, *map(arguments.get, self.axis_arguments)])
 
     def halo_strides(self, dims: int) -> int:
         """Coarsest pixels on each side that a tile should see, if the network sees that far."""
@@ -145,7 +184,7 @@ class _UNet(Family):
     """MONAI's residual U-Net; its head, all of `model.2`, is as wide as there are output channels."""
 
     name = "UNet"
-    constructor = UNet
+    module = "unet"
     checks: ClassVar = {
         "channels": several(_CHANNELS, 2, _MAX_LEVELS),
         "strides": several(_STRIDE, 1, _MAX_LEVELS - 1),
@@ -170,6 +209,8 @@ class _UNet(Family):
         "bias": True,
         "adn_ordering": "NDA",
     }
+    axis_arguments: ClassVar = ("kernel_size", "up_kernel_size")
+    level_arguments: ClassVar = ("strides",)
     inputs = re.compile(r"model\.0\.(conv\.unit0\.conv|residual|conv)\.weight")
 
     def require_consistent(self, a: Arguments, dims: int) -> None:
@@ -209,7 +250,7 @@ class _UNet(Family):
 
 class _SegResNet(Family):
     name = "SegResNet"
-    constructor = SegResNet
+    module = "segresnet"
     checks: ClassVar = {
         "init_filters": whole(1, 256),
         "dropout_prob": optional(_PROBABILITY),
@@ -232,6 +273,10 @@ class _SegResNet(Family):
     }
     inputs = re.compile(r"convInit\.conv\.weight")
 
+    def can_turn(self, arguments: Arguments) -> bool:
+        """Pixel shuffling takes its channels apart along the axes in their order."""
+        return bool(arguments["upsample_mode"] != "pixelshuffle")
+
     def require_consistent(self, a: Arguments, dims: int) -> None:
         if len(a["blocks_up"]) != len(a["blocks_down"]) - 1:
             raise ValueError(f"blocks_up {a['blocks_up']} must be one fewer than {a['blocks_down']}")
@@ -253,7 +298,7 @@ class _DynUNet(Family):
     """nnU-Net's network; a parent's heads for deep supervision are left behind."""
 
     name = "DynUNet"
-    constructor = DynUNet
+    module = "dynunet"
     checks: ClassVar = {
         "kernel_size": several(per_axis(_odd), 3, _MAX_LEVELS),
         "strides": several(_STRIDE, 3, _MAX_LEVELS),
@@ -278,6 +323,7 @@ class _DynUNet(Family):
     }
     ignored: ClassVar = {"deep_supervision": flag, "deep_supr_num": whole(1, _MAX_LEVELS)}
     norm = "norm_name"
+    level_arguments: ClassVar = ("kernel_size", "strides", "upsample_kernel_size")
     inputs = re.compile(r"(input_block|skip_layers\.downsample)\.conv[13]\.conv\.weight")
     absent = re.compile(r"deep_supervision_heads\..*|skip_layers\..*super_head\..*")
 
@@ -313,7 +359,7 @@ class _SwinUNETR(Family):
     """
 
     name = "SwinUNETR"
-    constructor = SwinUNETR
+    module = "swin_unetr"
     checks: ClassVar = {
         "patch_size": exactly(2),
         "depths": several(whole(1, 8), 4, 4),
@@ -351,7 +397,12 @@ class _SwinUNETR(Family):
     # Old bundles name the size of their patches, which newer MONAI no longer asks for.
     ignored: ClassVar = {"img_size": per_axis(whole(1, 4096)), "use_checkpoint": flag}
     norm = "norm_name"
+    axis_arguments: ClassVar = ("window_size",)
     inputs = re.compile(r"swinViT\.patch_embed\.proj\.weight|encoder1\.layer\.conv[13]\.conv\.weight")
+
+    def can_turn(self, arguments: Arguments) -> bool:
+        """It merges patches and knows places in its windows in the order of the axes."""
+        return False
 
     def halo_strides(self, dims: int) -> int:
         return 2 if dims == 2 else 1
@@ -382,7 +433,7 @@ TARGETS: Final[Mapping[str, Family]] = {
     for target in (
         family.name,
         f"monai.networks.nets.{family.name}",
-        f"{family.constructor.__module__}.{family.name}",
+        f"monai.networks.nets.{family.module}.{family.name}",
     )
 }
 """Allow-list: a bundle from elsewhere is code, so nothing outside of this is ever constructed."""

@@ -31,6 +31,7 @@ from biosegment_trainer.learning.channel import with_input_channels, with_output
 from biosegment_trainer.learning.family import FAMILIES
 from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel, Weights
 from biosegment_trainer.registry.model import CLICKS
+from biosegment_trainer.registry.preparation import Preparation
 from biosegment_trainer.registry.reference import Literals, TrustedEvaluation, read_configuration
 
 _BACKGROUND: Final = frozenset({"background", "bg", "back ground", "unlabeled", "unlabelled", "none", "0"})
@@ -65,11 +66,13 @@ class ForeignNetwork:
         definition: Of the network: literals only.
         weights: By name, as they were found.
         names: Meaning of the output channels that have a name.
+        preparation: Of the images that it was trained on; None when nothing is known of it.
     """
 
     definition: Mapping[str, Any]
     weights: Weights
     names: Mapping[int, str]
+    preparation: Preparation | None = None
 
 
 def read_foreign(folder: Path, *, trusted: bool, fallback_resolution_nm: float) -> ForeignBundle:
@@ -99,8 +102,9 @@ def read_foreign(folder: Path, *, trusted: bool, fallback_resolution_nm: float) 
     # What may not be built needs no weights.
     definition = _definition(configuration, evaluate)
     allowed_network(definition)
-    found = ForeignNetwork(definition, _weights(folder / "models"), _channel_names(metadata))
-    resolution, note = _resolution(metadata, configuration, fallback_resolution_nm)
+    preparation = Preparation.of(configuration)
+    found = ForeignNetwork(definition, _weights(folder / "models"), _channel_names(metadata), preparation)
+    resolution, note = _resolution(metadata, preparation, fallback_resolution_nm)
     model, remarks = converted(found)
     bundle = ModelBundle(
         name=str(metadata.get("name") or folder.name)[:200],
@@ -145,14 +149,15 @@ def allowed_network(definition: Mapping[str, Any]) -> tuple[NetworkConfig, int, 
 
 
 def converted(found: ForeignNetwork) -> tuple[NetworkModel, list[str]]:
-    """A foreign network as ours: one image comes in, and channel 0 of what goes out is the background.
+    """A foreign network as ours: one image with axes z, y, x comes in, and channel 0 of what goes out is the
+    background.
 
     Raises:
         InvalidArgument: NETWORK_NOT_ALLOWED, BAD_WEIGHTS.
     """
     network, inputs, outputs = allowed_network(found.definition)
-    remarks = []
     weights = _fitting(network, found.weights, inputs, outputs)
+    remarks = []
     if inputs > 1:
         remarks.append(f"its {inputs} input channels were added up to one: all of them see the same image")
     names = [class_name(found.names.get(i, ""), i) for i in range(outputs)]
@@ -163,10 +168,43 @@ def converted(found: ForeignNetwork) -> tuple[NetworkModel, list[str]]:
         remarks.append("it tells classes apart without a background channel; one that stays at 0 was added")
     if network.has_window_norm:
         remarks.append("its norm measures the window that it sees: predictions may show seams between tiles")
+    if found.preparation is not None:
+        network, weights, notes = _in_our_axes(network, weights, found.preparation)
+        remarks += [*notes, *found.preparation.remarks]
     classes = tuple(LabelClass(0, name) for name in distinct(names))
     model = NetworkModel(network, classes, weights)
     model.build()
     return model, remarks
+
+
+def _in_our_axes(
+    network: NetworkConfig, weights: Weights, preparation: Preparation
+) -> tuple[NetworkConfig, Weights, list[str]]:
+    """A network for arrays with axes z, y, x that answers as the given one does to arrays with its own axes, where
+    they are known and its family allows.
+    """
+    family, dims = FAMILIES[network.family], network.spatial_dims
+    order, ours = preparation.order(dims), tuple(range(dims))
+    if order == ours:
+        return network, weights, []
+    shown = ", ".join("zyx"[-dims:])
+    if not order:
+        unknown = (
+            f"it treats its axes differently and does not say which they are; they were taken for {shown}"
+        )
+        return network, weights, [unknown] if family.is_anisotropic(network.arguments) else []
+    theirs = ", ".join("zyx"[-dims:][order.index(axis)] for axis in ours)
+    if not family.can_turn(network.arguments):
+        fixed = (
+            f"its axes are {theirs}, and this kind of {network.family} cannot be turned: it sees images in an order "
+            "that it was not trained on; fine-tune it first"
+        )
+        return network, weights, [fixed]
+    turned = replace(network, arguments=family.turned(network.arguments, order))
+    # Of these families all weights with so many axes are kernels: two axes of channels, then those of the image.
+    kernels = (0, 1, *(2 + axis for axis in order))
+    moved = {n: t.permute(kernels).contiguous() if t.ndim == len(kernels) else t for n, t in weights.items()}
+    return turned, moved, [f"its axes are {theirs}: its kernels and strides were turned to {shown}"]
 
 
 def _fitting(network: NetworkConfig, found: Weights, inputs: int, outputs: int) -> Weights:
@@ -293,21 +331,17 @@ def distinct(names: list[str]) -> list[str]:
 
 
 def _resolution(
-    metadata: Mapping[str, Any], configuration: Mapping[str, Any], fallback: float
+    metadata: Mapping[str, Any], preparation: Preparation, fallback: float
 ) -> tuple[float, list[str]]:
     """In-plane pixel size in nm: said outright, or by the spacing (mm) that its preprocessing makes."""
     for key in ("working_resolution_nm", "pixel_size_nm"):
         value = metadata.get(key)
         if isinstance(value, int | float) and 0.1 <= value <= 1000:
             return float(value), []
-    try:
-        for step in configuration["preprocessing"]["transforms"]:
-            if str(step["_target_"]).endswith(("Spacingd", "Spacing")):
-                sizes = [float(size) * 1e6 for size in step["pixdim"][-2:]]
-                if all(0.1 <= size <= 1000 for size in sizes):
-                    return sum(sizes) / 2, []
-    except (KeyError, TypeError, ValueError):
-        pass
+    # MONAI counts in mm.
+    sizes = [size * 1e6 for size in preparation.in_plane]
+    if sizes and all(0.1 <= size <= 1000 for size in sizes):
+        return sum(sizes) / 2, []
     return fallback, [f"its pixel size is not known; the project's {fallback:g} nm is assumed"]
 
 

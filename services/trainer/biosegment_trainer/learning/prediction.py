@@ -129,8 +129,8 @@ class Predictor:
         """Predict a block, a few slices at a time; the results in order cover the block.
 
         Args:
-            read: Called for a few slices of `reads(block)` at a time, in order and each once, from a thread of its own
-                while the network is busy; never outside the volume.
+            read: Called for a few slices of `reads(block)` at a time (some rows of them when they are very large), in
+                order and each once, from a thread of its own while the network is busy; never outside the volume.
             block: Level-0 voxels; starts in y and x at a multiple of 16 x factor, ends at one or at the
                 border.
             volume_shape: Of level 0.

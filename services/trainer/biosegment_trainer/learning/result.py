@@ -16,6 +16,8 @@ from biosegment_trainer.learning.resolution import upsample_probabilities
 from biosegment_trainer.learning.tiling import Span
 
 _ROWS = 64
+_LABEL_ROWS = 256
+"""Rows of working pixels, and of labels, that are made at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,7 +152,7 @@ class ResultWriter:
     ) -> None:
         """Write level-0 labels; on a CPU some rows at a time, which stay in its cache."""
         f, (rows, columns) = self._factor, kept
-        step = len(rows) if p.device.type == "cuda" else _ROWS
+        step = len(rows) if p.device.type == "cuda" else min(_ROWS, max(1, _LABEL_ROWS // f))
         for top in range(rows.start, rows.stop, step):
             part = Span(top, min(top + step, rows.stop))
             near = Span(max(part.start - 1, known.start), min(part.stop + 1, known.stop))

@@ -19,6 +19,8 @@ its own, once at a time.
 """
 Float32 = NDArray[np.float32]
 _ROWS = 64
+_RAW_VOXELS = 96 << 20
+"""Most raw voxels that are held at once: at large factors the halos alone would be many times the tile."""
 
 
 def working_slices(raw: NDArray[np.generic], factor: int, statistics: SliceStatistics) -> list[Float32]:
@@ -46,11 +48,25 @@ def slabs(region: Region, depth: int) -> list[Region]:
     ]
 
 
+def bands(slab: Region, factor: int) -> list[Region]:
+    """A slab cut along y into whole working pixels, so that none is larger than `_RAW_VOXELS`, if rows allow."""
+    rows = max(1, _RAW_VOXELS // (slab.shape.z * slab.shape.x * factor)) * factor
+    if slab.shape.y <= rows:
+        return [slab]
+    return [
+        Region(
+            Index(slab.start.z, y, slab.start.x), Index(slab.stop.z, min(y + rows, slab.stop.y), slab.stop.x)
+        )
+        for y in range(slab.start.y, slab.stop.y, rows)
+    ]
+
+
 class SliceStream:
     """Hands out working slices in order of z and forgets those that lie behind.
 
     The next slab is read, downsampled and normalised in a thread while the caller works on what it has: at most two
-    slabs and the slices that one request spans are held.
+    slabs and the slices that one request spans are held. Of a slab of very many raw voxels, some rows are read at a
+    time.
 
     Args:
         read: Gives raw voxels.
@@ -105,8 +121,17 @@ class SliceStream:
         self._next = self._executor.submit(self._load, slab) if slab is not None else None
 
     def _load(self, slab: Region) -> list[Float32]:
-        raw, statistics = self._read(slab), self._statistics[slab.start.z : slab.stop.z]
-        if self._watch is not None:
-            for number, plane in enumerate(raw):
-                self._watch(slab.start.z + number, plane, statistics[number : number + 1])
+        statistics = self._statistics[slab.start.z : slab.stop.z]
+        if self._watch is None:
+            parts = [
+                working_slices(self._read(band), self._factor, statistics)
+                for band in bands(slab, self._factor)
+            ]
+            return (
+                parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]
+            )
+        # Who watches wants whole slices.
+        raw = self._read(slab)
+        for number, plane in enumerate(raw):
+            self._watch(slab.start.z + number, plane, statistics[number : number + 1])
         return working_slices(raw, self._factor, statistics)

@@ -18,6 +18,8 @@ Float32 = NDArray[np.float32]
 Triple = tuple[int, int, int]
 ORTHO_TILE = 256
 """Edge of the cubes of working pixels that are predicted along all three axes."""
+SMALLEST_TILE = 32
+"""Edge in working pixels: below it nearly all that a network sees is halo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +94,20 @@ class TilingConfig:
 def default_tile(spatial_dims: int, factor: int) -> Triple:
     """Edges of tiles (z, y, x) in working voxels; blocks should be multiples of them.
 
-    Large enough that halos cost little, small enough that a worker stays below 3 GB.
+    Large enough that halos cost little, small enough that a worker stays below 3 GB. Beyond a factor of 4 a tile
+    covers no more level-0 voxels than it does at 4: what a halo costs there is little beside what is read and written.
 
     Args:
         spatial_dims: Of the network, 2 or 3.
         factor: Level-0 voxels per working pixel in y and x: what is read and written grows with its square.
     """
-    if spatial_dims == 3:
-        return (128, 256, 256) if factor <= 2 else (64, 256, 256)
-    return (1, 1024, 1024) if factor <= 2 else (1, 512, 512)
+    if factor <= 2:
+        return (128, 256, 256) if spatial_dims == 3 else (1, 1024, 1024)
+    depth, edge = (64, 256) if spatial_dims == 3 else (1, 512)
+    widest = 4 * edge
+    while factor * edge > widest and edge > SMALLEST_TILE:
+        edge //= 2
+    return (depth, edge, edge)
 
 
 def axis_tiles(span: Span, size: int, tile: int, halo: int, stride: int) -> Iterator[AxisTile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -40,14 +41,14 @@ class BlockPlan:
 
     @classmethod
     def of(cls, factor: int, region: Region, tile: tuple[int, int, int] = (1, 1024, 1024)) -> BlockPlan:
-        """Blocks of whole tiles and whole shards of all layers, of about 64 Mi voxels.
+        """Blocks of whole tiles and whole shards of all layers, of at most 64 Mi voxels when the tile allows.
 
         Args:
             factor: Level-0 voxels per working pixel.
             region: What is computed.
             tile: What the network computes at once, working voxels (z, y, x).
         """
-        depth, edge = max(_CHUNK.z, tile[0]), max(_SHARD, tile[1]) * factor
+        depth, edge = max(_CHUNK.z, tile[0]), tile[1] * factor
         while 2 * edge <= _MAX_EDGE and depth * (2 * edge) ** 2 <= _MAX_BLOCK_VOXELS:
             edge *= 2
         while 2 * depth <= _MAX_DEPTH and 2 * depth * edge**2 <= _MAX_BLOCK_VOXELS:
@@ -57,12 +58,12 @@ class BlockPlan:
     @property
     def labels_layout(self) -> tuple[Index, Index]:
         """Chunk and shard of labels, level 0."""
-        return _CHUNK, self._shard(self.block.y)
+        return self._layout(self.block.y)
 
     @property
     def probabilities_layout(self) -> tuple[Index, Index]:
         """Chunk and shard of probabilities, working pixels in y and x."""
-        return _CHUNK, self._shard(self.block.y // self.factor)
+        return self._layout(self.block.y // self.factor)
 
     @property
     def scores_layout(self) -> tuple[Index, Index]:
@@ -70,11 +71,13 @@ class BlockPlan:
         edge = self.block.y // (CELL * self.factor)
         return Index(_CHUNK.z, edge, edge), Index(self.block.z, edge, edge)
 
-    def _shard(self, block_edge: int) -> Index:
-        edge = _SHARD
+    def _layout(self, block_edge: int) -> tuple[Index, Index]:
+        chunk = math.gcd(_CHUNK.y, block_edge)
+        # A small tile may be no multiple of the usual shard, nor an odd number of them: then a shard is a block.
+        edge = _SHARD if block_edge % _SHARD == 0 else block_edge
         while block_edge % (2 * edge) == 0 and self.block.z * (2 * edge) ** 2 <= _MAX_SHARD_VOXELS:
             edge *= 2
-        return Index(self.block.z, edge, edge)
+        return Index(_CHUNK.z, chunk, chunk), Index(self.block.z, edge, edge)
 
     @property
     def probabilities_downsampling(self) -> Index:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from biosegment_trainer.learning import result, slab
 from biosegment_trainer.learning.network import LabelClass, NetworkConfig
 from biosegment_trainer.learning.normalisation import SliceStatistics
 from biosegment_trainer.learning.prediction import PredictionConfig, Predictor, default_tiling
+from biosegment_trainer.learning.result import ResultWriter
 from biosegment_trainer.learning.tiling import TilingConfig
 from biosegment_trainer.learning.training import TrainingConfig, train
 
@@ -146,6 +148,52 @@ def test_embeddings_are_means_of_the_coarsest_features_over_the_cells(make_model
         expected = pixels[:, 16 * y : 16 * y + 16, 16 * x : 16 * x + 16].mean((1, 2))
         np.testing.assert_allclose(cells[y, x, : len(expected)], expected, atol=5e-3, rtol=5e-3)
         assert not cells[y, x, len(expected) :].any()
+
+
+@pytest.mark.parametrize(("network", "factor"), [(NetworkConfig.unet((4, 8, 8), (2, 2), 1), 3), (SOLID, 2)])
+def test_a_few_rows_at_a_time_are_read_of_large_slabs_with_the_same_result(
+    make_model, monkeypatch, network, factor
+):
+    raw = np.random.default_rng(6).integers(0, 60_000, (5, 205, 101)).astype(np.uint16)
+    model, config = make_model(network), PredictionConfig(factor=factor, measures=SINGLE, backend="eager")
+    whole = assembled(model, raw, raw.shape, config)
+    monkeypatch.setattr(slab, "_RAW_VOXELS", 20_000)
+    seen, largest = np.zeros(raw.shape, int), 0
+
+    def read(region: Region):
+        nonlocal largest
+        largest = max(largest, region.size)
+        seen[region.slices] += 1
+        return raw[region.slices]
+
+    region, statistics = Region.of_shape(raw.shape), SliceStatistics.of_slices(raw)
+    parts = list(Predictor(model, config, "cpu").predict(read, region, raw.shape, statistics))
+    assert largest <= 20_000
+    assert (seen == 1).all()
+    np.testing.assert_array_equal(
+        np.concatenate([part.probabilities for part in parts], 1), whole.probabilities
+    )
+    np.testing.assert_array_equal(np.concatenate([part.labels for part in parts]), whole.labels)
+
+
+def test_labels_of_large_factors_are_made_a_few_rows_at_a_time_with_the_same_result(make_model, monkeypatch):
+    raw = np.random.default_rng(8).integers(0, 255, (1, 1100, 70)).astype(np.uint8)
+    model, config = make_model(), PredictionConfig(factor=16, measures=(), backend="eager")
+    made: list[int] = []
+    labels = ResultWriter._labels
+
+    def counted(*args: Any):
+        found = labels(*args)
+        made.append(found.shape[1])
+        return found
+
+    monkeypatch.setattr(ResultWriter, "_labels", counted)
+    few = assembled(model, raw, raw.shape, config)
+    assert max(made) <= 256
+    monkeypatch.setattr(result, "_LABEL_ROWS", 1 << 20)
+    many = assembled(model, raw, raw.shape, config)
+    assert max(made) > 256
+    np.testing.assert_array_equal(few.labels, many.labels)
 
 
 def test_what_is_read_ahead_ends_with_the_caller(make_model):

@@ -11,6 +11,7 @@ from biosegment_trainer.learning.bundle import ModelBundle, write_bundle
 from biosegment_trainer.learning.network import LabelClass, NetworkConfig
 from biosegment_trainer.learning.normalisation import SliceStatistics
 from biosegment_trainer.learning.prediction import PredictionConfig, predict_block
+from biosegment_trainer.learning.tiling import default_tile
 from biosegment_trainer.prediction.actor import BlockActor
 from biosegment_trainer.prediction.block import BlockId, BlockPlan
 from biosegment_trainer.prediction.task import LayerArray, Member, PredictTask, VolumePart, score_dtype
@@ -120,6 +121,26 @@ def test_blocks_give_what_one_pass_over_the_whole_volume_gives(tmp_path, network
     np.testing.assert_array_equal(np.stack([first, second]), expected.probabilities)
     for name, cells in zip(measures, scores, strict=True):
         np.testing.assert_allclose(cells, expected.scores[name], rtol=1e-3)
+
+
+def test_blocks_of_small_tiles_at_a_large_factor_give_what_one_pass_gives(tmp_path):
+    factor = 9
+    image = np.random.default_rng(3).integers(0, 255, (2, 300, 1300), np.uint8)
+    bench = Bench(tmp_path, image)
+    model = bench.model(FLAT, 0)
+    whole = Region.of_shape(image.shape)
+    plan = BlockPlan.of(factor, whole, default_tile(2, factor))
+    part, (labels, first, second, scores) = bench.run(plan, (0,), {"entropy": 1})
+    assert len(part.blocks.numbers()) == 2
+    # A block of 1152 voxels is no multiple of the usual shard of 256.
+    assert plan.labels_layout[1].y == plan.block.y == 1152
+    config = PredictionConfig(factor=factor, measures=("entropy",), backend="eager")
+    expected = predict_block(
+        model, lambda region: image[region.slices], whole, image.shape, bench.statistics, config
+    )
+    np.testing.assert_array_equal(labels, expected.labels)
+    np.testing.assert_array_equal(np.stack([first, second]), expected.probabilities)
+    np.testing.assert_allclose(scores, expected.scores["entropy"], rtol=1e-3)
 
 
 def test_members_passes_and_planes_take_part(tmp_path):

@@ -1,8 +1,8 @@
 """Does a model travel? `python -m bundles.travel NAME`: other voxel sizes, contrast, blur, noise, tile seams.
 
 On the validation slab of EPFL train, which the model was not trained on. Whether it also travels to tissue that it has
-never seen is asked with models that were trained without one of the data sets (`without_epfl`, and
-`mitochondria_vem_segmentation`, which is without VNC): give their weights with `--weights`.
+never seen is asked with models of one data set alone, which have recipes of their own (`without_epfl`, and
+`mitochondria_vem_segmentation`, which is without VNC): give their weights with `--weights`, the other set with `--on`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -16,7 +17,8 @@ from monai.bundle import ckpt_export, onnx_export, verify_net_in_out
 
 from bundles.data import MITOCHONDRIA, ROOT, Stack, epfl
 from bundles.evaluation import CHANGES, iou
-from bundles.release import RELEASES
+from bundles.recipe import RECIPES
+from bundles.release import RELEASES, left_out_lines
 
 _ZOO_FILE_BYTES = 25 << 20
 _ZOO_FILES = (
@@ -77,6 +79,29 @@ def test_terms_and_figures_are_where_people_look(folder: Path) -> None:
     for what, value in figures.items():
         assert f"| {what} | {value:.3f} |" in readme
     assert f"python -m bundles.evaluate {folder.name}" in readme
+
+
+def test_the_readme_says_exactly_what_models_of_one_data_set_were_trained_on() -> None:
+    name = "mitochondria_vem_general"
+    readme = (ROOT / "bundles" / name / "docs/README.md").read_text()
+    ours, left_out = RECIPES[name].config.augmentation, RELEASES[name].left_out
+    for other, _, what in left_out:
+        config = RECIPES[other].config
+        assert f"`{other}`: " in what
+        assert f"{config.steps} steps" in what
+        assert ("augmented as this model" in what) == (config.augmentation == ours)
+        without = dataclasses.replace(ours, elastic=0.0, seam=0.0)
+        assert ("neither elastic deformation nor tile seams" in what) == (config.augmentation == without)
+    figures = {
+        what: float(iou)
+        for _, _, what in left_out
+        for iou in re.findall(rf"{re.escape(what)} \| (.*) \|", readme)
+    }
+    assert len(figures) == len(left_out)
+    lines = "\n".join(left_out_lines(name, figures))
+    assert lines in readme
+    for other, on, _ in left_out:
+        assert re.search(rf"`python -m bundles\.\w+ (--weights build/bundles/)?{other}\S* --on {on}`", lines)
 
 
 def test_monai_verifies_input_and_output(files: dict[str, str]) -> None:

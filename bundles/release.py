@@ -215,7 +215,7 @@ def left_out_lines(name: str, figures: dict[str, float]) -> list[str]:
     """What a README says of models of one data set alone, and how they are measured."""
     return [
         "Does it travel to tissue that was never seen? Models of one data set each, on the other. They are not this",
-        "model's training with a data set left out: the augmentation of one, steps and sections of the other differ too.",
+        "model's training with a data set left out: one's augmentation, the other's steps and sections differ too.",
         "",
         *_table("model", figures),
         "",

@@ -30,6 +30,7 @@ from biosegment_trainer.prediction.requirement import PredictionRequirements
 from biosegment_trainer.registry.model import Model
 from biosegment_trainer.registry.use import usable_model
 from biosegment_trainer.sql import SqlModels
+from biosegment_trainer.training.requirement import TrainingRequirements
 
 
 class Admission:
@@ -41,12 +42,14 @@ class Admission:
         datastore: DatastoreClient,
         capacity: Capacity,
         predictions: PredictionRequirements,
+        trainings: TrainingRequirements,
         object_layers: ObjectLayers,
     ) -> None:
         self._models = models
         self._datastore = datastore
         self._capacity = capacity
         self._predictions = predictions
+        self._trainings = trainings
         self._object_layers = object_layers
 
     def kinds(self) -> dict[str, JobKind]:
@@ -71,7 +74,7 @@ class Admission:
     async def recheck(self, job: Job) -> None:
         """Check a job when its turn has come: models and volumes may have been deleted.
 
-        Of a training the handler itself knows whether there is still something to check.
+        A training's handler leaves out the annotations that do not hold any more, when it makes its plan.
         """
         match job.kind:
             case "predict":
@@ -107,6 +110,7 @@ class Admission:
             raise FailedPrecondition(
                 "NO_ANNOTATIONS", f"project {project_id!r} has nothing to train on; annotate a region first"
             )
+        await self._trainings.train(project_id, request, asked_resources(spec).gpus)
         return spec
 
     async def predict(self, principal: Principal, project_id: str, spec: bytes) -> bytes:
@@ -141,7 +145,9 @@ class Admission:
 
     async def pretrain(self, principal: Principal, project_id: str, spec: bytes) -> bytes:
         """Check a pretraining."""
-        await self._volumes(project_id, pretrain_request(spec).volumes)
+        request = pretrain_request(spec)
+        await self._volumes(project_id, request.volumes)
+        await self._trainings.pretrain(project_id, request, asked_resources(spec).gpus)
         return spec
 
     async def instances(self, principal: Principal, project_id: str, spec: bytes) -> bytes:

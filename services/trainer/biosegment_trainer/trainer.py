@@ -63,7 +63,9 @@ from biosegment_trainer.servicer import (
 from biosegment_trainer.settings import TrainerSettings
 from biosegment_trainer.sql import SqlModels
 from biosegment_trainer.training.job import TrainingJob
+from biosegment_trainer.training.parent import ParentChoice
 from biosegment_trainer.training.pretraining import PretrainingJob
+from biosegment_trainer.training.requirement import TrainingRequirements
 
 _MANY: Final = 128
 _STORE_PAUSE_S: Final = 3.0
@@ -123,10 +125,17 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
             settings.worker_silence_s,
         )
         capacity = _capacity(settings, executor, lanes[0])
-        requirements = PredictionRequirements(models, objects)
-        admission = Admission(models, datastore, capacity, requirements, ObjectLayers(datastore, objects))
         shipped = ShippedModels(
             models, objects, shipped_folder(settings.shipped_bundles_dir), settings.default_parent
+        )
+        parents = ParentChoice(models, shipped.default_parent)
+        admission = Admission(
+            models,
+            datastore,
+            capacity,
+            PredictionRequirements(models, objects),
+            TrainingRequirements(models, parents, datastore, objects),
+            ObjectLayers(datastore, objects),
         )
         line = _line(settings, store, executor)
         interaction_models = InteractionModels(
@@ -149,7 +158,7 @@ async def open_trainer(settings: TrainerSettings) -> AsyncIterator[Trainer]:
         dispatch.address = settings.worker_callback_address or address
         leftovers = Leftovers(objects, jobs, models, datastore.drop_layer, settings.keep_failed_s)
         runner = _runner(
-            settings, models, jobs, datastore, objects, dispatch, admission, capacity, leftovers, shipped
+            settings, models, jobs, datastore, objects, dispatch, admission, capacity, leftovers, parents
         )
         yield Trainer(server, address, runner, leftovers, shipped, line)
         await server.stop(0)
@@ -209,11 +218,11 @@ def _runner(
     admission: Admission,
     capacity: Capacity,
     leftovers: Leftovers,
-    shipped: ShippedModels,
+    parents: ParentChoice,
 ) -> JobRunner:
     prediction = PredictionJob(models, datastore, jobs, objects, dispatch, settings.workers_per_prediction)
     handlers: dict[str, Handler] = {
-        "train": TrainingJob(models, datastore, objects, dispatch, shipped.default_parent),
+        "train": TrainingJob(models, datastore, objects, dispatch, parents),
         "predict": prediction.predict,
         "score": prediction.score,
         "pretrain": PretrainingJob(models, datastore, objects, dispatch),

@@ -8,6 +8,7 @@ from biosegment.api.trainer.v1alpha1 import trainer_pb2, worker_pb2
 from biosegment.auth import Kind, Principal
 from biosegment.errors import (
     Conflict,
+    InvalidArgument,
     ResourceExhausted,
 )
 from tests.rpc.trainer.bundle_file import NEEDED, zip_of
@@ -18,8 +19,15 @@ pytestmark = pytest.mark.timeout(400)
 TRAIN = job_pb2.TrainSpec(max_steps=1)
 
 
-async def test_an_idle_trainer_has_loaded_neither_torch_nor_ray(em, trainer):
-    await trainer.as_user("ada").models.ListModels(trainer_pb2.ListModelsRequest(project="projects/em"))
+async def test_a_trainer_that_runs_nothing_has_loaded_neither_torch_nor_ray(datastore, em, trainer):
+    ada = trainer.as_user("ada")
+    await ada.models.ListModels(trainer_pb2.ListModelsRequest(project="projects/em"))
+    await annotate(datastore, em, (0,))
+    # The network that is asked for is looked at, too.
+    for family in ("UNet", "SegResNet", "DynUNet", "SwinUNETR"):
+        options = {"network.family": family, "network.kind": "3d", "patch_size": 100}
+        with pytest.raises(InvalidArgument, match="patch_size 100"):
+            await ada.create_job(train=job_pb2.TrainSpec(options=options))
     mapped = {file.path for file in psutil.Process(trainer.process.pid).memory_maps()}
     assert not [path for path in mapped if "/torch/" in path or "/ray/" in path]
     assert psutil.Process(trainer.process.pid).children() == []

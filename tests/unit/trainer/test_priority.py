@@ -37,7 +37,7 @@ class Wire:
     def priority(self) -> int:
         """Of the job that was asked for."""
         (spec,) = self.specs
-        kinds = Admission(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING).kinds()
+        kinds = Admission(*[NOTHING] * 6).kinds()
         return kinds[kind_of(spec)].priority(spec.SerializeToString())
 
 

@@ -9,7 +9,9 @@ from typing import Any, cast
 import pytest
 from biosegment_trainer.datastore_client import AnnotationView, DatastoreClient
 from biosegment_trainer.request import TrainRequest
+from biosegment_trainer.sql import SqlModels
 from biosegment_trainer.training.job import TrainingJob
+from biosegment_trainer.training.parent import ParentChoice
 
 from biosegment.errors import FailedPrecondition
 from biosegment.settings import ObjectStoreSettings
@@ -17,6 +19,7 @@ from biosegment.storage.objects import open_objects
 from biosegment.volume import Region
 
 NAMES = [f"projects/p/volumes/v/annotations/a{number}" for number in range(3)]
+NOTHING = cast(Any, None)
 PLAN = "jobs/trainer-1/plan.json"
 
 
@@ -64,8 +67,12 @@ async def bench(tmp_path):
     async def no_parent() -> str:
         return ""
 
-    datastore = cast(DatastoreClient, annotations)
-    yield annotations, objects, TrainingJob(NoModels(), datastore, objects, None, no_parent)
+    models, datastore = cast(SqlModels, NoModels()), cast(DatastoreClient, annotations)
+    yield (
+        annotations,
+        objects,
+        TrainingJob(models, datastore, objects, NOTHING, ParentChoice(models, no_parent)),
+    )
     await objects.close()
 
 

@@ -129,9 +129,14 @@ class Family(ABC):
 
     def has_window_norm(self, arguments: Arguments) -> bool:
         """Whether a norm takes its statistics from the window that the network sees."""
-        value = arguments[self.norm]
-        name, given = value if isinstance(value, list) else (value, {})
+        value, name = arguments[self.norm], self.norm_name(arguments)
+        given = value[1] if isinstance(value, list) else {}
         return name == "group" or (name == "instance" and not given.get("track_running_stats"))
+
+    def norm_name(self, arguments: Arguments) -> str:
+        """`batch`, `instance` or `group`."""
+        value = arguments[self.norm]
+        return str(value[0] if isinstance(value, list) else value)
 
     def can_turn(self, arguments: Arguments) -> bool:
         """Whether a network of `turned` arguments whose kernels' axes are reordered likewise gives the same answer to

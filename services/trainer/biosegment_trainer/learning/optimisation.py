@@ -94,15 +94,12 @@ class TrainingConfig:
             )
 
     def patch(self, network: NetworkConfig) -> tuple[int, ...]:
-        """Shape of a patch in the network's axes; InvalidArgument BAD_TRAINING when it does not fit."""
-        shape = (self.patch_depth, self.patch_size, self.patch_size)
-        names = ("patch_depth", "patch_size", "patch_size")
-        if network.spatial_dims == 2:
-            shape = (1, *shape[1:])
-        for name, length, stride in zip(names, shape, network.stride, strict=True):
-            if length % stride:
-                raise InvalidArgument("BAD_TRAINING", f"{name} {length} must be a multiple of {stride}")
-        return shape[-network.spatial_dims :]
+        """Shape of a patch in the network's axes; InvalidArgument BAD_TRAINING when it, or a batch of it, does not
+        suit the network.
+        """
+        shape = network.patch(self.patch_depth, self.patch_size)
+        network.require_batch(shape, self.batch_size // self.shards)
+        return shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from biosegment.errors import InvalidArgument
-from biosegment_trainer.learning.network import NetworkConfig
-from biosegment_trainer.learning.resolution import working_factor
+from biosegment_trainer.learning.architecture import NetworkConfig
+from biosegment_trainer.learning.factor import working_factor
 
 KINDS = ("2d", "2.5d", "3d", "auto")
 _NEAR_ISOTROPIC = 2.0

@@ -11,21 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from biosegment.errors import InvalidArgument
 from biosegment.volume import NOT_ANNOTATED
+from biosegment_trainer.learning.factor import working_factor
 
 Float32 = NDArray[np.float32]
 Labels = NDArray[np.uint8]
-
-
-def working_factor(working_resolution_nm: float, in_plane_nm: float) -> int:
-    """Level-0 voxels per working pixel in y and x: the nearest whole number, at least 1."""
-    if not (working_resolution_nm > 0 and in_plane_nm > 0):
-        raise InvalidArgument(
-            "BAD_RESOLUTION",
-            f"working resolution {working_resolution_nm} nm and voxel {in_plane_nm} nm must be positive",
-        )
-    return max(1, round(working_resolution_nm / in_plane_nm))
 
 
 def downsample_raw(raw: NDArray[np.generic], factor: int) -> Float32:
@@ -106,3 +96,14 @@ def _stretched(values: Tensor, factor: int, axis: int) -> Tensor:
             part.narrow(axis, size - 1, 1).copy_(values.narrow(axis, size - 1, 1))
             torch.lerp(low, high, offset, out=part.narrow(axis, 0, size - 1))
     return result.flatten(axis, axis + 1)
+
+
+__all__ = [
+    "Float32",
+    "Labels",
+    "downsample_labels",
+    "downsample_raw",
+    "mean_along",
+    "upsample_probabilities",
+    "working_factor",
+]

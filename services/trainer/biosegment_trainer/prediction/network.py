@@ -35,12 +35,18 @@ class NetworkFacts:
 
 async def network_facts(objects: Objects, bundle_key: str) -> NetworkFacts:
     """Of the model whose bundle lies at a key."""
+    network = await network_def(objects, bundle_key)
+    return NetworkFacts() if network is None else _facts(network)
+
+
+async def network_def(objects: Objects, bundle_key: str) -> Mapping[str, Any] | None:
+    """What the bundle at a key says of its network; None when it does not."""
     try:
         config = json.loads(await objects.get(f"{bundle_key}/configs/inference.json"))
     except NotFound:
-        return NetworkFacts()
+        return None
     network = config.get("network_def")
-    return _facts(network) if isinstance(network, Mapping) else NetworkFacts()
+    return network if isinstance(network, Mapping) else None
 
 
 def _facts(network: Mapping[str, Any]) -> NetworkFacts:

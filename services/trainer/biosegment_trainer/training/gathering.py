@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from biosegment.jobs import JobContext, Resources
+from biosegment.jobs import JobContext
 from biosegment.storage.objects import Objects
 from biosegment_trainer.compute.dispatch import volume_array
 from biosegment_trainer.compute.task import VolumeArray
@@ -23,6 +24,12 @@ class GatheredVolumes:
     voxel_size_nm: tuple[float, float, float]
 
 
+def volumes_of(annotations: Iterable[str]) -> list[str]:
+    """Names of the volumes of some annotations, the one with most first: it matters most."""
+    counts = Counter(name.rpartition("/annotations/")[0] for name in annotations)
+    return [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
 async def gather_volumes(
     datastore: DatastoreClient, names: Sequence[str], working_resolution_nm: float
 ) -> GatheredVolumes:
@@ -38,9 +45,9 @@ async def gather_volumes(
     return GatheredVolumes(found, (size.z_nm, size.y_nm, size.x_nm))
 
 
-def worker_count(reserved: Resources, options: Mapping[str, Option]) -> int:
+def processes(gpus: int, options: Mapping[str, Option]) -> int:
     """Processes of a training: one for each GPU, or as many as are asked for."""
-    return int(options.get("workers", 0)) or max(1, reserved.gpus)
+    return int(options.get("workers", 0)) or max(1, gpus)
 
 
 def model_id(context: JobContext) -> str:

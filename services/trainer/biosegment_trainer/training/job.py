@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,8 +26,10 @@ from biosegment_trainer.training.gathering import (
     forget_older_attempts,
     gather_volumes,
     model_id,
-    worker_count,
+    processes,
+    volumes_of,
 )
+from biosegment_trainer.training.parent import ParentChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class TrainingJob:
         datastore: DatastoreClient,
         objects: Objects,
         dispatch: Dispatch,
-        default_parent: Callable[[], Awaitable[str]],
+        parents: ParentChoice,
     ) -> None:
         """Nothing is started yet.
 
@@ -76,9 +77,9 @@ class TrainingJob:
             datastore: Where annotations are.
             objects: Where plans and checkpoints are kept.
             dispatch: Runs tasks.
-            default_parent: Gives the id of the model that the first training of a project starts from; '' for none.
+            parents: Choose the models to start from.
         """
-        self._default_parent = default_parent
+        self._parents = parents
         self._models = models
         self._datastore = datastore
         self._objects = objects
@@ -105,17 +106,14 @@ class TrainingJob:
             await context.log(_on_default(parent))
         project = await self._datastore.project(job.project_id)
         views = plan.as_planned(await self._datastore.annotations(plan.annotations, with_labels=True))
-        # The volume with most annotations matters most.
-        counts = Counter(view.volume_name for view in views)
         resolution = float(request.options.get("working_resolution_nm", project.working_resolution_nm))
-        names = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-        gathered = await gather_volumes(self._datastore, names, resolution)
+        gathered = await gather_volumes(self._datastore, volumes_of(plan.annotations), resolution)
         await forget_older_attempts(self._objects, context)
         task = TrainTask(
             store=self._dispatch.store,
             callback=self._dispatch.callback(context),
             threads=self._dispatch.threads,
-            workers=worker_count(job.resources, request.options),
+            workers=processes(job.resources.gpus, request.options),
             gpus=job.resources.gpus,
             display_name=request.display_name,
             bundle_key=bundle_key(model_id(context)),
@@ -148,7 +146,7 @@ class TrainingJob:
                     f"project {project_id!r} has nothing to train on; annotate a region first",
                 )
             views = await self._holding(context, names)
-            parent, by_default = await self._parent(project_id, request)
+            parent, by_default = await self._parents.choose(project_id, request)
             plan = {
                 "parent": parent,
                 "annotations": [view.name for view in views],
@@ -179,19 +177,6 @@ class TrainingJob:
                 "train on others, or annotate anew",
             )
         return [view for view in found if view.holds]
-
-    async def _parent(self, project_id: str, request: TrainRequest) -> tuple[str, bool]:
-        """Id of the model to start from, and whether it is the platform's own choice."""
-        if request.parent or request.from_scratch:
-            return request.parent, False
-        newest = await self._models.newest(project_id)
-        if newest is not None:
-            return newest.model_id, False
-        # Who asks for another network wants no weights of this one.
-        if any(name.startswith("network.") for name in request.options):
-            return "", False
-        found = await self._default_parent()
-        return found, bool(found)
 
 
 def _blocks(

@@ -81,6 +81,10 @@ commas between, finest level first; `workers` are processes that share the work 
 KINDS: Final = ("2d", "2.5d", "3d", "auto")
 FAMILIES: Final = ("DynUNet", "SegResNet", "SwinUNETR", "UNet")
 _CHOICES: Final = {"network.kind": KINDS, "network.family": FAMILIES}
+NORMS: Final = ("batch", "instance")
+"""Whatever their case. Group norm needs to know how many groups, which no option says."""
+_CHANNELS: Final = Range(1, 2048)
+_LEVELS: Final = Range(2, 8)
 
 
 def check_options(given: Mapping[str, object], pretraining: bool = False) -> dict[str, Option]:
@@ -108,11 +112,20 @@ def check_options(given: Mapping[str, object], pretraining: bool = False) -> dic
 def channels_of(text: str) -> list[int]:
     """`8,16,32` -> [8, 16, 32]; InvalidArgument BAD_OPTION."""
     try:
-        return [int(part) for part in text.split(",")]
+        found = [int(part) for part in text.split(",")]
     except ValueError:
         raise InvalidArgument(
             "BAD_OPTION", f"network.channels are whole numbers with commas between, not {text[:100]!r}"
         ) from None
+    if not _LEVELS.least <= len(found) <= _LEVELS.most or not all(
+        _CHANNELS.least <= each <= _CHANNELS.most for each in found
+    ):
+        raise InvalidArgument(
+            "BAD_OPTION",
+            f"network.channels are {_LEVELS.least} to {_LEVELS.most} numbers within {_CHANNELS.least}.."
+            f"{_CHANNELS.most}, not {text[:100]!r}",
+        )
+    return found
 
 
 def _is_foreign(name: str, pretraining: bool) -> bool:
@@ -127,6 +140,9 @@ def _require_sense(options: Mapping[str, Option]) -> None:
             raise InvalidArgument(
                 "BAD_OPTION", f"{name} must be one of {list(choices)}, not {options[name]!r}"
             )
+    norm = options.get("network.norm", NORMS[0])
+    if str(norm).lower() not in NORMS:
+        raise InvalidArgument("BAD_OPTION", f"network.norm must be one of {list(NORMS)}, not {norm!r}")
     if "network.channels" in options:
         channels_of(str(options["network.channels"]))
 

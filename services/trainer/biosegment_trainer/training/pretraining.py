@@ -15,7 +15,7 @@ from biosegment_trainer.training.gathering import (
     forget_older_attempts,
     gather_volumes,
     model_id,
-    worker_count,
+    processes,
 )
 
 
@@ -49,7 +49,7 @@ class PretrainingJob:
             store=self._dispatch.store,
             callback=self._dispatch.callback(context),
             threads=self._dispatch.threads,
-            workers=worker_count(job.resources, request.options),
+            workers=processes(job.resources.gpus, request.options),
             gpus=job.resources.gpus,
             display_name=request.display_name,
             bundle_key=bundle_key(model_id(context)),

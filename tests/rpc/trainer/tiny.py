@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ BLOCKS = 6
 
 
 async def import_tiny_model(
-    ada: Stubs, folder: Path, seed: int = 0, *, resolution_nm: float = 10.0, **arguments: Any
+    ada: Stubs,
+    folder: Path,
+    seed: int = 0,
+    *,
+    resolution_nm: float = 10.0,
+    spatial_dims: int = 2,
+    **arguments: Any,
 ) -> str:
     """Register it in the project; returns its name."""
     import torch
@@ -27,6 +34,7 @@ async def import_tiny_model(
     from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel
 
     config = NetworkConfig.unet(channels=(4, 8), strides=(2,), num_res_units=0, **arguments)
+    config = replace(config, spatial_dims=spatial_dims)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         weights = {name: tensor.detach().clone() for name, tensor in config.build(1).state_dict().items()}

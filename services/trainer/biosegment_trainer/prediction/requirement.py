@@ -38,7 +38,7 @@ class PredictionRequirements:
         """Check a prediction."""
         network = await self._network(model, request.passes)
         self._require_measures(request.measures, request.passes, request.ortho_planes)
-        await self._require_members(project_id, model, request.passes)
+        await self._require_members(project_id, model, network, request.passes)
         if request.ortho_planes:
             _require_isotropic(network, volume)
 
@@ -48,7 +48,7 @@ class PredictionRequirements:
         """Check a scoring."""
         network = await self._network(model, request.passes)
         self._require_measures(request.measures, request.passes, False)
-        await self._require_members(project_id, model, request.passes)
+        await self._require_members(project_id, model, network, request.passes)
         if request.max_pixels:
             _require_affordable(request.max_pixels, model, network, volumes)
 
@@ -71,7 +71,9 @@ class PredictionRequirements:
                 "ensemble",
             )
 
-    async def _require_members(self, project_id: str, model: Model, passes: Passes) -> None:
+    async def _require_members(
+        self, project_id: str, model: Model, network: NetworkFacts, passes: Passes
+    ) -> None:
         for model_id in passes.ensemble:
             member = await self._models.get(model_id)
             member.require_use_by(project_id)
@@ -86,6 +88,13 @@ class PredictionRequirements:
                     f"{member.new.working_resolution_nm:g} nm, {model.name} "
                     f"{[each.name for each in model.new.classes]} at {model.new.working_resolution_nm:g} nm; "
                     "members of an ensemble must agree in both",
+                )
+            dims = (await network_facts(self._objects, member.bundle_key)).spatial_dims
+            if dims != network.spatial_dims:
+                raise InvalidArgument(
+                    "OTHER_DIMENSIONS",
+                    f"the network of {member.name} has {dims} dimensions, that of {model.name} "
+                    f"{network.spatial_dims}; members of an ensemble must agree in that",
                 )
 
 

@@ -65,6 +65,55 @@ async def test_jobs_that_cannot_work_are_refused_when_they_are_created(datastore
     assert not await ada.listed_jobs()
 
 
+async def test_options_that_can_never_work_are_refused_when_the_job_is_created(datastore, em, ada, tmp_path):
+    names = await annotate(datastore, em, (0,))
+    wrong = [
+        ({"patch_size": 100}, "BAD_TRAINING", "patch_size 100 must be a multiple of 16, .* take 96 or 112"),
+        ({"patch_size": 16, "batch_size": 1}, "BAD_TRAINING", "take larger patches or batches"),
+        ({"batch_size": 3, "workers": 2}, "BAD_TRAINING", "batch_size 3 cannot be shared by 2"),
+        ({"network.kind": "3d", "patch_size": 36}, "BAD_TRAINING", "patch_size 36 must be a multiple of 8"),
+        ({"network.channels": "0,8"}, "BAD_OPTION", "within 1..2048, not '0,8'"),
+        ({"network.channels": "8"}, "BAD_OPTION", "2 to 8 numbers"),
+        ({"network.norm": "foo"}, "BAD_OPTION", "network.norm must be one of .* not 'foo'"),
+        ({"network.family": "SegResNet", "network.channels": "8,16"}, "BAD_NETWORK", "channels"),
+        ({"network.kind": "2.5d", "network.slices": 4}, "BAD_NETWORK", "input_slices 4 must be odd"),
+        ({"network.dropout": 0.97}, "BAD_NETWORK", "dropout: 0.97"),
+    ]
+    for options, reason, message in wrong:
+        for spec in (
+            {"train": job_pb2.TrainSpec(options=options)},
+            {"train": job_pb2.TrainSpec(options=options, annotations=names)},
+            {"pretrain": job_pb2.PretrainSpec(volumes=[em.name], options=options)},
+        ):
+            with pytest.raises(InvalidArgument, match=message) as caught:
+                await ada.create_job(**spec)
+            assert caught.value.reason == reason, spec
+    # Whose network it will be decides: this one halves once.
+    parent = await import_tiny_model(ada, tmp_path)
+    with pytest.raises(InvalidArgument, match="patch_size 99 must be a multiple of 2"):
+        await ada.create_job(train=job_pb2.TrainSpec(options={"patch_size": 99}))
+    with pytest.raises(InvalidArgument, match="patch_size 100 must be a multiple of 16"):
+        await ada.create_job(train=job_pb2.TrainSpec(options={"patch_size": 100}, from_scratch=True))
+    assert not await ada.listed_jobs()
+    for each in ("", parent):
+        job = await ada.create_job(train=job_pb2.TrainSpec(options={"patch_size": 100}, parent=each))
+        await ada.jobs.CancelJob(job_pb2.CancelJobRequest(name=job.name))
+
+
+async def test_a_missing_volume_is_said_at_once(em, ada, tmp_path):
+    model, missing = await import_tiny_model(ada, tmp_path), f"{ada.project}/volumes/none"
+    for spec in (
+        {"predict": job_pb2.PredictSpec(model=model, volume=missing)},
+        {"score": job_pb2.ScoreSpec(model=model, volumes=[em.name, missing], measures=["entropy"])},
+        {"pretrain": job_pb2.PretrainSpec(volumes=[em.name, missing])},
+        {"pretrain": job_pb2.PretrainSpec(volumes=[missing], options={"patch_size": 96})},
+    ):
+        with pytest.raises(NotFound, match="none") as caught:
+            await ada.create_job(**spec)
+        assert caught.value.reason == "VOLUME_NOT_FOUND", spec
+    assert not await ada.listed_jobs()
+
+
 async def test_strangers_and_viewers_cannot_train_and_a_stranger_learns_nothing(datastore, em, trainer, ada):
     await annotate(datastore, em, (0,))
     member = project_pb2.Member(name=f"{ada.project}/members/vic", role=project_pb2.ROLE_VIEWER)
@@ -126,6 +175,7 @@ async def test_a_bundle_that_is_not_one_is_refused(em, trainer, ada, data, reaso
 async def test_what_cannot_be_predicted_or_scored_is_refused_with_the_reason(em, ada, tmp_path):
     model = await import_tiny_model(ada, tmp_path)
     coarse = await import_tiny_model(ada, tmp_path, 1, resolution_nm=20.0, dropout=0.2)
+    solid = await import_tiny_model(ada, tmp_path, 2, spatial_dims=3)
     compared = {"measures": ["mutual_information"]}
     predictions = [
         ({"measures": ["beauty"]}, InvalidArgument, "UNKNOWN_MEASURE"),
@@ -135,6 +185,7 @@ async def test_what_cannot_be_predicted_or_scored_is_refused_with_the_reason(em,
         ({"passes": PASSES(test_time_augmentation=9)}, InvalidArgument, "BAD_SPEC"),
         ({"passes": PASSES(ensemble=[coarse])}, InvalidArgument, "OTHER_CLASSES"),
         ({"passes": PASSES(ensemble=["models/none"])}, NotFound, "MODEL_NOT_FOUND"),
+        ({"passes": PASSES(ensemble=[solid])}, InvalidArgument, "OTHER_DIMENSIONS"),
         ({"ortho_planes": True}, FailedPrecondition, "VOXELS_NOT_ISOTROPIC"),
     ]
     for fields, kind, reason in predictions:
@@ -146,6 +197,7 @@ async def test_what_cannot_be_predicted_or_scored_is_refused_with_the_reason(em,
         ({"max_pixels": 1000}, "MAX_PIXELS_TOO_SMALL"),
         ({"max_pixels": -1}, "BAD_SPEC"),
         (compared, "NEEDS_PASSES"),
+        ({"passes": PASSES(ensemble=[solid])}, "OTHER_DIMENSIONS"),
     ):
         score = job_pb2.ScoreSpec(model=model, volumes=[em.name], **({"measures": ["entropy"]} | fields))
         with pytest.raises(InvalidArgument) as refused:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from biosegment.api.datastore.v1alpha1 import datastore_pb2, volume_pb2
+from biosegment.api.datastore.v1alpha1 import annotation_pb2, datastore_pb2, volume_pb2
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.trainer.v1alpha1 import trainer_pb2
 from biosegment.errors import FailedPrecondition, InvalidArgument
@@ -283,6 +283,24 @@ async def test_a_foreign_bundle_learns_predicts_and_goes_out_again(datastore, em
     assert again.weights_sha256 == child.weights_sha256
     assert list(again.class_values) == list(child.class_values)
     assert again.data_license == child.data_license
+
+
+async def test_an_annotation_that_is_taken_back_while_a_training_waits_is_left_out(datastore, em, ada):
+    names = await annotate(datastore, em)
+    before = await ada.create_job(train=job_pb2.TrainSpec(max_steps=10_000))
+    spec = job_pb2.TrainSpec(annotations=names, max_steps=1, options=SMALL)
+    waiting, hopeless = (
+        await ada.create_job(train=spec),
+        await ada.create_job(train=job_pb2.TrainSpec(annotations=names[:1], max_steps=1)),
+    )
+    revert = annotation_pb2.RevertAnnotationRequest(name=names[0])
+    await datastore.as_user("ada").annotations.RevertAnnotation(revert)
+    await ada.jobs.CancelJob(job_pb2.CancelJobRequest(name=before.name))
+    model = await ada.model((await ada.succeeded(waiting)).result.model)
+    assert list(model.annotations) == names[1:]
+    assert f"{names[0]} is left out: it was reverted while the job waited" in await ada.log(waiting.name)
+    error = (await ada.finished(hopeless)).error
+    assert (error.reason, names[0] in error.message) == ("ANNOTATION_DOES_NOT_HOLD", True)
 
 
 async def test_a_job_shows_what_it_reserves_and_more_than_this_machine_has_is_refused(datastore, em, ada):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.trainer.v1alpha1 import trainer_pb2
 from tests.rpc.trainer.conftest import annotate
+from tests.rpc.trainer.test_trainer_lanes import workers
 
 TINY = {"network.channels": "4,8", "batch_size": 2, "patch_size": 32, "patch_depth": 4}
 
@@ -28,6 +31,33 @@ async def test_two_processes_share_a_training(datastore, em, stopped_trainer):
     many = job_pb2.TrainSpec(max_steps=3, options={**TINY, "workers": 9})
     failed = await ada.finished(await ada.create_job(train=many))
     assert failed.error.reason == "NO_NODE_LARGE_ENOUGH"
+
+
+@pytest.mark.system
+@pytest.mark.timeout(300)
+async def test_a_training_that_two_processes_share_stops_when_it_is_cancelled(datastore, em, stopped_trainer):
+    trainer = stopped_trainer
+    await trainer.start(BIOSEGMENT_TRAINER__RAY_CPUS="3")
+    ada = trainer.as_user("ada")
+    await annotate(datastore, em)
+    job = await ada.create_job(train=job_pb2.TrainSpec(max_steps=1_000_000, options={**TINY, "workers": 2}))
+    async for answer in ada.jobs.WatchJob(job_pb2.WatchJobRequest(name=job.name)):
+        if answer.job.progress.step == "training" and answer.job.progress.done > 5:
+            break
+    assert any("RayTrainWorker" in line for line in workers(trainer))
+    loop = asyncio.get_running_loop()
+    asked_s = loop.time()
+    await ada.jobs.CancelJob(job_pb2.CancelJobRequest(name=job.name))
+    last = await ada.finished(job, 20)
+    took_s = loop.time() - asked_s
+    print(f"cancelled after {took_s:.1f} s")
+    assert last.state == job_pb2.Job.STATE_CANCELLED
+    assert took_s < 5
+    # None of its processes goes on, nor is there a model.
+    async with asyncio.timeout(30):
+        while any("RayTrainWorker" in line for line in workers(trainer)):
+            await asyncio.sleep(0.1)
+    assert not await ada.listed_models()
 
 
 @pytest.mark.system

@@ -107,7 +107,9 @@ class TrainingJob:
         project = await self._datastore.project(job.project_id)
         views = plan.as_planned(await self._datastore.annotations(plan.annotations, with_labels=True))
         resolution = float(request.options.get("working_resolution_nm", project.working_resolution_nm))
-        gathered = await gather_volumes(self._datastore, volumes_of(plan.annotations), resolution)
+        gathered = await gather_volumes(self._datastore, volumes_of(plan.annotations), resolution, parent)
+        for remark in gathered.remarks:
+            await context.log(remark)
         await forget_older_attempts(self._objects, context)
         task = TrainTask(
             store=self._dispatch.store,
@@ -133,6 +135,7 @@ class TrainingJob:
         assert outcome.bundle is not None
         failpoint("trainer.train.before_register")
         new = _new_model(context, request, plan, task, outcome.bundle, parent)
+        new = replace(new, remarks=(*gathered.remarks, *new.remarks))
         return await self._models.register(new, context.attempt)
 
     async def _plan(self, context: JobContext, request: TrainRequest) -> _Plan:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from biosegment.jobs import JobContext, JobResult, Progress
 from biosegment.storage.objects import Objects
 from biosegment_trainer.compute.dispatch import Dispatch
@@ -44,6 +46,8 @@ class PretrainingJob:
         project = await self._datastore.project(job.project_id)
         resolution = float(request.options.get("working_resolution_nm", project.working_resolution_nm))
         gathered = await gather_volumes(self._datastore, request.volumes, resolution)
+        for remark in gathered.remarks:
+            await context.log(remark)
         await forget_older_attempts(self._objects, context)
         task = PretrainTask(
             store=self._dispatch.store,
@@ -65,6 +69,7 @@ class PretrainingJob:
         outcome = await self._dispatch.run(context, task)
         assert outcome.bundle is not None
         new = _new_model(context, request, task, outcome.bundle)
+        new = replace(new, remarks=(*gathered.remarks, *new.remarks))
         return await self._models.register(new, context.attempt)
 
 

@@ -18,7 +18,7 @@ from biosegment_trainer.datastore_client import DatastoreClient, LayerView
 from biosegment_trainer.prediction.block import BlockId
 from biosegment_trainer.prediction.budget import Candidate, choose
 from biosegment_trainer.prediction.earlier import earlier_scores, keep
-from biosegment_trainer.prediction.layer import Wanted, wanted_layers
+from biosegment_trainer.prediction.layer import Wanted, require_layout, wanted_layers
 from biosegment_trainer.prediction.ledger import entry_key, note_layers, take_over
 from biosegment_trainer.prediction.network import network_facts
 from biosegment_trainer.prediction.pool import BlockPool, PoolState, PoolWatch
@@ -155,6 +155,8 @@ class PredictionJob:
             ]
             for each in work.wanted
         ]
+        for each, layers in zip(work.wanted, made, strict=True):
+            require_layout(each.layers, layers)
         failpoint("trainer.predict.layers_made")
         if not any(layer.committed for layers in made for layer in layers):
             if context.attempt > 1:

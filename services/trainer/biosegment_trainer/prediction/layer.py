@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from biosegment.errors import FailedPrecondition
 from biosegment.jobs import Job
 from biosegment.volume import Index, Region
 from biosegment_trainer.compute.task import VolumeArray
@@ -47,6 +48,25 @@ class Wanted:
             {layer.class_value: where for layer, where in arrays if layer.kind == "probabilities"},
             {layer.measure: where for layer, where in arrays if layer.kind == "score_map"},
         )
+
+
+def require_layout(layers: Sequence[NewLayer], made: Sequence[LayerView]) -> None:
+    """Refuse to go on in layers that an earlier attempt made for other blocks, as an older release may have.
+
+    Blocks that are not whole shards would overwrite each other, and the numbers of those that are done mean others.
+
+    Raises:
+        FailedPrecondition: OTHER_LAYOUT.
+    """
+    for layer, view in zip(layers, made, strict=True):
+        # In a small volume shards are cut to its size.
+        is_larger = any(there > wanted for there, wanted in zip(view.shard, layer.shard, strict=True))
+        if is_larger and not view.committed:
+            raise FailedPrecondition(
+                "OTHER_LAYOUT",
+                f"{view.name} was begun with shards of {tuple(view.shard)} voxels, and blocks are now shards of "
+                f"{tuple(layer.shard)}: another release began this job; cancel it and start it anew",
+            )
 
 
 def wanted_layers(

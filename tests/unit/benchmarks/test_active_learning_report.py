@@ -184,6 +184,19 @@ def test_small_queries_are_told_beside_scratch_with_large_ones(runs, tmp_path):
     assert "| `clasp` | 91% | 25% |" in section
 
 
+def test_small_queries_from_scratch_have_targets_of_their_own(runs):
+    for seed in range(5):
+        put(runs, "epfl", "clasp", seed, [0.3, 0.4, 0.6], profile="fives", query=20)
+        put(runs, "epfl", RANDOM, seed, [0.3, 0.35, 0.45], profile="fives", query=20)
+    found = {target.name: target.row for target in targets(grouped(read_all(runs)))}
+    gain = found["EPFL, the same with five patches a query, both strategies: at least +0.05"]
+    assert gain[1:] == ("+0.150 [+0.150, +0.150] at 60", "PASS")
+    # Random choice, 20 a query, ends at 0.502: half way between 40 and 60 patches of 100.
+    name = "`clasp`: labels for random's final IoU, from scratch with five patches a query: at most 60 %"
+    assert found[f"EPFL, {name}"][1:] == ("50.2%", "PASS")
+    assert found[f"VNC, {name}"][2] == "not run"
+
+
 def test_the_whole_pool_stands_beside_the_curves_and_in_none(runs, tmp_path):
     put(runs, "epfl", "everything", 0, [0.75], budget=20)
     page = tmp_path / "page.md"

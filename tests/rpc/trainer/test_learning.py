@@ -28,7 +28,7 @@ async def test_two_processes_share_a_training(datastore, em, stopped_trainer):
     assert model.config["shards"] == 2
     assert model.metrics["steps"] == 3
     assert "starting 2 processes" in await ada.log(job.name)
-    many = job_pb2.TrainSpec(max_steps=3, options={**TINY, "workers": 9})
+    many = job_pb2.TrainSpec(max_steps=3, options={**TINY, "workers": 9, "batch_size": 9})
     failed = await ada.finished(await ada.create_job(train=many))
     assert failed.error.reason == "NO_NODE_LARGE_ENOUGH"
 

@@ -253,7 +253,7 @@ async def test_a_worker_that_is_frozen_costs_its_block_alone(datastore, wide, tr
 
 
 SILENT = """
-import asyncio, os, signal, sys
+import asyncio, os, signal, sys, time
 from biosegment.errors import Internal
 from biosegment.jobs import Resources
 from biosegment_trainer.compute.ray_connection import RaySettings
@@ -269,6 +269,8 @@ class Worker:
     def predict(self, block):
         if block.number == 1:
             os.kill(os.getpid(), signal.SIGSTOP)
+            # Until another thread takes the signal, this one runs on.
+            time.sleep(3600)
         return Outcome()
 
 async def main():

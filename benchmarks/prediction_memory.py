@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import tifffile
+from biosegment_trainer.learning.factor import working_factor
 from biosegment_trainer.learning.tiling import default_tile
-from biosegment_trainer.prediction.block import BlockPlan, VolumeBlocks, working_factor
+from biosegment_trainer.prediction.block import BlockPlan, VolumeBlocks
 
 from benchmarks.report import Target, finish, print_header
 from biosegment.client import AsyncClient, aconnect

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from biosegment_trainer.learning.dataset import AnnotatedRegion
+from biosegment_trainer.learning.factor import working_factor
 from biosegment_trainer.learning.network import LabelClass
 from biosegment_trainer.learning.normalisation import SliceStatistics
-from biosegment_trainer.learning.resolution import working_factor
 from numpy.typing import NDArray
 
 from biosegment.volume import BACKGROUND, FIRST_CLASS, Index, Region

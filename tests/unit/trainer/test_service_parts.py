@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from biosegment_trainer.learning import family, measures, plan
 from biosegment_trainer.learning.pretraining import MaskConfig
-from biosegment_trainer.learning.resolution import working_factor as learned_working_factor
 from biosegment_trainer.learning.tiling import TilingConfig
 from biosegment_trainer.learning.training import TrainingConfig
-from biosegment_trainer.prediction.block import CELL, BlockPlan, aligned, downsampled, working_factor
+from biosegment_trainer.prediction.block import CELL, BlockPlan, aligned, downsampled
 from biosegment_trainer.prediction.measure import INFOS, MEASURES, require_measures
 from biosegment_trainer.registry.model import ModelClass, NewModel
 from biosegment_trainer.sql import SqlModels
@@ -87,11 +86,6 @@ def test_the_names_known_without_torch_are_those_that_torch_computes():
     assert CELL == measures.CELL
     with pytest.raises(InvalidArgument):
         require_measures(["entropy", "entropy"])
-
-
-@given(st.floats(1, 100), st.floats(1, 100))
-def test_the_working_factor_is_that_of_the_learning_core(resolution, voxel):
-    assert working_factor(resolution, voxel) == learned_working_factor(resolution, voxel)
 
 
 @given(st.integers(1, 16), st.tuples(*[st.integers(1, 3000)] * 3))

@@ -22,7 +22,8 @@ from biosegment_trainer.interaction.line import SegmentLine
 from biosegment_trainer.interaction.model import InteractionModels
 from biosegment_trainer.interaction.request import LabelRequest, SentImage
 from biosegment_trainer.interaction.task import LabelTask, ModelPlace
-from biosegment_trainer.prediction.block import CELL, working_factor
+from biosegment_trainer.learning.factor import working_factor
+from biosegment_trainer.prediction.block import CELL
 
 _HALO_PX: Final = 96
 """Working pixels in plane around a region that a network sees at most; further away hardly anything counts."""

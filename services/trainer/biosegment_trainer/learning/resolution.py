@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biosegment.volume import NOT_ANNOTATED
-from biosegment_trainer.learning.factor import working_factor
 
 Float32 = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -96,14 +95,3 @@ def _stretched(values: Tensor, factor: int, axis: int) -> Tensor:
             part.narrow(axis, size - 1, 1).copy_(values.narrow(axis, size - 1, 1))
             torch.lerp(low, high, offset, out=part.narrow(axis, 0, size - 1))
     return result.flatten(axis, axis + 1)
-
-
-__all__ = [
-    "Float32",
-    "Labels",
-    "downsample_labels",
-    "downsample_raw",
-    "mean_along",
-    "upsample_probabilities",
-    "working_factor",
-]

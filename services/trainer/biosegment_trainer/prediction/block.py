@@ -20,11 +20,6 @@ _MAX_EDGE: Final = 1024
 """A tile may be larger."""
 
 
-def working_factor(working_resolution_nm: float, in_plane_nm: float) -> int:
-    """Level-0 voxels per working pixel in y and x: the nearest whole number, at least 1."""
-    return max(1, round(working_resolution_nm / in_plane_nm))
-
-
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
     """Blocks and layouts for one factor.

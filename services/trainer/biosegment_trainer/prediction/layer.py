@@ -10,8 +10,9 @@ from biosegment.jobs import Job
 from biosegment.volume import Index, Region
 from biosegment_trainer.compute.task import VolumeArray
 from biosegment_trainer.datastore_client import LayerView, NewLayer, VolumeView
+from biosegment_trainer.learning.factor import working_factor
 from biosegment_trainer.learning.tiling import ORTHO_TILE, default_tile
-from biosegment_trainer.prediction.block import BlockPlan, working_factor
+from biosegment_trainer.prediction.block import BlockPlan
 from biosegment_trainer.prediction.measure import INFOS
 from biosegment_trainer.prediction.network import NetworkFacts
 from biosegment_trainer.prediction.task import LayerArray, VolumePart, score_dtype

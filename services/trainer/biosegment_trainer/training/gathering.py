@@ -13,7 +13,7 @@ from biosegment.volume import VoxelSize
 from biosegment_trainer.compute.dispatch import volume_array
 from biosegment_trainer.compute.task import VolumeArray
 from biosegment_trainer.datastore_client import DatastoreClient, volume_id_of
-from biosegment_trainer.prediction.block import working_factor
+from biosegment_trainer.learning.factor import working_factor
 from biosegment_trainer.registry.model import Model, bundle_key
 from biosegment_trainer.training.option import Option
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from biosegment_trainer.learning.factor import working_factor
 from biosegment_trainer.learning.network import NetworkConfig
 from biosegment_trainer.learning.plan import plan, plan_for
-from biosegment_trainer.learning.resolution import working_factor
 
 from biosegment.errors import InvalidArgument
 

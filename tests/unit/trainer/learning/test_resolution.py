@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from biosegment_trainer.learning.factor import working_factor
 from biosegment_trainer.learning.resolution import (
     downsample_labels,
     downsample_raw,
     upsample_probabilities,
-    working_factor,
 )
 
 from biosegment.errors import InvalidArgument

@@ -63,7 +63,7 @@ _SMALL: Final = NetworkConfig.unet((8, 16, 32, 64), (2, 2, 2))
 
 PROFILES: Final[dict[str, Profile]] = {
     "small": Profile(_training(_SMALL, 200)),
-    # A room asks for a few at a time; the first quarter of the budget, which a parent is to save.
+    # A room asks for a few at a time; the beginning, where it matters what a parent saves.
     "fives": Profile(_training(_SMALL, 200), query=5, patches={"epfl": 50, "vnc": 40}),
     # The published setting compares passes of dropout, which is then in the network of every strategy.
     "dropout": Profile(_training(_SMALL.with_arguments(dropout=0.1), 200)),

@@ -16,10 +16,10 @@ from biosegment_trainer.learning.prediction import PredictionConfig, predict_blo
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from benchmarks.active_learning.pixels import cell_means, entropy_of, rim_of, truth_of
 from benchmarks.active_learning.profile import PROFILES
 from benchmarks.active_learning.record import Name
 from benchmarks.active_learning.tissue import TISSUES
-from benchmarks.active_learning.trial import cell_means, rim_of, truth_of
 from biosegment.volume import Index, Region
 from bundles.data import MITOCHONDRIA, Stack
 
@@ -61,7 +61,7 @@ def measure(probability: NDArray[np.floating[Any]], truth: NDArray[np.bool_]) ->
         truth: (z, y, x).
     """
     p = np.clip(probability.astype(np.float64), TINY, 1 - TINY)
-    entropy = -p * np.log(p) - (1 - p) * np.log(1 - p)
+    entropy = entropy_of(p)
     wrong = (p > 0.5) != truth
     rim = rim_of(truth)
     bins = np.minimum((p * BINS).astype(int), BINS - 1).ravel()

@@ -10,7 +10,7 @@ from biosegment_trainer.learning.prediction import PredictionConfig, predict_blo
 from biosegment_trainer.learning.training import train
 from scipy.special import expit, logit
 
-from benchmarks.active_learning import trial
+from benchmarks.active_learning import pixels, trial
 from benchmarks.active_learning.annotator import Annotator
 from benchmarks.active_learning.chooser import Chooser, parse_plan
 from benchmarks.active_learning.profile import PROFILES
@@ -43,7 +43,7 @@ def test_the_temperature_that_made_probabilities_too_sure_is_found():
     assert trial.temperature(honest, truth) == pytest.approx(1, abs=0.02)
     sure = expit(3 * logit(honest))
     assert trial.temperature(sure, truth) == pytest.approx(3, abs=0.06)
-    assert trial.calibrated_entropy(sure, truth) == pytest.approx(trial.entropy_of(honest), abs=0.01)
+    assert trial.calibrated_entropy(sure, truth) == pytest.approx(pixels.entropy_of(honest), abs=0.01)
 
 
 def test_entropy_at_outlines_does_not_count_and_other_does():
@@ -76,11 +76,11 @@ def test_probabilities_are_those_of_the_platform(model, pool):
         PredictionConfig(measures=("entropy",), with_labels=False, backend="eager"),
         "cpu",
     )
-    found = trial.probability_of(model, pool, 1, "cpu")
+    found = pixels.probability_of(model, pool, 1, "cpu")
     assert found.std() > 0.01
     assert np.abs(found - stored.probabilities[-1] / 255).max() < 1 / 255
     # One that leaves nothing out is the platform's entropy.
-    entropy = trial.cell_means(trial.entropy_of(found))
+    entropy = pixels.cell_means(pixels.entropy_of(found))
     assert np.abs(entropy - stored.scores["entropy"]).max() < 1e-3
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import yaml
 from biosegment_trainer.learning.network import NetworkConfig
+from biosegment_trainer.registry.bundle_check import _check
+from biosegment_trainer.registry.foreign import ForeignBundle, read_foreign
 from torch import nn
 
 SPLEEN = {"0": "background", "1": "spleen"}
@@ -80,3 +82,21 @@ def write_zoo_bundle(
     else:
         torch.save(weights, folder / file)
     return folder
+
+
+def read(folder: Path, trusted: bool = False) -> ForeignBundle:
+    """As ours, with 10 nm where it says nothing."""
+    return read_foreign(folder, trusted=trusted, fallback_resolution_nm=10.0)
+
+
+def window(network: NetworkConfig, channels: int = 1) -> torch.Tensor:
+    """A small image that the network takes."""
+    return torch.randn(1, channels, *(2 * s for s in network.stride[-network.spatial_dims :]))
+
+
+def checked(place: Path) -> dict[str, Any]:
+    """The bundle in `zoo`, taken over into `ours` as an import does it."""
+    return _check(
+        {"folder": str(place / "zoo"), "target": str(place / "ours"), "classes": {"membrane": 3},
+         "working_resolution_nm": 8, "trusted": False}
+    )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from typing import Any
+from unittest.mock import patch
 
 from moto.s3.responses import S3Response
 from moto.server import main
@@ -22,5 +23,5 @@ def _alone(self: S3Response) -> Any:
 
 
 if __name__ == "__main__":
-    S3Response.put_object = _alone  # type: ignore[method-assign]
-    main()
+    with patch.object(S3Response, "put_object", _alone):
+        main()

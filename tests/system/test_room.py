@@ -154,8 +154,8 @@ def deal_with(room: Room, user: str, sample: Sample, luck: float, own: list[str]
         try:
             again = person.samples.resume(own[-1], session="left", heartbeat=True)
         except FailedPrecondition as error:
-            # A second annotator is at it, or asks about it.
-            if error.reason not in ("LEASE_LOST", "SAMPLE_FLAGGED"):
+            # A second annotator is at it, or asks about it; or it was rejected, and its region went to somebody.
+            if error.reason not in ("LEASE_LOST", "SAMPLE_FLAGGED", "REGION_TAKEN"):
                 raise
             return
         if again.earlier_annotation:

@@ -133,14 +133,33 @@ async def require_free(transaction: Transaction, place: VolumeRegion, user: str,
         )
 
 
+async def require_still_open(transaction: Transaction, sample: Sample, now: float) -> None:
+    """FailedPrecondition REGION_TAKEN when anybody, the caller too, took or labelled an open sample's region since.
+
+    Its windows were candidates meanwhile: who went on in it would draw the same place a second time.
+    """
+    place = VolumeRegion(sample.volume_id, sample.region)
+    await require_free(transaction, place, "", now)
+    for each in await transaction.room.annotated_since(place, sample.created_at):
+        raise FailedPrecondition(
+            "REGION_TAKEN",
+            f"{sample.name} was open, and {each.author} annotated {each.region} meanwhile ({each.name}); claim another "
+            "sample, or choose the region to label it once more",
+            holder="",
+            sample=each.sample_id and f"projects/{sample.project_id}/samples/{each.sample_id}",
+        )
+
+
 async def require_not_lost(transaction: Transaction, sample: Sample, user: str, now: float) -> None:
     """FailedPrecondition LEASE_LOST when somebody else took or labelled the region after a lease ran out."""
     place = VolumeRegion(sample.volume_id, sample.region)
-    holders = [
+    others = [
         each.lease.holder for each in await transaction.room.held_by_others(place, user, now) if each.lease
     ]
     since = sample.lease.issued_at if sample.lease else 0.0
-    for other in (*holders, *await transaction.room.annotated_by_others(place, user, since)):
+    annotated = await transaction.room.annotated_since(place, since)
+    others += [each.author for each in annotated if each.author != user]
+    for other in others:
         raise FailedPrecondition(
             "LEASE_LOST",
             f"the lease of {sample.name} ran out, and {other} took the region meanwhile; claim another sample",

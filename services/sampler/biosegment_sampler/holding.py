@@ -9,7 +9,14 @@ from typing import Final
 from biosegment.auth import Permission, Principal
 from biosegment.errors import Conflict, FailedPrecondition, InvalidArgument, PermissionDenied
 from biosegment.failpoint import failpoint
-from biosegment_sampler.desk import Desk, SampleView, existing, require_free, require_not_lost
+from biosegment_sampler.desk import (
+    Desk,
+    SampleView,
+    existing,
+    require_free,
+    require_not_lost,
+    require_still_open,
+)
 from biosegment_sampler.domain.lease import Claimant, Clocks
 from biosegment_sampler.domain.pool import VolumeRegion
 from biosegment_sampler.domain.review import Review
@@ -178,9 +185,13 @@ class HoldingService:
             sample = await existing(transaction, project_id, sample_id)
             resumed = sample.resumed(who, now, clocks)
             if not sample.held_by(who.user, now):
-                if sample.annotation and not may_review:
-                    await _require_author(transaction, sample, who.user)
-                await require_free(transaction, VolumeRegion(sample.volume_id, sample.region), who.user, now)
+                if not sample.annotation:
+                    await require_still_open(transaction, sample, now)
+                else:
+                    if not may_review:
+                        await _require_author(transaction, sample, who.user)
+                    place = VolumeRegion(sample.volume_id, sample.region)
+                    await require_free(transaction, place, who.user, now)
             await transaction.put_samples([resumed])
             earlier = await earlier_annotation(transaction, resumed, who.user, now)
         return self._desk.view(resumed, who.user, now, earlier)
@@ -282,7 +293,8 @@ async def _kept(
 
 async def _require_author(transaction: Transaction, sample: Sample, user: str) -> None:
     annotations = await transaction.annotations_of_sample(sample.sample_id)
-    if not any(each.author == user and each.state.holds for each in annotations):
+    # Also of one that was rejected or reverted: its author may do better while somebody else's holds.
+    if not any(each.author == user for each in annotations):
         author = annotations[-1].author if annotations else ""
         raise PermissionDenied(
             "NOT_YOUR_ANNOTATION",

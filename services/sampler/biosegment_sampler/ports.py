@@ -217,8 +217,8 @@ class Room(Protocol):
         """Samples that others than `user` hold and that share a voxel with a region."""
         ...
 
-    async def annotated_by_others(self, place: VolumeRegion, user: str, since: float) -> Sequence[str]:
-        """Who else made annotations there since a moment that hold."""
+    async def annotated_since(self, place: VolumeRegion, since: float) -> Sequence[Annotation]:
+        """Annotations that were made there since a moment and hold, oldest first."""
         ...
 
     async def reviews(self, now: float) -> Sequence[Review]:

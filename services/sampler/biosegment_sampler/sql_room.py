@@ -68,15 +68,14 @@ class SqlRoom:
         )
         return await self._samples(query)
 
-    async def annotated_by_others(self, place: VolumeRegion, user: str, since: float) -> Sequence[str]:
-        query = sa.select(_ANNOTATIONS.author).where(
-            _ANNOTATIONS.project_id == self._project_id,
+    async def annotated_since(self, place: VolumeRegion, since: float) -> Sequence[Annotation]:
+        query = self._select(tables.annotation_table).where(
             _ANNOTATIONS.state.in_(_HOLDING),
             _ANNOTATIONS.created_at >= since,
-            _ANNOTATIONS.author != user,
             *_overlapping(tables.annotation_table, place),
         )
-        return list(await self._connection.scalars(query))
+        found = await self._all(query.order_by(_ANNOTATIONS.sequence))
+        return [rows.annotation_from_row(row) for row in found]
 
     async def reviews(self, now: float) -> Sequence[Review]:
         mine = sa.and_(

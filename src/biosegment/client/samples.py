@@ -198,7 +198,7 @@ class Samples:
             heartbeat: As in `claim`.
 
         Raises:
-            FailedPrecondition: LEASE_LOST, REGION_TAKEN, SAMPLE_FLAGGED.
+            FailedPrecondition: LEASE_LOST, REGION_TAKEN (metadata: sample), SAMPLE_FLAGGED.
             PermissionDenied: NOT_YOUR_ANNOTATION.
         """
         request = pb.ResumeSampleRequest(name=name, session=session, heartbeat=heartbeat)

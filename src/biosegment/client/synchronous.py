@@ -636,7 +636,7 @@ class Samples:
             heartbeat: As in `claim`.
 
         Raises:
-            FailedPrecondition: LEASE_LOST, REGION_TAKEN, SAMPLE_FLAGGED.
+            FailedPrecondition: LEASE_LOST, REGION_TAKEN (metadata: sample), SAMPLE_FLAGGED.
             PermissionDenied: NOT_YOUR_ANNOTATION.
         """
         return self._loop.run(self._group.resume(name, session=session, heartbeat=heartbeat))

@@ -229,6 +229,43 @@ async def test_a_rejected_annotation_can_be_gone_on_from(platform: Platform) -> 
     assert not (await platform.claim("bob")).samples
 
 
+@pytest.mark.parametrize("other", ["ann", "bob"])
+async def test_what_was_given_to_somebody_again_is_not_resumed_beside_that(
+    platform: Platform, other: str
+) -> None:
+    platform.records.volumes["v1"] = ONE
+    (sample,) = (await platform.claim("ann")).samples
+    platform.records.review(platform.answer("ann", sample), accepted=False, user="rev")
+    (again,) = (await platform.claim(other)).samples
+    assert (again.region, again.name == sample.name) == (sample.region, False)
+    error = await refused(platform.ask("ann", "ResumeSample", name=sample.name), "REGION_TAKEN")
+    assert (error.metadata["holder"], error.metadata["sample"]) == (other, again.name)
+    made = platform.answer(other, again)
+    error = await refused(platform.ask("ann", "ResumeSample", name=sample.name), "REGION_TAKEN")
+    assert f"{other} annotated" in error.message
+    assert (error.metadata["holder"], error.metadata["sample"]) == ("", again.name)
+    # The one that holds now can be corrected, and when it holds no more, both are open.
+    platform.records.review(made, accepted=False, user="rev")
+    await platform.ask("ann", "ResumeSample", name=sample.name)
+    error = await refused(platform.ask(other, "ResumeSample", name=again.name), "REGION_TAKEN")
+    assert error.metadata["sample"] == sample.name
+
+
+async def test_whose_annotation_was_rejected_comes_back_also_while_a_second_one_holds(
+    platform: Platform,
+) -> None:
+    platform.records.volumes["v1"] = ONE
+    await platform.update("second_annotator_share", second_annotator_share=1)
+    (sample,) = (await platform.claim("ann")).samples
+    first = platform.answer("ann", sample)
+    (second,) = (await platform.claim("bob")).samples
+    assert second.name == sample.name
+    platform.answer("bob", second)
+    platform.records.review(first, accepted=False, user="rev")
+    again = (await platform.ask("ann", "ResumeSample", name=sample.name)).sample
+    assert (again.earlier_annotation, again.lease.purpose) == (first, pb.Lease.PURPOSE_CORRECT)
+
+
 async def test_what_somebody_else_holds_is_not_resumed(platform: Platform) -> None:
     platform.records.volumes["v1"] = ONE
     (sample,) = (await platform.claim("ann")).samples

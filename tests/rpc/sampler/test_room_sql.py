@@ -156,10 +156,9 @@ async def test_comparisons_are_kept_of_pairs_that_hold(ledger: SqlLedger) -> Non
         found = pairs_of(await transaction.room.doubly_annotated(""))
         assert [pair.key for pair in found] == [("n3", "n5"), ("n2", "n5"), ("n2", "n3")]
         assert await transaction.room.doubly_annotated("s2") == []
-        assert await transaction.room.annotated_by_others(VolumeRegion("v", BOX), "ann", 2.0) == [
-            "bob",
-            "cem",
-        ]
+        since = await transaction.room.annotated_since(VolumeRegion("v", BOX), 2.0)
+        assert [each.name for each in since] == ["n2", "n3", "n4", "n5"]
+        assert not await transaction.room.annotated_since(VolumeRegion("w", BOX), 2.0)
 
 
 @contextmanager

@@ -269,7 +269,8 @@ class SamplerServiceServicer(object):
     def ResumeSample(self, request, context):
         """Leases an earlier sample again: one that the caller annotated (anybody's, with the review permission), that was set
         aside, or that is open. The answer names the earlier annotation, for the client to load. Errors: FAILED_PRECONDITION
-        LEASE_LOST, REGION_TAKEN, SAMPLE_FLAGGED; PERMISSION_DENIED for somebody else's annotated one.
+        LEASE_LOST, REGION_TAKEN also when the region of an open one was annotated meanwhile, SAMPLE_FLAGGED;
+        PERMISSION_DENIED for somebody else's annotated one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -82,7 +82,8 @@ class SamplerServiceStub:
     ResumeSample: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ResumeSampleRequest, _sampler_pb2.ResumeSampleResponse]
     """Leases an earlier sample again: one that the caller annotated (anybody's, with the review permission), that was set
     aside, or that is open. The answer names the earlier annotation, for the client to load. Errors: FAILED_PRECONDITION
-    LEASE_LOST, REGION_TAKEN, SAMPLE_FLAGGED; PERMISSION_DENIED for somebody else's annotated one.
+    LEASE_LOST, REGION_TAKEN also when the region of an open one was annotated meanwhile, SAMPLE_FLAGGED;
+    PERMISSION_DENIED for somebody else's annotated one.
     """
     TakeOverLease: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.TakeOverLeaseRequest, _sampler_pb2.TakeOverLeaseResponse]
     """Takes a lease from its holder; for those who may change the project's settings. The holder's tokens are refused from
@@ -161,7 +162,8 @@ class SamplerServiceAsyncStub(SamplerServiceStub):
     ResumeSample: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ResumeSampleRequest, _sampler_pb2.ResumeSampleResponse]  # type: ignore[assignment]
     """Leases an earlier sample again: one that the caller annotated (anybody's, with the review permission), that was set
     aside, or that is open. The answer names the earlier annotation, for the client to load. Errors: FAILED_PRECONDITION
-    LEASE_LOST, REGION_TAKEN, SAMPLE_FLAGGED; PERMISSION_DENIED for somebody else's annotated one.
+    LEASE_LOST, REGION_TAKEN also when the region of an open one was annotated meanwhile, SAMPLE_FLAGGED;
+    PERMISSION_DENIED for somebody else's annotated one.
     """
     TakeOverLease: _aio.UnaryUnaryMultiCallable[_sampler_pb2.TakeOverLeaseRequest, _sampler_pb2.TakeOverLeaseResponse]  # type: ignore[assignment]
     """Takes a lease from its holder; for those who may change the project's settings. The holder's tokens are refused from
@@ -333,7 +335,8 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_sampler_pb2.ResumeSampleResponse, _abc.Awaitable[_sampler_pb2.ResumeSampleResponse]]:
         """Leases an earlier sample again: one that the caller annotated (anybody's, with the review permission), that was set
         aside, or that is open. The answer names the earlier annotation, for the client to load. Errors: FAILED_PRECONDITION
-        LEASE_LOST, REGION_TAKEN, SAMPLE_FLAGGED; PERMISSION_DENIED for somebody else's annotated one.
+        LEASE_LOST, REGION_TAKEN also when the region of an open one was annotated meanwhile, SAMPLE_FLAGGED;
+        PERMISSION_DENIED for somebody else's annotated one.
         """
 
     @_abc_1.abstractmethod

@@ -9,6 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Ray starts its nodes with a fork, in tests of clusters out of this process: what gRPC does in the child then ends it
+# now and then (https://github.com/grpc/grpc/issues/43055).
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
 # No example has a time limit of its own: machines are busy.
 hypothesis.settings.register_profile("biosegment", deadline=None)
 hypothesis.settings.load_profile("biosegment")

@@ -10,12 +10,10 @@ Everything lives below one data folder:
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import fcntl
 import importlib.util
 import json
 import os
-import signal
 import socket
 import sys
 import time
@@ -31,6 +29,7 @@ from biosegment.auth import SERVICES, generate_key
 from biosegment.client.connection import connection_file
 from biosegment.errors import FailedPrecondition, Unavailable
 from biosegment.failpoint import VARIABLE as FAILPOINT_FILE
+from biosegment.parent import SUPERVISOR
 from biosegment.port import listen_anywhere
 from biosegment.rpc.runtime import keep_grpc
 
@@ -61,7 +60,6 @@ _NEEDED: Final = {
         "nrrd",
     ),
 }
-_PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,6 @@ class Supervisor:
         self._watchers: list[asyncio.Task[None]] = []
         self._stopping = False
         self._lock_fd = -1
-        self._libc = ctypes.CDLL(None)
 
     async def start(self, timeout_s: float = 60.0) -> Addresses:
         """Start all services and return when all are serving.
@@ -227,6 +224,7 @@ class Supervisor:
         shared = {
             "BIOSEGMENT_OBJECT_STORE_URL": f"file://{data / 'objects'}",
             "BIOSEGMENT_PUBLIC_KEYS_DIR": str(data / "keys"),
+            SUPERVISOR: str(os.getpid()),
         }
         peers = {
             "datastore": (),
@@ -249,9 +247,6 @@ class Supervisor:
         return {**inherited, **MALLOC, **threads, **shared, **own, **self._environment}
 
     async def _spawn(self, service: str, addresses: Addresses) -> None:
-        def die_with_parent() -> None:
-            self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
         with (self.data_dir / "logs" / f"{service}.log").open("ab") as log:
             self._children[service] = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -266,7 +261,6 @@ class Supervisor:
                 # processor evenly among sessions, whatever the priorities of the processes in them, so that the
                 # workers of trainings, which run at a low one, would take as much as the services beside them.
                 process_group=0,
-                preexec_fn=die_with_parent,
             )
 
     async def _watch(self, service: str, addresses: Addresses) -> None:

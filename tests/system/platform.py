@@ -89,6 +89,12 @@ class Platform:
     def kill(self, service: str) -> None:
         self.process(service).kill()
 
+    def kill_supervisor(self) -> None:
+        """`up` itself, which has no time to stop anything."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(60)
+
     def arm(self, point: str) -> None:
         """Let the next process that reaches `point` die there."""
         self.failpoint_file.write_text(point)

@@ -9,6 +9,7 @@ import structlog
 
 from biosegment import telemetry
 from biosegment.errors import BiosegmentError
+from biosegment.parent import end_with_supervisor
 from biosegment.rpc.server import run_until_signal
 from biosegment_datastore.composition import build
 from biosegment_datastore.settings import SERVICE, DatastoreSettings
@@ -27,6 +28,7 @@ async def serve(settings: DatastoreSettings) -> None:
 
 def main() -> int:
     """Start; wrong settings and the like are one line on standard error."""
+    end_with_supervisor()
     try:
         settings = DatastoreSettings.load(SERVICE)
         telemetry.configure(SERVICE, settings.log_level, settings.log_format)

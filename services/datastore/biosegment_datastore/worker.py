@@ -7,7 +7,6 @@ datastore does: a crash in here ends one import, nothing else.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
@@ -17,13 +16,12 @@ import threading
 from typing import Any, TextIO
 
 from biosegment.errors import BiosegmentError, ResourceExhausted
-
-_PR_SET_PDEATHSIG = 1
+from biosegment.parent import end_with_parent
 
 
 def main() -> None:
     """Run the task of standard input."""
-    _die_with_parent()
+    end_with_parent(signal.SIGKILL)
     # Libraries that print must not get between our lines.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -87,13 +85,8 @@ def _answer(answers: TextIO, value: dict[str, Any]) -> None:
     answers.write(json.dumps(value) + "\n")
 
 
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _exit_at_end_of_input() -> None:
-    # Where there is no prctl, and when the parent died before it was called.
+    # Where Linux does not do it, and when the parent died before it was called.
     sys.stdin.read()
     os._exit(1)
 

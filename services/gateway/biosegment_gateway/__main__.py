@@ -8,6 +8,7 @@ import resource
 import sys
 
 from biosegment.errors import BiosegmentError
+from biosegment.parent import end_with_supervisor
 from biosegment.rpc.server import run_until_signal
 from biosegment.telemetry import configure
 from biosegment_gateway.gateway import open_gateway
@@ -35,6 +36,7 @@ def _allow_many_connections() -> None:
 
 def main() -> int:
     """Run the process; errors of settings and start are one line."""
+    end_with_supervisor()
     try:
         settings = GatewaySettings.load("gateway")
         configure("gateway", settings.log_level, settings.log_format)

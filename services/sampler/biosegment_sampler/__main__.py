@@ -16,6 +16,7 @@ from biosegment.auth import Authorizer, PrincipalSigner, PrincipalVerifier
 from biosegment.database import Database, migrate
 from biosegment.errors import BiosegmentError
 from biosegment.memberships import DatastoreMemberships
+from biosegment.parent import end_with_supervisor
 from biosegment.rpc.channel import ServiceCredentials, connect
 from biosegment.rpc.server import RpcServer, run_until_signal
 from biosegment.rpc.tls import mutual_tls, towards
@@ -119,6 +120,7 @@ async def run(settings: SamplerSettings) -> None:
 
 def main() -> int:
     """Entry point of `python -m biosegment_sampler`; returns the exit status."""
+    end_with_supervisor()
     try:
         settings = SamplerSettings.load("sampler")
         telemetry.configure("sampler", settings.log_level, settings.log_format)

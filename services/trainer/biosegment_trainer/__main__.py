@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 from biosegment.errors import BiosegmentError
+from biosegment.parent import end_with_supervisor
 from biosegment.rpc.server import run_until_signal
 from biosegment.telemetry import configure
 from biosegment_trainer.settings import TrainerSettings
@@ -20,6 +21,7 @@ async def run(settings: TrainerSettings) -> None:
 
 def main() -> int:
     """Run the process; errors of settings and start are one line."""
+    end_with_supervisor()
     try:
         settings = TrainerSettings.load("trainer")
         configure("trainer", settings.log_level, settings.log_format)

@@ -6,18 +6,17 @@ answers in the same way on what was its standard output. It ends with the proces
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import resource
 import signal
 import struct
-import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from biosegment.errors import BiosegmentError, Internal, ResourceExhausted
+from biosegment.parent import end_with_parent
 
 if TYPE_CHECKING:
     from biosegment_trainer.interaction.engine import Engine
@@ -25,13 +24,11 @@ if TYPE_CHECKING:
 
 LENGTH: Final = struct.Struct("<Q")
 READY: Final = "ready"
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def main() -> None:
     """Serve until standard input ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     tasks = os.fdopen(os.dup(0), "rb")

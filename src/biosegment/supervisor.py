@@ -113,6 +113,8 @@ class Supervisor:
         """
         _require_dependencies()
         self._lock()
+        # Of one that was killed: other programs may have its ports by now.
+        connection_file(self.data_dir).unlink(missing_ok=True)
         try:
             addresses = self._choose_addresses()
             for service in SERVICES:

@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import resource
+import signal
 import sys
 import traceback
 from importlib import import_module
@@ -21,9 +22,9 @@ import numpy as np
 import tensorstore
 from biosegment_datastore.formats.detection import READERS, open_source
 from biosegment_datastore.formats.source import ACCEPTED, ACCEPTED_LABELS, SourceOptions
-from biosegment_datastore.worker import _die_with_parent
 
 from biosegment.errors import BiosegmentError
+from biosegment.parent import end_with_parent
 
 MEMORY_BYTES = 2 << 30
 _LIBRARIES = (imagecodecs, tensorstore)
@@ -32,7 +33,7 @@ _READ_BYTES = 256 << 20
 
 
 def main() -> None:
-    _die_with_parent()
+    end_with_parent(signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     for reader in READERS:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from biosegment.auth import Permission, Principal
 from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment.ids import parse_name
 from biosegment.jobs import Job, JobKind, Resources
+from biosegment.jobs.convert import kind_of, spec_of
 from biosegment.jobs.service import Prepare
 from biosegment_trainer.compute.capacity import Capacity
 from biosegment_trainer.convert import (
@@ -31,6 +33,9 @@ from biosegment_trainer.registry.model import Model
 from biosegment_trainer.registry.use import usable_model
 from biosegment_trainer.sql import SqlModels
 from biosegment_trainer.training.requirement import TrainingRequirements
+
+IN_BLOCKS: Final = frozenset({"predict", "score", "instances"})
+"""Kinds of jobs of which many workers do a block each."""
 
 
 class Admission:
@@ -69,7 +74,8 @@ class Admission:
 
     async def resources(self, spec: bytes) -> Resources:
         """What a job reserves; FailedPrecondition NO_NODE_LARGE_ENOUGH."""
-        return await self._capacity.reserve(asked_resources(spec))
+        in_blocks = kind_of(spec_of(spec)) in IN_BLOCKS
+        return await self._capacity.reserve(asked_resources(spec), in_blocks=in_blocks)
 
     async def recheck(self, job: Job) -> None:
         """Check a job when its turn has come: models and volumes may have been deleted.

@@ -33,7 +33,7 @@ from biosegment.rpc.server import RpcServer
 from biosegment.rpc.tls import mutual_tls, towards
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.objects import Objects, open_objects
-from biosegment_trainer.admission import Admission
+from biosegment_trainer.admission import IN_BLOCKS, Admission
 from biosegment_trainer.compute.capacity import Capacity
 from biosegment_trainer.compute.dispatch import Dispatch
 from biosegment_trainer.compute.ray_connection import RaySettings
@@ -234,7 +234,7 @@ def _runner(
         async def run(context: JobContext) -> JobResult:
             await admission.recheck(context.job)
             try:
-                await capacity.fill_attempt(context, dispatch)
+                await capacity.fill_attempt(context, dispatch, in_blocks=context.job.kind in IN_BLOCKS)
                 return await handler(context)
             except JobCancelled:
                 await leftovers.remove(context.job)
@@ -295,6 +295,8 @@ def _capacity(settings: TrainerSettings, executor: RayExecutor, trainings: Lane)
         None if settings.concurrent_trainings else trainings,
         # On this machine each lane has CPUs of its own; on a cluster a training and the predictions share them.
         shares=1 + settings.concurrent_predictions if settings.ray_address else 1,
+        workers=None if settings.ray_address else settings.workers_per_prediction,
+        predictions=settings.concurrent_predictions,
     )
 
 

@@ -45,6 +45,34 @@ async def test_what_a_job_does_not_ask_for_is_filled_in(nodes, cpus, asked, rese
 
 
 @pytest.mark.parametrize(
+    ("node", "workers", "predictions", "asked", "cpus"),
+    [
+        # A worker for each CPU, as far as there is memory.
+        (Resources(2, 0, 24 * GIB), 0, 1, Resources(), 1),
+        (Resources(8, 0, 16 * GIB), 0, 1, Resources(), 2),
+        (Resources(8, 0, 16 * GIB), 0, 2, Resources(), 4),
+        (Resources(64, 0, 128 * GIB), 0, 1, Resources(), 2),
+        (Resources(4, 0, 2 * GIB), 0, 1, Resources(), 4),
+        # Few workers share all CPUs.
+        (Resources(8, 0, 64 * GIB), 3, 1, Resources(), 3),
+        (Resources(8, 0, 64 * GIB), 1, 1, Resources(), 8),
+        # What is asked for is what each gets.
+        (Resources(8, 0, 64 * GIB), 0, 1, Resources(5), 5),
+        # The GPU's own share, and on a cluster what leaves room for a training.
+        (Resources(8, 1, 64 * GIB), 0, 1, Resources(), 8),
+        (Resources(8, 0, 64 * GIB), None, 1, Resources(), 8),
+    ],
+)
+async def test_workers_that_do_blocks_share_the_cpus_of_this_machine(node, workers, predictions, asked, cpus):
+    found = capacity(node, workers=workers, predictions=predictions)
+    assert (await found.reserve(asked, in_blocks=True)).cpus == cpus
+    assert (await found.fill(asked, in_blocks=True)).cpus == cpus
+    assert (await found.reserve(Resources())).cpus == node.cpus
+    with_own = Capacity(found._ask, Resources(3), workers=workers, predictions=predictions)
+    assert (await with_own.reserve(Resources(), in_blocks=True)).cpus == min(3, node.cpus)
+
+
+@pytest.mark.parametrize(
     ("nodes", "shares", "asked", "reserved"),
     [
         # A training and a prediction have room beside each other, for each GPU.

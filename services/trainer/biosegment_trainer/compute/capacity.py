@@ -18,6 +18,10 @@ _KNOWN_FOR_S: Final = 30.0
 _UNKNOWN_FOR_S: Final = 1.0
 _REMEMBERED_FOR_S: Final = 600.0
 _NODE_WITHIN_S: Final = 60.0
+_WORKER_BYTES: Final = 3_000_000_000
+"""That a worker of a prediction stays under; measured by `benchmarks.prediction_memory`."""
+_WORKERS_MEMORY: Final = 0.75
+"""Share of a machine's memory for the workers of all predictions."""
 
 
 class Capacity:
@@ -32,6 +36,9 @@ class Capacity:
         largest: A node that a cluster may grow to and does not show yet.
         trainings: The lane of trainings, kept as wide as there are GPUs; None where an operator has set its width.
         shares: Jobs that share the CPUs of a GPU, or of a node without any.
+        workers: Most workers, on one machine, of a job whose blocks they share; 0 for as many as its CPUs and its
+            memory allow; None where the CPUs of such a job are not its own.
+        predictions: Such jobs that run at once.
     """
 
     def __init__(
@@ -42,6 +49,8 @@ class Capacity:
         largest: Resources | None = None,
         trainings: Lane | None = None,
         shares: int = 1,
+        workers: int | None = None,
+        predictions: int = 1,
     ) -> None:
         self._ask = nodes
         self._defaults = defaults
@@ -49,13 +58,17 @@ class Capacity:
         self._largest = largest
         self._trainings = trainings
         self._shares = shares
+        self._workers = workers
+        self._predictions = predictions
         self._missed_s: dict[Resources, float | None] = {}
         """Sizes of nodes, and since when each is away; None: it is there."""
         self._ask_at_s = 0.0
         self._asking = asyncio.Lock()
 
-    async def reserve(self, asked: Resources) -> Resources:
+    async def reserve(self, asked: Resources, *, in_blocks: bool = False) -> Resources:
         """What a new job that asks for `asked` reserves, with defaults where it is 0.
+
+        What many workers do `in_blocks`, each for itself, is reserved for one of them.
 
         While no node is known nothing is refused, and what is 0 remains so, for `fill` when the job begins.
 
@@ -65,7 +78,7 @@ class Capacity:
         nodes = await self._nodes()
         if not nodes:
             return asked
-        wanted = self._with_defaults(asked, nodes)
+        wanted = self._with_defaults(asked, nodes, in_blocks)
         if not any(wanted.fits(node) for node in nodes):
             raise FailedPrecondition(
                 "NO_NODE_LARGE_ENOUGH",
@@ -73,35 +86,37 @@ class Capacity:
             )
         return wanted
 
-    async def fill(self, asked: Resources) -> Resources | None:
+    async def fill(self, asked: Resources, *, in_blocks: bool = False) -> Resources | None:
         """What a job reserves that was let in with `asked`; None while no node is known.
 
         It is never refused: Ray waits for a node that is away.
         """
         nodes = await self._nodes()
-        return self._with_defaults(asked, nodes) if nodes else None
+        return self._with_defaults(asked, nodes, in_blocks) if nodes else None
 
-    async def fill_attempt(self, context: JobContext, dispatch: Dispatch) -> None:
+    async def fill_attempt(self, context: JobContext, dispatch: Dispatch, *, in_blocks: bool) -> None:
         """Set what an attempt reserves; waits for a cluster that is away, and then a little for its nodes.
 
         Raises:
             JobCancelled: The job should stop.
         """
         asked = context.job.resources
-        found = await self.fill(asked)
+        found = await self.fill(asked, in_blocks=in_blocks)
         if found is None:
             async with dispatch.cluster(context):
                 end_s = time.monotonic() + _NODE_WITHIN_S
                 # One that grows on demand shows a node only when a task waits for it.
-                while (found := await self.fill(asked)) is None and time.monotonic() < end_s:
+                while (
+                    found := await self.fill(asked, in_blocks=in_blocks)
+                ) is None and time.monotonic() < end_s:
                     context.raise_if_cancelled()
                     await asyncio.sleep(_UNKNOWN_FOR_S)
         if found is None:
-            context.job = replace(context.job, resources=self._with_defaults(asked, ()))
+            context.job = replace(context.job, resources=self._with_defaults(asked, (), in_blocks))
         else:
             await context.reserve(found)
 
-    def _with_defaults(self, asked: Resources, nodes: Sequence[Resources]) -> Resources:
+    def _with_defaults(self, asked: Resources, nodes: Sequence[Resources], in_blocks: bool) -> Resources:
         memory = asked.memory_bytes or self._defaults.memory_bytes
         gpus = asked.gpus or (self._gpus if self._gpus >= 0 else int(any(node.gpus for node in nodes)))
         fitting = [node for node in nodes if Resources(asked.cpus or 1, gpus, memory).fits(node)]
@@ -114,9 +129,20 @@ class Capacity:
             cpus = asked.cpus
         elif self._defaults.cpus:
             cpus = min([self._defaults.cpus, *(node.cpus for node in sizes)])
+        elif in_blocks and not gpus and self._workers is not None:
+            cpus = min((self._of_worker(node, self._workers) for node in sizes), default=1)
         else:
             cpus = min((self._share(node, gpus) for node in sizes), default=1)
         return Resources(cpus, gpus, memory)
+
+    def _of_worker(self, node: Resources, most: int) -> int:
+        """CPUs of one of the workers that share a machine: one where memory allows it.
+
+        Beside the network much of a worker's work is done by one thread; several workers do that at the same time.
+        """
+        have_room = int(node.memory_bytes * _WORKERS_MEMORY) // (_WORKER_BYTES * self._predictions)
+        workers = max(1, min(node.cpus, have_room, most or have_room))
+        return -(-node.cpus // workers)
 
     def _share(self, node: Resources, gpus: int) -> int:
         of_one = max(1, node.cpus // (self._shares * max(1, node.gpus)))

@@ -121,7 +121,6 @@ class Runner:
         task = InstancesTask(
             store=self._store,
             callback=Callback("127.0.0.1:1", "nobody", f"trainer-{self._runs}", 1),
-            threads=1,
             source=SourceArray("labels", FIRST_CLASS, FIRST_CLASS, is_graded=False),
             boundary=None,
             target=target.name,

@@ -1,9 +1,9 @@
 """The figures of the trainer: prediction, its memory, fine-tuning, families of networks, pretraining.
 
-usage: python -m benchmarks.trainer [prediction memory fine_tune families pretraining]
+usage: python -m benchmarks.trainer [prediction volume memory fine_tune families pretraining]
 
-Each part runs in a process of its own, one after the other; the summary at the end repeats their verdicts. `prediction`
-and `memory` make their own data, the others need the real volumes (bundles/data.py says which).
+Each part runs in a process of its own, one after the other; the summary at the end repeats their verdicts. The first
+three make their own data, the others need the real volumes (bundles/data.py says which).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from benchmarks.report import print_header
 
 PARTS = {
     "prediction": "prediction",
+    "volume": "prediction_volume",
     "memory": "prediction_memory",
     "fine_tune": "fine_tune",
     "families": "families",

@@ -12,7 +12,7 @@ from biosegment.ids import parse_name
 from biosegment.jobs import Job, JobKind, Resources
 from biosegment.jobs.convert import kind_of, spec_of
 from biosegment.jobs.service import Prepare
-from biosegment_trainer.compute.capacity import Capacity
+from biosegment_trainer.compute.capacity import ALONE, Capacity, Work
 from biosegment_trainer.convert import (
     asked_resources,
     instances_request,
@@ -34,8 +34,15 @@ from biosegment_trainer.registry.use import usable_model
 from biosegment_trainer.sql import SqlModels
 from biosegment_trainer.training.requirement import TrainingRequirements
 
-IN_BLOCKS: Final = frozenset({"predict", "score", "instances"})
-"""Kinds of jobs of which many workers do a block each."""
+WORK: Final = {
+    "train": ALONE,
+    "pretrain": ALONE,
+    "predict": Work(in_blocks=True),
+    "score": Work(in_blocks=True),
+    "instances": Work(in_blocks=True, on_gpu=False),
+    "measure_objects": Work(on_gpu=False),
+}
+"""By the kind of a job."""
 
 
 class Admission:
@@ -74,8 +81,7 @@ class Admission:
 
     async def resources(self, spec: bytes) -> Resources:
         """What a job reserves; FailedPrecondition NO_NODE_LARGE_ENOUGH."""
-        in_blocks = kind_of(spec_of(spec)) in IN_BLOCKS
-        return await self._capacity.reserve(asked_resources(spec), in_blocks=in_blocks)
+        return await self._capacity.reserve(asked_resources(spec), WORK[kind_of(spec_of(spec))])
 
     async def recheck(self, job: Job) -> None:
         """Check a job when its turn has come: models and volumes may have been deleted.

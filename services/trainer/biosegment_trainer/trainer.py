@@ -33,7 +33,7 @@ from biosegment.rpc.server import RpcServer
 from biosegment.rpc.tls import mutual_tls, towards
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.objects import Objects, open_objects
-from biosegment_trainer.admission import IN_BLOCKS, Admission
+from biosegment_trainer.admission import WORK, Admission
 from biosegment_trainer.compute.capacity import Capacity
 from biosegment_trainer.compute.dispatch import Dispatch
 from biosegment_trainer.compute.ray_connection import RaySettings
@@ -234,7 +234,7 @@ def _runner(
         async def run(context: JobContext) -> JobResult:
             await admission.recheck(context.job)
             try:
-                await capacity.fill_attempt(context, dispatch, in_blocks=context.job.kind in IN_BLOCKS)
+                await capacity.fill_attempt(context, dispatch, WORK[context.job.kind])
                 return await handler(context)
             except JobCancelled:
                 await leftovers.remove(context.job)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from biosegment_trainer.compute import capacity as module
-from biosegment_trainer.compute.capacity import Capacity
+from biosegment_trainer.compute.capacity import Capacity, Work
 from biosegment_trainer.compute.cluster import STARTER_SHARE, TRAINING_SHARE, Room, prediction_share
 from biosegment_trainer.compute.machine import machine
 from biosegment_trainer.compute.ray_connection import RaySettings
@@ -16,6 +16,7 @@ from biosegment.jobs import Resources
 from biosegment.jobs.queue import Lane
 
 GIB = 1 << 30
+BLOCKS = Work(in_blocks=True)
 
 
 def capacity(*nodes: Resources, cpus: int = 0, **options: object) -> Capacity:
@@ -65,11 +66,18 @@ async def test_what_a_job_does_not_ask_for_is_filled_in(nodes, cpus, asked, rese
 )
 async def test_workers_that_do_blocks_share_the_cpus_of_this_machine(node, workers, predictions, asked, cpus):
     found = capacity(node, workers=workers, predictions=predictions)
-    assert (await found.reserve(asked, in_blocks=True)).cpus == cpus
-    assert (await found.fill(asked, in_blocks=True)).cpus == cpus
+    assert (await found.reserve(asked, BLOCKS)).cpus == cpus
+    assert (await found.fill(asked, BLOCKS)).cpus == cpus
     assert (await found.reserve(Resources())).cpus == node.cpus
     with_own = Capacity(found._ask, Resources(3), workers=workers, predictions=predictions)
-    assert (await with_own.reserve(Resources(), in_blocks=True)).cpus == min(3, node.cpus)
+    assert (await with_own.reserve(Resources(), BLOCKS)).cpus == min(3, node.cpus)
+
+
+async def test_work_without_use_for_a_gpu_takes_none():
+    asked = Resources(gpus=1)
+    found = capacity(Resources(8, 2, 64 * GIB), workers=0)
+    assert await found.reserve(asked, Work(on_gpu=False)) == Resources(4, 0, 0)
+    assert await found.fill(asked, Work(in_blocks=True, on_gpu=False)) == Resources(1, 0, 0)
 
 
 @pytest.mark.parametrize(

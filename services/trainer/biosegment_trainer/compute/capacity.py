@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from biosegment.errors import FailedPrecondition, Unavailable
@@ -22,6 +22,22 @@ _WORKER_BYTES: Final = 3_000_000_000
 """That a worker of a prediction stays under; measured by `benchmarks.prediction_memory`."""
 _WORKERS_MEMORY: Final = 0.75
 """Share of a machine's memory for the workers of all predictions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How jobs of a kind compute.
+
+    Attributes:
+        in_blocks: Many workers do a block each; what the job reserves is for one of them.
+        on_gpu: A GPU is of use.
+    """
+
+    in_blocks: bool = False
+    on_gpu: bool = True
+
+
+ALONE: Final = Work()
 
 
 class Capacity:
@@ -65,10 +81,8 @@ class Capacity:
         self._ask_at_s = 0.0
         self._asking = asyncio.Lock()
 
-    async def reserve(self, asked: Resources, *, in_blocks: bool = False) -> Resources:
+    async def reserve(self, asked: Resources, work: Work = ALONE) -> Resources:
         """What a new job that asks for `asked` reserves, with defaults where it is 0.
-
-        What many workers do `in_blocks`, each for itself, is reserved for one of them.
 
         While no node is known nothing is refused, and what is 0 remains so, for `fill` when the job begins.
 
@@ -78,7 +92,7 @@ class Capacity:
         nodes = await self._nodes()
         if not nodes:
             return asked
-        wanted = self._with_defaults(asked, nodes, in_blocks)
+        wanted = self._with_defaults(asked, nodes, work)
         if not any(wanted.fits(node) for node in nodes):
             raise FailedPrecondition(
                 "NO_NODE_LARGE_ENOUGH",
@@ -86,39 +100,40 @@ class Capacity:
             )
         return wanted
 
-    async def fill(self, asked: Resources, *, in_blocks: bool = False) -> Resources | None:
+    async def fill(self, asked: Resources, work: Work = ALONE) -> Resources | None:
         """What a job reserves that was let in with `asked`; None while no node is known.
 
         It is never refused: Ray waits for a node that is away.
         """
         nodes = await self._nodes()
-        return self._with_defaults(asked, nodes, in_blocks) if nodes else None
+        return self._with_defaults(asked, nodes, work) if nodes else None
 
-    async def fill_attempt(self, context: JobContext, dispatch: Dispatch, *, in_blocks: bool) -> None:
+    async def fill_attempt(self, context: JobContext, dispatch: Dispatch, work: Work) -> None:
         """Set what an attempt reserves; waits for a cluster that is away, and then a little for its nodes.
 
         Raises:
             JobCancelled: The job should stop.
         """
         asked = context.job.resources
-        found = await self.fill(asked, in_blocks=in_blocks)
+        found = await self.fill(asked, work)
         if found is None:
             async with dispatch.cluster(context):
                 end_s = time.monotonic() + _NODE_WITHIN_S
                 # One that grows on demand shows a node only when a task waits for it.
-                while (
-                    found := await self.fill(asked, in_blocks=in_blocks)
-                ) is None and time.monotonic() < end_s:
+                while (found := await self.fill(asked, work)) is None and time.monotonic() < end_s:
                     context.raise_if_cancelled()
                     await asyncio.sleep(_UNKNOWN_FOR_S)
         if found is None:
-            context.job = replace(context.job, resources=self._with_defaults(asked, (), in_blocks))
+            context.job = replace(context.job, resources=self._with_defaults(asked, (), work))
         else:
             await context.reserve(found)
 
-    def _with_defaults(self, asked: Resources, nodes: Sequence[Resources], in_blocks: bool) -> Resources:
+    def _with_defaults(self, asked: Resources, nodes: Sequence[Resources], work: Work) -> Resources:
         memory = asked.memory_bytes or self._defaults.memory_bytes
         gpus = asked.gpus or (self._gpus if self._gpus >= 0 else int(any(node.gpus for node in nodes)))
+        if not work.on_gpu:
+            # It must not keep a network from one.
+            gpus = 0
         fitting = [node for node in nodes if Resources(asked.cpus or 1, gpus, memory).fits(node)]
         if not fitting and not asked.gpus and self._gpus < 0:
             # No node with a GPU has so much else.
@@ -129,7 +144,7 @@ class Capacity:
             cpus = asked.cpus
         elif self._defaults.cpus:
             cpus = min([self._defaults.cpus, *(node.cpus for node in sizes)])
-        elif in_blocks and not gpus and self._workers is not None:
+        elif work.in_blocks and not gpus and self._workers is not None:
             cpus = min((self._of_worker(node, self._workers) for node in sizes), default=1)
         else:
             cpus = min((self._share(node, gpus) for node in sizes), default=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -113,7 +113,6 @@ class InstancesJob:
         return InstancesTask(
             store=self._dispatch.store,
             callback=self._dispatch.callback(context),
-            threads=context.job.resources.cpus or self._dispatch.threads,
             source=plan.source,
             boundary=plan.boundary,
             target=layer.key,
@@ -137,13 +136,11 @@ class InstancesJob:
         if total > work.left:
             await context.log(f"{total - work.left} pieces of work were done before; {work.left} are left")
         await context.progress(Progress(1 - work.left / total, "waiting for workers"))
-        # It works with CPUs alone, and must not keep a network from a GPU.
-        resources = replace(context.job.resources, gpus=0)
         try:
             async with asyncio.timeout(self._dispatch.timeout_s), self._dispatch.cluster(context) as cluster:
                 pool = BlockPool(
                     cluster,
-                    resources,
+                    context.job.resources,
                     self._dispatch.silence_s,
                     self._max_workers,
                     actor=InstancesActor,

@@ -57,7 +57,6 @@ class InstancesTask:
     """Instances of one layer into one that exists.
 
     Attributes:
-        threads: CPU threads of a worker.
         source: Voxels of the class.
         boundary: Voxels where objects end; None when nothing says so.
         target: Key of the array of the layer to write.
@@ -67,7 +66,6 @@ class InstancesTask:
 
     store: ObjectStoreSettings
     callback: Callback
-    threads: int
     source: SourceArray
     boundary: SourceArray | None
     target: str

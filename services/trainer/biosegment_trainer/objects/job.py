@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from biosegment.errors import BiosegmentError, FailedPrecondition, InvalidArgument, NotFound
 from biosegment.failpoint import failpoint
@@ -86,8 +86,6 @@ class MeasuringJob:
         places = [await self._datastore.create_artifact(project_id, each, context.attempt) for each in ids]
         try:
             task = await self._task(context, request, layer, places)
-            # It works with CPUs alone, and must not keep a network from a GPU.
-            context.job = replace(context.job, resources=replace(context.job.resources, gpus=0))
             outcome = await self._dispatch.run(context, task)
             failpoint("trainer.measure.before_commit")
             # Deleted or made anew meanwhile, it may have been read as zeros.

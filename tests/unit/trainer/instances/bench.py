@@ -45,7 +45,6 @@ class Bench:
         task = InstancesTask(
             store=self.store,
             callback=Callback("127.0.0.1:1", "nobody", f"trainer-{self.runs}", 1),
-            threads=1,
             source=self.source,
             boundary=None,
             target=f"instances-{self.runs}",

@@ -1,6 +1,6 @@
 """Prediction of a whole volume by the platform against the network alone on the same tiles without overlap.
 
-usage: python -m benchmarks.prediction_volume [--slices 64] [--edge 4096] [--repeats 3]
+usage: python -m benchmarks.prediction_volume [--slices 128] [--edge 4096] [--repeats 3]
 
 On a running platform: a volume of noise is imported at half of the working pixel, and the network that a project trains
 by default predicts all of it, with probabilities, labels and no score maps. What counts is the processor time of the
@@ -26,7 +26,6 @@ import torch
 from benchmarks.prediction import FACTOR, OF_NETWORK, Slice, cpu_seconds
 from benchmarks.report import Target, finish, print_header, print_samples
 from biosegment.client import AsyncClient, aconnect
-from biosegment.client.resources import Job
 from biosegment.supervisor import Supervisor
 from biosegment.volume import BACKGROUND, FIRST_CLASS, Index, Region, VoxelSize
 
@@ -34,28 +33,48 @@ VOXEL_SIZE = VoxelSize(30, 5, 5)
 
 
 class Meter:
-    """Processor seconds of the workers, and the blocks that were done when they were read."""
+    """Processor seconds of the workers, each time that the number of finished blocks has grown."""
 
     def __init__(self) -> None:
-        self.readings: list[tuple[int, int, float]] = []
         self._spent: dict[int, float] = {}
+        self._readings: dict[int, float] = {}
+        self._total = 0
 
-    def read(self, job: Job) -> None:
-        """Take the time; workers that have ended keep theirs."""
-        for process in psutil.Process().children(recursive=True):
-            try:
-                if "BlockActor" in " ".join(process.cmdline()):
-                    times = process.cpu_times()
-                    self._spent[process.pid] = times.user + times.system
-            except psutil.Error:
-                continue
-        self.readings.append((job.done, job.total, sum(self._spent.values())))
+    async def watch(self, client: AsyncClient, name: str) -> None:
+        """Read until cancelled."""
+        while True:
+            job = await client.jobs.get(name)
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    if "BlockActor" in " ".join(process.cmdline()):
+                        times = process.cpu_times()
+                        self._spent[process.pid] = times.user + times.system
+                except psutil.Error:
+                    continue
+            if job.done:
+                self._total = job.total
+                self._readings.setdefault(job.done, sum(self._spent.values()))
+            await asyncio.sleep(0.2)
+
+    @property
+    def workers(self) -> int:
+        return len(self._spent)
 
     def seconds_per_block(self) -> float:
-        """Between the first and the last block that was reported."""
-        steady = [(done, spent) for done, _, spent in self.readings if done]
-        (first, begin), (last, end) = steady[0], steady[-1]
-        return (end - begin) / (last - first)
+        """Between two moments at which one block was finished, and the others were as far as at the other moment.
+
+        Workers begin together and take turns: after a block of each they are at the same place of the next. The last
+        blocks are left out, in which some have nothing to do.
+        """
+        first = min(self._readings)
+        last = max(
+            done
+            for done in self._readings
+            if done <= self._total - self.workers + 1 and (done - first) % self.workers == 0
+        )
+        if last == first:
+            raise SystemExit(f"{self._total} blocks are too few for {self.workers} workers; take more slices")
+        return (self._readings[last] - self._readings[first]) / (last - first)
 
 
 async def prepared(client: AsyncClient, folder: Path, shape: Index) -> tuple[str, str]:
@@ -91,12 +110,14 @@ async def measure(folder: Path, options: argparse.Namespace) -> tuple[list[float
                 around = [cpu_seconds(forward)]
                 meter, started = Meter(), time.perf_counter()
                 job = await client.jobs.predict(volume, model=model, probabilities=True)
-                ended = await client.jobs.wait(job.name, on_change=meter.read)
+                watching = asyncio.create_task(meter.watch(client, job.name))
+                ended = await client.jobs.wait(job.name)
                 waited.append(time.perf_counter() - started)
+                watching.cancel()
                 around.append(cpu_seconds(forward))
                 alone.append(work.image.numel() / statistics.mean(around) / 1e6)
                 whole.append(pixels / ended.total / meter.seconds_per_block() / 1e6)
-                print(f"{ended.total} blocks in {waited[-1]:.0f} s", flush=True)
+                print(f"{ended.total} blocks by {meter.workers} workers in {waited[-1]:.0f} s", flush=True)
     finally:
         await supervisor.stop()
     return alone, whole, waited
@@ -105,7 +126,7 @@ async def measure(folder: Path, options: argparse.Namespace) -> tuple[list[float
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--slices", type=int, default=64)
+    parser.add_argument("--slices", type=int, default=128)
     parser.add_argument("--edge", type=int, default=4096, help="of a slice, voxels")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()

@@ -8,7 +8,7 @@ from biosegment.auth import Authorizer, Kind, Permission, Principal, PrincipalSi
 from biosegment.errors import FailedPrecondition, NotFound, PermissionDenied
 from biosegment_sampler.domain.lease import Claimant
 from biosegment_sampler.domain.pool import Pool, VolumeRegion
-from biosegment_sampler.domain.sample import Sample
+from biosegment_sampler.domain.sample import CHOSEN, Sample
 from biosegment_sampler.feed import AnnotationFeed, News
 from biosegment_sampler.ports import Clock, Transaction
 from biosegment_sampler.service import PoolService
@@ -127,7 +127,7 @@ async def require_free(transaction: Transaction, place: VolumeRegion, user: str,
         raise FailedPrecondition(
             "REGION_TAKEN",
             f"region {place.region} overlaps {sample.name} {sample.region}, which {sample.lease.holder_text} holds; "
-            "choose another region or wait",
+            "go on there, choose another region, or wait until it is free",
             holder=sample.lease.holder,
             sample=sample.name,
         )
@@ -140,7 +140,9 @@ async def require_still_open(transaction: Transaction, sample: Sample, now: floa
     """
     place = VolumeRegion(sample.volume_id, sample.region)
     await require_free(transaction, place, "", now)
-    for each in await transaction.room.annotated_since(place, sample.created_at):
+    # Nothing was labelled where a sample was proposed; somebody may have chosen a region that was.
+    since = sample.created_at if sample.strategy == CHOSEN else 0.0
+    for each in await transaction.room.annotated_since(place, since):
         raise FailedPrecondition(
             "REGION_TAKEN",
             f"{sample.name} was open, and {each.author} annotated {each.region} meanwhile ({each.name}); claim another "

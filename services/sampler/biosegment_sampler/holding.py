@@ -17,10 +17,11 @@ from biosegment_sampler.desk import (
     require_not_lost,
     require_still_open,
 )
+from biosegment_sampler.domain.annotation import AnnotationState
 from biosegment_sampler.domain.lease import Claimant, Clocks
 from biosegment_sampler.domain.pool import VolumeRegion
 from biosegment_sampler.domain.review import Review
-from biosegment_sampler.domain.sample import Sample
+from biosegment_sampler.domain.sample import Sample, SampleState
 from biosegment_sampler.leasing import earlier_annotation
 from biosegment_sampler.ports import Datastore, Ledger, Transaction
 from biosegment_sampler.returning import revived
@@ -185,13 +186,12 @@ class HoldingService:
             sample = await existing(transaction, project_id, sample_id)
             resumed = sample.resumed(who, now, clocks)
             if not sample.held_by(who.user, now):
-                if not sample.annotation:
+                if sample.annotation and not may_review:
+                    await _require_author(transaction, sample, who.user)
+                if sample.state_at(now) is SampleState.OPEN:
                     await require_still_open(transaction, sample, now)
-                else:
-                    if not may_review:
-                        await _require_author(transaction, sample, who.user)
-                    place = VolumeRegion(sample.volume_id, sample.region)
-                    await require_free(transaction, place, who.user, now)
+                place = VolumeRegion(sample.volume_id, sample.region)
+                await require_free(transaction, place, who.user, now)
             await transaction.put_samples([resumed])
             earlier = await earlier_annotation(transaction, resumed, who.user, now)
         return self._desk.view(resumed, who.user, now, earlier)
@@ -293,8 +293,12 @@ async def _kept(
 
 async def _require_author(transaction: Transaction, sample: Sample, user: str) -> None:
     annotations = await transaction.annotations_of_sample(sample.sample_id)
-    # Also of one that was rejected or reverted: its author may do better while somebody else's holds.
-    if not any(each.author == user for each in annotations):
+    # Of a sample that two are to annotate, the one whose annotation was rejected may do better while the other's holds.
+    if not any(
+        each.author == user
+        and (each.state.holds or (sample.wants_second and each.state is AnnotationState.REJECTED))
+        for each in annotations
+    ):
         author = annotations[-1].author if annotations else ""
         raise PermissionDenied(
             "NOT_YOUR_ANNOTATION",

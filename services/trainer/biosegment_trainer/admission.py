@@ -12,7 +12,7 @@ from biosegment.ids import parse_name
 from biosegment.jobs import Job, JobKind, Resources
 from biosegment.jobs.convert import kind_of, spec_of
 from biosegment.jobs.service import Prepare
-from biosegment_trainer.compute.capacity import ALONE, Capacity, Work
+from biosegment_trainer.compute.capacity import Capacity
 from biosegment_trainer.convert import (
     asked_resources,
     instances_request,
@@ -34,15 +34,8 @@ from biosegment_trainer.registry.use import usable_model
 from biosegment_trainer.sql import SqlModels
 from biosegment_trainer.training.requirement import TrainingRequirements
 
-WORK: Final = {
-    "train": ALONE,
-    "pretrain": ALONE,
-    "predict": Work(in_blocks=True),
-    "score": Work(in_blocks=True),
-    "instances": Work(in_blocks=True, on_gpu=False),
-    "measure_objects": Work(on_gpu=False),
-}
-"""By the kind of a job."""
+WITHOUT_GPU: Final = frozenset({"instances", "measure_objects"})
+"""Kinds of jobs that must not keep a network from one."""
 
 
 class Admission:
@@ -81,7 +74,8 @@ class Admission:
 
     async def resources(self, spec: bytes) -> Resources:
         """What a job reserves; FailedPrecondition NO_NODE_LARGE_ENOUGH."""
-        return await self._capacity.reserve(asked_resources(spec), WORK[kind_of(spec_of(spec))])
+        on_gpu = kind_of(spec_of(spec)) not in WITHOUT_GPU
+        return await self._capacity.reserve(asked_resources(spec), on_gpu=on_gpu)
 
     async def recheck(self, job: Job) -> None:
         """Check a job when its turn has come: models and volumes may have been deleted.

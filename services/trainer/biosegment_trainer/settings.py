@@ -26,7 +26,8 @@ class TrainerSettings(ServiceSettings):
     ray_temp_dir: str = ""
     """Folder of the local Ray's sockets and logs, for nothing else and with a short path; '' makes one in /tmp."""
     torch_threads: int = Field(default=0, ge=0)
-    """CPU threads of a job, and the CPUs that it reserves; 0 for all of the local Ray's."""
+    """CPU threads of a job, or of each of its workers, and the CPUs that it reserves; 0 for all of the local Ray's,
+    which workers divide."""
     gpus_per_job: int = Field(default=-1, ge=-1, le=1)
     """GPUs that a job reserves; -1: one when the cluster has any, else none."""
     memory_per_job_bytes: int = Field(default=0, ge=0)

@@ -33,7 +33,7 @@ from biosegment.rpc.server import RpcServer
 from biosegment.rpc.tls import mutual_tls, towards
 from biosegment.settings import ObjectStoreSettings
 from biosegment.storage.objects import Objects, open_objects
-from biosegment_trainer.admission import WORK, Admission
+from biosegment_trainer.admission import WITHOUT_GPU, Admission
 from biosegment_trainer.compute.capacity import Capacity
 from biosegment_trainer.compute.dispatch import Dispatch
 from biosegment_trainer.compute.ray_connection import RaySettings
@@ -50,6 +50,7 @@ from biosegment_trainer.interaction.servicer import SEGMENTATION_SERVICE, Segmen
 from biosegment_trainer.interaction.task import SegmenterConfig
 from biosegment_trainer.leftover import Leftovers
 from biosegment_trainer.objects.job import MeasuringJob, ObjectLayers
+from biosegment_trainer.prediction.crew import Crew
 from biosegment_trainer.prediction.job import PredictionJob
 from biosegment_trainer.prediction.requirement import PredictionRequirements
 from biosegment_trainer.registry.shipped import ShippedModels, shipped_folder
@@ -220,13 +221,14 @@ def _runner(
     leftovers: Leftovers,
     parents: ParentChoice,
 ) -> JobRunner:
-    prediction = PredictionJob(models, datastore, jobs, objects, dispatch, settings.workers_per_prediction)
+    crew = Crew(settings.workers_per_prediction, settings.torch_threads)
+    prediction = PredictionJob(models, datastore, jobs, objects, dispatch, crew)
     handlers: dict[str, Handler] = {
         "train": TrainingJob(models, datastore, objects, dispatch, parents),
         "predict": prediction.predict,
         "score": prediction.score,
         "pretrain": PretrainingJob(models, datastore, objects, dispatch),
-        "instances": InstancesJob(datastore, objects, dispatch, settings.workers_per_prediction),
+        "instances": InstancesJob(datastore, objects, dispatch, crew),
         "measure_objects": MeasuringJob(datastore, objects, dispatch),
     }
 
@@ -234,7 +236,7 @@ def _runner(
         async def run(context: JobContext) -> JobResult:
             await admission.recheck(context.job)
             try:
-                await capacity.fill_attempt(context, dispatch, WORK[context.job.kind])
+                await capacity.fill_attempt(context, dispatch, on_gpu=context.job.kind not in WITHOUT_GPU)
                 return await handler(context)
             except JobCancelled:
                 await leftovers.remove(context.job)
@@ -295,8 +297,6 @@ def _capacity(settings: TrainerSettings, executor: RayExecutor, trainings: Lane)
         None if settings.concurrent_trainings else trainings,
         # On this machine each lane has CPUs of its own; on a cluster a training and the predictions share them.
         shares=1 + settings.concurrent_predictions if settings.ray_address else 1,
-        workers=None if settings.ray_address else settings.workers_per_prediction,
-        predictions=settings.concurrent_predictions,
     )
 
 

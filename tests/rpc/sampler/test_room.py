@@ -251,6 +251,34 @@ async def test_what_was_given_to_somebody_again_is_not_resumed_beside_that(
     assert error.metadata["sample"] == sample.name
 
 
+async def test_a_region_whose_earlier_annotation_holds_again_is_not_drawn_a_second_time(
+    platform: Platform,
+) -> None:
+    platform.records.volumes["v1"] = ONE
+    (sample,) = (await platform.claim("ann")).samples
+    made = platform.answer("ann", sample)
+    platform.records.review(made, accepted=False, user="rev")
+    (again,) = (await platform.claim("bob")).samples
+    await platform.ask("bob", "ReleaseSample", name=again.name)
+    platform.records.review(made, accepted=True, user="rev")
+    error = await refused(platform.ask("bob", "ResumeSample", name=again.name), "REGION_TAKEN")
+    assert error.metadata["sample"] == sample.name
+
+
+async def test_what_was_set_aside_is_resumed_whatever_was_drawn_around_it(platform: Platform) -> None:
+    (sample,) = (await platform.claim("ann")).samples
+    await platform.ask("ann", "SkipSample", name=sample.name, reason="blurred")
+    chosen = await choose(platform, "ann", region_from_proto(sample.region))
+    platform.answer("ann", chosen)
+    resumed = (await platform.ask("ann", "ResumeSample", name=sample.name)).sample
+    assert resumed.state == pb.Sample.STATE_LEASED
+    # A region that was labelled before it was chosen is no other than it was.
+    await platform.ask("ann", "ReleaseSample", name=sample.name)
+    twice = await choose(platform, "bob", region_from_proto(sample.region))
+    await platform.ask("bob", "ReleaseSample", name=twice.name)
+    await platform.ask("bob", "ResumeSample", name=twice.name)
+
+
 async def test_whose_annotation_was_rejected_comes_back_also_while_a_second_one_holds(
     platform: Platform,
 ) -> None:

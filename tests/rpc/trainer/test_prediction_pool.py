@@ -78,6 +78,22 @@ async def test_however_many_workers_there_are_and_die_every_block_is_done_once_a
 
 @pytest.mark.system
 @pytest.mark.timeout(400)
+async def test_workers_divide_the_cpus_of_a_machine_unless_the_job_says_what_each_gets(
+    datastore, wide, trainer, tmp_path
+):
+    ada, reader = await again(trainer, {"BIOSEGMENT_TRAINER__RAY_CPUS": "2"}), datastore.as_user("ada")
+    model = await import_tiny_model(ada, tmp_path)
+    found = []
+    for cpus, workers in ((0, 2), (2, 1)):
+        spec = job_pb2.PredictSpec(model=model, volume=wide.name, resources=job_pb2.Resources(cpus=cpus))
+        job = await ada.succeeded(await ada.create_job(predict=spec))
+        assert f"{BLOCKS} blocks done by {workers} workers" in await ada.log(job.name)
+        found.append(await reader.read(job.result.layers[0]))
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.system
+@pytest.mark.timeout(400)
 async def test_a_budget_scores_some_blocks_keeps_the_others_and_a_newer_model_goes_first(
     datastore, wide, trainer, tmp_path
 ):

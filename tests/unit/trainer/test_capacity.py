@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from biosegment_trainer.compute import capacity as module
-from biosegment_trainer.compute.capacity import Capacity, Work
+from biosegment_trainer.compute.capacity import Capacity
 from biosegment_trainer.compute.cluster import STARTER_SHARE, TRAINING_SHARE, Room, prediction_share
 from biosegment_trainer.compute.machine import machine
 from biosegment_trainer.compute.ray_connection import RaySettings
@@ -16,7 +16,6 @@ from biosegment.jobs import Resources
 from biosegment.jobs.queue import Lane
 
 GIB = 1 << 30
-BLOCKS = Work(in_blocks=True)
 
 
 def capacity(*nodes: Resources, cpus: int = 0, **options: object) -> Capacity:
@@ -45,39 +44,11 @@ async def test_what_a_job_does_not_ask_for_is_filled_in(nodes, cpus, asked, rese
     assert await capacity(*nodes, cpus=cpus).reserve(asked) == reserved
 
 
-@pytest.mark.parametrize(
-    ("node", "workers", "predictions", "asked", "cpus"),
-    [
-        # A worker for each CPU, as far as there is memory.
-        (Resources(2, 0, 24 * GIB), 0, 1, Resources(), 1),
-        (Resources(8, 0, 16 * GIB), 0, 1, Resources(), 2),
-        (Resources(8, 0, 16 * GIB), 0, 2, Resources(), 4),
-        (Resources(64, 0, 128 * GIB), 0, 1, Resources(), 2),
-        (Resources(4, 0, 2 * GIB), 0, 1, Resources(), 4),
-        # Few workers share all CPUs.
-        (Resources(8, 0, 64 * GIB), 3, 1, Resources(), 3),
-        (Resources(8, 0, 64 * GIB), 1, 1, Resources(), 8),
-        # What is asked for is what each gets.
-        (Resources(8, 0, 64 * GIB), 0, 1, Resources(5), 5),
-        # The GPU's own share, and on a cluster what leaves room for a training.
-        (Resources(8, 1, 64 * GIB), 0, 1, Resources(), 8),
-        (Resources(8, 0, 64 * GIB), None, 1, Resources(), 8),
-    ],
-)
-async def test_workers_that_do_blocks_share_the_cpus_of_this_machine(node, workers, predictions, asked, cpus):
-    found = capacity(node, workers=workers, predictions=predictions)
-    assert (await found.reserve(asked, BLOCKS)).cpus == cpus
-    assert (await found.fill(asked, BLOCKS)).cpus == cpus
-    assert (await found.reserve(Resources())).cpus == node.cpus
-    with_own = Capacity(found._ask, Resources(3), workers=workers, predictions=predictions)
-    assert (await with_own.reserve(Resources(), BLOCKS)).cpus == min(3, node.cpus)
-
-
-async def test_work_without_use_for_a_gpu_takes_none():
-    asked = Resources(gpus=1)
-    found = capacity(Resources(8, 2, 64 * GIB), workers=0)
-    assert await found.reserve(asked, Work(on_gpu=False)) == Resources(4, 0, 0)
-    assert await found.fill(asked, Work(in_blocks=True, on_gpu=False)) == Resources(1, 0, 0)
+async def test_what_has_no_use_for_a_gpu_takes_none():
+    found = capacity(Resources(8, 2, 64 * GIB))
+    for asked in (Resources(), Resources(gpus=1)):
+        assert await found.reserve(asked, on_gpu=False) == Resources(4, 0, 0)
+        assert await found.fill(asked, on_gpu=False) == Resources(4, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +167,34 @@ def test_all_that_run_at_once_on_this_machine_have_room(room, machine, cpus):
     trainings = room.trainings or max(1, machine.gpus)
     workers = room.workers(job, [machine]) * room.predictions
     assert job.cpus * (trainings + workers) <= cpus
+
+
+@pytest.mark.parametrize(
+    ("room", "node", "job", "most", "cpus"),
+    [
+        # A worker for each CPU, as far as there are blocks, workers that an operator allows, and memory.
+        (Room(), Resources(2, 0, 24 * GIB), Resources(2), 16, 1),
+        (Room(), Resources(16, 0, 64 * GIB), Resources(16), 3, 8),
+        (Room(), Resources(16, 0, 64 * GIB), Resources(16), 1, 16),
+        (Room(), Resources(8, 0, 16 * GIB), Resources(8), 99, 2),
+        (Room(predictions=2), Resources(8, 0, 16 * GIB), Resources(8), 99, 4),
+        (Room(), Resources(4, 0, GIB), Resources(4), 99, 4),
+        (Room(), Resources(3, 0, 10 * GIB), Resources(3), 99, 3),
+        # Of memory that is reserved, a training needs as much as a worker.
+        (Room(), Resources(16, 0, 32 * GIB), Resources(16, 0, 8 * GIB), 99, 8),
+        (Room(), Resources(16, 0, 32 * GIB), Resources(16, 0, 16 * GIB), 99, 16),
+        # A GPU's own CPUs, and those of a cluster, of which a training needs as many.
+        (Room(), Resources(8, 1, 64 * GIB), Resources(8, 1), 99, 8),
+        (Room(is_local=False), Resources(8, 0, 64 * GIB), Resources(4), 99, 4),
+    ],
+)
+def test_workers_that_share_a_machine_have_few_cpus_each(room, node, job, most, cpus):
+    worker = room.worker(job, most, [node])
+    assert worker == replace(job, cpus=cpus)
+    if room.is_local and not job.gpus:
+        # None of the CPUs is left over but what one worker more would need.
+        workers = min(room.workers(worker, [node]), most)
+        assert workers * cpus > job.cpus - cpus
 
 
 def test_workers_leave_room_for_a_training():

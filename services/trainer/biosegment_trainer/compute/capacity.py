@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from biosegment.errors import FailedPrecondition, Unavailable
@@ -18,26 +18,6 @@ _KNOWN_FOR_S: Final = 30.0
 _UNKNOWN_FOR_S: Final = 1.0
 _REMEMBERED_FOR_S: Final = 600.0
 _NODE_WITHIN_S: Final = 60.0
-_WORKER_BYTES: Final = 3_000_000_000
-"""That a worker of a prediction stays under; measured by `benchmarks.prediction_memory`."""
-_WORKERS_MEMORY: Final = 0.75
-"""Share of a machine's memory for the workers of all predictions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """How jobs of a kind compute.
-
-    Attributes:
-        in_blocks: Many workers do a block each; what the job reserves is for one of them.
-        on_gpu: A GPU is of use.
-    """
-
-    in_blocks: bool = False
-    on_gpu: bool = True
-
-
-ALONE: Final = Work()
 
 
 class Capacity:
@@ -52,9 +32,6 @@ class Capacity:
         largest: A node that a cluster may grow to and does not show yet.
         trainings: The lane of trainings, kept as wide as there are GPUs; None where an operator has set its width.
         shares: Jobs that share the CPUs of a GPU, or of a node without any.
-        workers: Most workers, on one machine, of a job whose blocks they share; 0 for as many as its CPUs and its
-            memory allow; None where the CPUs of such a job are not its own.
-        predictions: Such jobs that run at once.
     """
 
     def __init__(
@@ -65,8 +42,6 @@ class Capacity:
         largest: Resources | None = None,
         trainings: Lane | None = None,
         shares: int = 1,
-        workers: int | None = None,
-        predictions: int = 1,
     ) -> None:
         self._ask = nodes
         self._defaults = defaults
@@ -74,15 +49,13 @@ class Capacity:
         self._largest = largest
         self._trainings = trainings
         self._shares = shares
-        self._workers = workers
-        self._predictions = predictions
         self._missed_s: dict[Resources, float | None] = {}
         """Sizes of nodes, and since when each is away; None: it is there."""
         self._ask_at_s = 0.0
         self._asking = asyncio.Lock()
 
-    async def reserve(self, asked: Resources, work: Work = ALONE) -> Resources:
-        """What a new job that asks for `asked` reserves, with defaults where it is 0.
+    async def reserve(self, asked: Resources, *, on_gpu: bool = True) -> Resources:
+        """What a new job that asks for `asked` reserves, with defaults where it is 0; no GPU unless it has use for one.
 
         While no node is known nothing is refused, and what is 0 remains so, for `fill` when the job begins.
 
@@ -92,7 +65,7 @@ class Capacity:
         nodes = await self._nodes()
         if not nodes:
             return asked
-        wanted = self._with_defaults(asked, nodes, work)
+        wanted = self._with_defaults(asked, nodes, on_gpu)
         if not any(wanted.fits(node) for node in nodes):
             raise FailedPrecondition(
                 "NO_NODE_LARGE_ENOUGH",
@@ -100,40 +73,37 @@ class Capacity:
             )
         return wanted
 
-    async def fill(self, asked: Resources, work: Work = ALONE) -> Resources | None:
+    async def fill(self, asked: Resources, *, on_gpu: bool = True) -> Resources | None:
         """What a job reserves that was let in with `asked`; None while no node is known.
 
         It is never refused: Ray waits for a node that is away.
         """
         nodes = await self._nodes()
-        return self._with_defaults(asked, nodes, work) if nodes else None
+        return self._with_defaults(asked, nodes, on_gpu) if nodes else None
 
-    async def fill_attempt(self, context: JobContext, dispatch: Dispatch, work: Work) -> None:
+    async def fill_attempt(self, context: JobContext, dispatch: Dispatch, *, on_gpu: bool) -> None:
         """Set what an attempt reserves; waits for a cluster that is away, and then a little for its nodes.
 
         Raises:
             JobCancelled: The job should stop.
         """
         asked = context.job.resources
-        found = await self.fill(asked, work)
+        found = await self.fill(asked, on_gpu=on_gpu)
         if found is None:
             async with dispatch.cluster(context):
                 end_s = time.monotonic() + _NODE_WITHIN_S
                 # One that grows on demand shows a node only when a task waits for it.
-                while (found := await self.fill(asked, work)) is None and time.monotonic() < end_s:
+                while (found := await self.fill(asked, on_gpu=on_gpu)) is None and time.monotonic() < end_s:
                     context.raise_if_cancelled()
                     await asyncio.sleep(_UNKNOWN_FOR_S)
         if found is None:
-            context.job = replace(context.job, resources=self._with_defaults(asked, (), work))
+            context.job = replace(context.job, resources=self._with_defaults(asked, (), on_gpu))
         else:
             await context.reserve(found)
 
-    def _with_defaults(self, asked: Resources, nodes: Sequence[Resources], work: Work) -> Resources:
+    def _with_defaults(self, asked: Resources, nodes: Sequence[Resources], on_gpu: bool) -> Resources:
         memory = asked.memory_bytes or self._defaults.memory_bytes
         gpus = asked.gpus or (self._gpus if self._gpus >= 0 else int(any(node.gpus for node in nodes)))
-        if not work.on_gpu:
-            # It must not keep a network from one.
-            gpus = 0
         fitting = [node for node in nodes if Resources(asked.cpus or 1, gpus, memory).fits(node)]
         if not fitting and not asked.gpus and self._gpus < 0:
             # No node with a GPU has so much else.
@@ -144,20 +114,10 @@ class Capacity:
             cpus = asked.cpus
         elif self._defaults.cpus:
             cpus = min([self._defaults.cpus, *(node.cpus for node in sizes)])
-        elif work.in_blocks and not gpus and self._workers is not None:
-            cpus = min((self._of_worker(node, self._workers) for node in sizes), default=1)
         else:
             cpus = min((self._share(node, gpus) for node in sizes), default=1)
-        return Resources(cpus, gpus, memory)
-
-    def _of_worker(self, node: Resources, most: int) -> int:
-        """CPUs of one of the workers that share a machine: one where memory allows it.
-
-        Beside the network much of a worker's work is done by one thread; several workers do that at the same time.
-        """
-        have_room = int(node.memory_bytes * _WORKERS_MEMORY) // (_WORKER_BYTES * self._predictions)
-        workers = max(1, min(node.cpus, have_room, most or have_room))
-        return -(-node.cpus // workers)
+        # Only now: what works beside networks takes no more CPUs of a node than they do.
+        return Resources(cpus, gpus if on_gpu else 0, memory)
 
     def _share(self, node: Resources, gpus: int) -> int:
         of_one = max(1, node.cpus // (self._shares * max(1, node.gpus)))

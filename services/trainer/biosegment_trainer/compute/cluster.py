@@ -14,6 +14,9 @@ _T = TypeVar("_T")
 TRAINING_SHARE: Final = 0.55
 STARTER_SHARE: Final = 0.01
 INTERACTION_SHARE: Final = 0.02
+_WORKER_BYTES: Final = 3_000_000_000
+"""What a worker of a prediction is taken to need where no memory is reserved; `benchmarks.prediction_memory` shows how
+little of it the default network takes."""
 _PREDICTIONS_SHARE: Final = 0.4
 """Of a GPU, as Ray sees it: one holds a training, alone or as one of several processes, and one worker of each
 prediction, never two trainings. The little that is left over is for the tasks that start several processes, and for
@@ -47,6 +50,10 @@ class Cluster(Protocol):
         """How many workers a prediction can have beside a training, which they must not block; at least 1."""
         ...
 
+    async def worker(self, job: Resources, most: int) -> Resources:
+        """What each worker of a prediction reserves, at least 1 and at most `most` of them, that share what it has."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -74,6 +81,20 @@ class Room:
         # Where a node's CPUs are counted once, a training needs those of one worker.
         slots = sum(_times(worker, node) for node in nodes)
         return max(1, (slots - 1) // self.predictions)
+
+    def worker(self, job: Resources, most: int, nodes: Sequence[Resources]) -> Resources:
+        """As `Cluster.worker`: on this machine, without a GPU, as few CPUs each as there is memory for workers.
+
+        Beside the network much of a worker's work is done by one thread; several workers do that at the same time.
+        """
+        if not self.is_local or job.gpus:
+            return job
+        cpus = max(1, job.cpus)
+        small = replace(job, cpus=1, memory_bytes=job.memory_bytes or _WORKER_BYTES)
+        workers = max(1, min(most, cpus, self.workers(small, nodes)))
+        # Those that fit when each has its share rounded up divide all CPUs anew.
+        fitting = cpus // -(-cpus // workers)
+        return replace(job, cpus=cpus // fitting)
 
     def _beside_trainings(self, worker: Resources, node: Resources) -> int:
         # They have CPUs and shares of GPUs of their own, but no memory.

@@ -198,6 +198,10 @@ class HeldCluster:
         """As `Cluster.workers`."""
         return self._connection.room.workers(resources, await self.nodes())
 
+    async def worker(self, job: Resources, most: int) -> Resources:
+        """As `Cluster.worker`."""
+        return self._connection.room.worker(job, most, await self.nodes())
+
     def gone(self) -> JobCrashed:
         """What a job that used it ends with."""
         return JobCrashed("Ray stopped, with everything that ran on it", lost=True)

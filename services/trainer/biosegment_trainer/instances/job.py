@@ -24,6 +24,7 @@ from biosegment_trainer.instances.actor import InstancesActor
 from biosegment_trainer.instances.source import InstanceSources, InstancesPlan
 from biosegment_trainer.instances.task import JOINS, InstancesTask, Stage
 from biosegment_trainer.prediction.block import BlockId
+from biosegment_trainer.prediction.crew import Crew
 from biosegment_trainer.prediction.ledger import note_layers
 from biosegment_trainer.prediction.pool import BlockPool, PoolState, PoolWatch
 from biosegment_trainer.request import InstancesRequest
@@ -63,14 +64,12 @@ class InstancesJob:
         max_workers: Most workers of one job; 0 for as many as there is room for.
     """
 
-    def __init__(
-        self, datastore: DatastoreClient, objects: Objects, dispatch: Dispatch, max_workers: int
-    ) -> None:
+    def __init__(self, datastore: DatastoreClient, objects: Objects, dispatch: Dispatch, crew: Crew) -> None:
         self._datastore = datastore
         self._sources = InstanceSources(datastore)
         self._objects = objects
         self._dispatch = dispatch
-        self._max_workers = max_workers
+        self._crew = crew
 
     async def __call__(self, context: JobContext) -> JobResult:
         """Make, fill and commit the layer."""
@@ -140,9 +139,9 @@ class InstancesJob:
             async with asyncio.timeout(self._dispatch.timeout_s), self._dispatch.cluster(context) as cluster:
                 pool = BlockPool(
                     cluster,
-                    context.job.resources,
+                    await self._crew.worker(cluster, context.job, max(map(len, todo.values()))),
                     self._dispatch.silence_s,
-                    self._max_workers,
+                    self._crew.most,
                     actor=InstancesActor,
                     keep=True,
                 )

@@ -17,6 +17,7 @@ from biosegment_trainer.convert import predict_request, score_request
 from biosegment_trainer.datastore_client import DatastoreClient, LayerView
 from biosegment_trainer.prediction.block import BlockId
 from biosegment_trainer.prediction.budget import Candidate, choose
+from biosegment_trainer.prediction.crew import Crew
 from biosegment_trainer.prediction.earlier import earlier_scores, keep
 from biosegment_trainer.prediction.layer import Wanted, require_layout, wanted_layers
 from biosegment_trainer.prediction.ledger import entry_key, note_layers, take_over
@@ -74,14 +75,14 @@ class PredictionJob:
         jobs: SqlJobs,
         objects: Objects,
         dispatch: Dispatch,
-        max_workers: int,
+        crew: Crew,
     ) -> None:
         self._models = models
         self._datastore = datastore
         self._jobs = jobs
         self._objects = objects
         self._dispatch = dispatch
-        self._max_workers = max_workers
+        self._crew = crew
 
     async def predict(self, context: JobContext) -> JobResult:
         """Labels of a volume, and what else was asked for."""
@@ -226,7 +227,9 @@ class PredictionJob:
         await context.progress(Progress(watch.fraction(0), "waiting for workers"))
         try:
             async with asyncio.timeout(self._dispatch.timeout_s), self._dispatch.cluster(context) as cluster:
-                pool = BlockPool(cluster, context.job.resources, self._dispatch.silence_s, self._max_workers)
+                worker = await self._crew.worker(cluster, context.job, len(todo))
+                pool = BlockPool(cluster, worker, self._dispatch.silence_s, self._crew.most)
+                task = replace(task, threads=worker.cpus or task.threads)
                 asks = PoolWatch(watch.progress, is_done, name, lambda line: context.log(line))
                 await pool.run(task, todo, context.cancelled, asks)
         except TimeoutError:

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import math
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ class BlockWorker:
         volume = self._volume(block.part)
         part = volume.blocks.computed(block.number)
         volume.reader.move_to(part)
-        result = _Block.empty(volume.part, part, self._channels)
+        result = volume.block(part, self._channels)
         for prediction in volume.predictor.predict(
             volume.reader.read, part, volume.blocks.shape, volume.statistics
         ):
@@ -117,6 +117,17 @@ class _OpenVolume:
         self.reader = SlabReader(voxels.__enter__(), part.volume, predictor)
         self._voxels = voxels
         self._arrays = {name: arrays.open(array.key) for name, array in part.arrays.items()}
+        self._block: _Block | None = None
+
+    def block(self, region: Region, channels: dict[int, int]) -> _Block:
+        """Where the results of a block go, which fill all of it.
+
+        The arrays are those of the block before, when that was as large: the system clears each page of a new one.
+        """
+        if self._block is None or self._block.region.shape != region.shape:
+            self._block = None
+            self._block = _Block.empty(self.part, region, channels)
+        return replace(self._block, region=region)
 
     def close(self) -> None:
         self._voxels.__exit__(None, None, None)

@@ -82,12 +82,14 @@ def enlarge(data: Path, shape: Index) -> None:
     metadata.write_text(json.dumps(array | {"shape": list(shape)}))
 
 
-async def small_model(client: AsyncClient, folder: Path, voxel_size: VoxelSize) -> tuple[str, str]:
-    """A volume, and a model of the default network that has learned next to nothing."""
-    noise = np.random.default_rng(0).integers(60, 200, SMALL, np.uint8)
-    tifffile.imwrite(folder / "small.tif", noise)
-    project = (await client.projects.create("memory", classes=["mitochondria"])).name
-    job = await client.jobs.import_volume(project, str(folder / "small.tif"), voxel_size=voxel_size)
+async def noise_and_model(
+    client: AsyncClient, folder: Path, shape: Index, voxel_size: VoxelSize
+) -> tuple[str, str]:
+    """A volume of noise, and a model of the default network that has learned next to nothing."""
+    noise = np.random.default_rng(0).integers(60, 200, shape, np.uint8)
+    tifffile.imwrite(folder / "noise.tif", noise)
+    project = (await client.projects.create("noise", classes=["mitochondria"])).name
+    job = await client.jobs.import_volume(project, str(folder / "noise.tif"), voxel_size=voxel_size)
     volume = (await client.jobs.wait(job.name)).volume
     region = Region.of_shape((1, 256, 256))
     labels = np.where(noise[region.slices] > 150, FIRST_CLASS, BACKGROUND).astype(np.uint8)
@@ -117,7 +119,7 @@ async def measure(folder: Path, options: argparse.Namespace) -> tuple[Watch, flo
     await running.start()
     try:
         async with aconnect(data_dir=folder / "data") as client:
-            volume, model = await small_model(client, folder, voxel_size)
+            volume, model = await noise_and_model(client, folder, SMALL, voxel_size)
     finally:
         await running.stop()
     enlarge(folder / "data", shape)

@@ -18,16 +18,15 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
-import tifffile
 import torch
 
 from benchmarks.prediction import FACTOR, OF_NETWORK, Slice, cpu_seconds
+from benchmarks.prediction_memory import noise_and_model
 from benchmarks.report import Target, finish, print_header, print_samples
 from biosegment.client import AsyncClient, aconnect
 from biosegment.supervisor import Supervisor
-from biosegment.volume import BACKGROUND, FIRST_CLASS, Index, Region, VoxelSize
+from biosegment.volume import Index, VoxelSize
 
 VOXEL_SIZE = VoxelSize(30, 5, 5)
 
@@ -77,20 +76,6 @@ class Meter:
         return (self._readings[last] - self._readings[first]) / (last - first)
 
 
-async def prepared(client: AsyncClient, folder: Path, shape: Index) -> tuple[str, str]:
-    """A volume of noise, and a model of the default network that has learned next to nothing."""
-    noise = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-    tifffile.imwrite(folder / "noise.tif", noise)
-    project = (await client.projects.create("volume", classes=["mitochondria"])).name
-    job = await client.jobs.import_volume(project, str(folder / "noise.tif"), voxel_size=VOXEL_SIZE)
-    volume = (await client.jobs.wait(job.name)).volume
-    region = Region.of_shape((1, 256, 256))
-    labels = np.where(noise[region.slices] > 150, FIRST_CLASS, BACKGROUND).astype(np.uint8)
-    await client.annotations.commit(labels, volume=volume, region=region)
-    job = await client.jobs.train(project, from_scratch=True, max_steps=1)
-    return volume, (await client.jobs.wait(job.name)).model
-
-
 async def measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], list[float], list[float]]:
     """Per run, Mpixel per processor second of the network alone and of the workers; and the seconds of the jobs."""
     shape = Index(options.slices, options.edge, options.edge)
@@ -105,7 +90,7 @@ async def measure(folder: Path, options: argparse.Namespace) -> tuple[list[float
     await supervisor.start()
     try:
         async with aconnect(data_dir=folder / "data") as client:
-            volume, model = await prepared(client, folder, shape)
+            volume, model = await noise_and_model(client, folder, shape, VOXEL_SIZE)
             for _ in range(options.repeats):
                 around = [cpu_seconds(forward)]
                 meter, started = Meter(), time.perf_counter()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import requests
 
-from biosegment.volume import BACKGROUND, FIRST_CLASS
+from biosegment.volume import BACKGROUND, FIRST_CLASS, Region
 from tests.system.monailabel.lab import SHAPE, Lab
 from tests.system.monailabel.person import (
     MARKS,
@@ -24,6 +24,7 @@ from tests.system.monailabel.person import (
     refused,
     region_of,
 )
+from tests.system.platform import until
 
 pytestmark = MARKS
 VOLUME = "projects/em/volumes/tissue"
@@ -279,8 +280,13 @@ def test_who_goes_on_without_labelling_keeps_four_images_from_others(
         # What was given back may come again, what is held does not.
         assert all(len(set(given[n : n + 5])) == 5 for n in range(3))
         with lab.platform.connect() as client:
-            held = client.samples.list("projects/em", state="leased", holder="admin")
-        assert {sample.region for sample in held} == set(given[-4:])
+
+            def held() -> set[Region]:
+                samples = client.samples.list("projects/em", state="leased", holder="admin")
+                return {sample.region for sample in samples}
+
+            # The answer does not wait for what is given back.
+            until(lambda: held() == set(given[-4:]), 60, "only the last four stay held")
         assert region_of(person("bob").client.next_sample("random", {})["id"]) not in given[-4:]
     finally:
         requests.put(place, json={"part": before}, headers=admin.headers, timeout=60)

@@ -85,22 +85,14 @@ def best_strategy(groups: Sequence[Group]) -> str | None:
 def targets(groups: Sequence[Group]) -> list[Finding]:
     """All that was asked for."""
     best, default = best_strategy(groups), default_strategy()
-    found = []
+    found: list[Finding] = []
     scratch = _among(groups, SCRATCH)
-    for tissue, gain in _GAIN.items():
+    for tissue in _GAIN:
         group = scratch.get(tissue)
-        fresh = _among(groups, SCRATCH, is_fresh=True).get(tissue)
-        first = _comparison(group, best)
-        name = f"{tissue.upper()}, `{best}` minus random from scratch, seeds 0 to 4, at one budget: at least +{gain:g}"
-        found.append(_gain(name, first, _AT, gain))
-        # One budget, chosen before: three looks would confirm more than there is.
-        at = [n for n in _AT if first and n in first.at]
-        chosen = max(at, key=lambda n: first.at[n].mean if first else 0.0, default=_AT[0])
-        name = f"{tissue.upper()}, the same on fresh seeds 5 to 9 at {chosen} patches, where it is largest"
-        found.append(_gain(name, _comparison(fresh, best), (chosen,), gain))
         few = _among(groups, SCRATCH, profile=FEW).get(tissue)
-        name = f"{tissue.upper()}, the same with five patches a query, both strategies: at least +{gain:g}"
-        found.append(_gain(name, _comparison(few, best), _AT, gain))
+        what = f"`{best}` minus random from scratch"
+        found += _gains(what, groups, PROFILE, tissue, best)
+        found += _gains(f"{what}, both with five patches a query", groups, FEW, tissue, best)
         for asked, which in ((group, "from scratch"), (few, "from scratch with five patches a query")):
             name = f"{tissue.upper()}, `{best}`: labels for random's final IoU, {which}: at most 60 %"
             found.append(_labels(name, asked, group, best, 0.6))
@@ -129,6 +121,27 @@ def _among(
 def _comparison(group: Group | None, strategy: str | None) -> Comparison | None:
     found = group.compared() if group else []
     return next((c for c in found if c.strategy == strategy), None)
+
+
+def _gains(
+    what: str, groups: Sequence[Group], profile: str, tissue: str, strategy: str | None
+) -> tuple[Finding, Finding]:
+    """What the first seeds say, and what the fresh ones say."""
+    first = _comparison(_among(groups, SCRATCH, profile=profile).get(tissue), strategy)
+    fresh = _comparison(_among(groups, SCRATCH, is_fresh=True, profile=profile).get(tissue), strategy)
+    # One budget, chosen before: three looks would confirm more than there is.
+    at = [n for n in _AT if first and n in first.at]
+    chosen = max(at, key=lambda n: first.at[n].mean if first else 0.0, default=_AT[0])
+    name, least = f"{tissue.upper()}, {what}", _GAIN[tissue]
+    return (
+        _gain(f"{name}, seeds 0 to 4, at one budget: at least +{least:g}", first, _AT, least),
+        _gain(
+            f"{name}, fresh seeds 5 to 9 at {chosen}, where it is largest: at least +{least:g}",
+            fresh,
+            (chosen,),
+            least,
+        ),
+    )
 
 
 def _gain(name: str, comparison: Comparison | None, budgets: Sequence[int], least: float) -> Finding:

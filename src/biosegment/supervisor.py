@@ -105,8 +105,12 @@ class Supervisor:
         self._stopping = False
         self._lock_fd = -1
 
-    async def start(self, timeout_s: float = 60.0) -> Addresses:
+    async def start(self, timeout_s: float = 180.0) -> Addresses:
         """Start all services and return when all are serving.
+
+        Args:
+            timeout_s: Until the slowest serves; long, for only one that hangs is to meet it: one that ends is told of
+                at once. On a busy machine with a cold disk importing alone takes a minute.
 
         Raises:
             FailedPrecondition: MISSING_DEPENDENCY, DATA_DIR_IN_USE, PORT_IN_USE, SERVICE_FAILED.

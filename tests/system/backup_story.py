@@ -22,7 +22,7 @@ from biosegment.client.resources import Annotation, JobState
 from biosegment.volume import Region
 from tests.system.estate import Wire, seen
 from tests.system.platform import Platform, running, until
-from tests.system.tissue import QUICK, Bench, Labels, set_up, write_tissue
+from tests.system.tissue import QUICK, TRAIN_LIMIT_S, Bench, Labels, set_up, write_tissue
 
 SAMPLE_SHAPE = (1, 32, 32)
 
@@ -102,8 +102,16 @@ def slowed(process: psutil.Process) -> Iterator[None]:
 
 def training_worker(platform: Platform) -> psutil.Process:
     """The process that trains."""
-    [found] = [process for process in platform.processes() if process.name().startswith("ray::run")]
+    [found] = [process for process in platform.processes() if _name(process).startswith("ray::run")]
     return found
+
+
+def _name(process: psutil.Process) -> str:
+    """Empty of one that has ended meanwhile."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 class Annotators:
@@ -212,7 +220,7 @@ def _round(story: Story) -> None:
 def _backup_under_fire(story: Story) -> None:
     client, bench = story.bench.client, story.bench
     training = client.jobs.train(bench.project, max_steps=400, options={**QUICK, "checkpoint_steps": 5})
-    until(lambda: client.jobs.get(training.name).done > 0, 90, "the training makes steps")
+    until(lambda: client.jobs.get(training.name).done > 0, TRAIN_LIMIT_S, "the training makes steps")
     story.running_job = training.name
     with slowed(training_worker(story.platform)), Annotators(story) as annotators:
         annotators.until_more(20)

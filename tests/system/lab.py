@@ -94,10 +94,10 @@ class Lab:
             environment=self.environment,
             say=self.said.append,
         )
-        self.addresses = asyncio.run_coroutine_threadsafe(self._supervisor.start(), self._loop).result(90)
+        self.addresses = asyncio.run_coroutine_threadsafe(self._supervisor.start(), self._loop).result(200)
 
     def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._supervisor.stop(), self._loop).result(90)
+        asyncio.run_coroutine_threadsafe(self._supervisor.stop(), self._loop).result(200)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()

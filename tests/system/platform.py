@@ -18,7 +18,7 @@ from biosegment.client import Client, connect
 from biosegment.client.connection import connection_file
 from biosegment.failpoint import VARIABLE
 
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 200.0
 COLLECT_OFTEN = {"BIOSEGMENT_DATASTORE__COLLECT_EVERY_S": "2"}
 """For tests that wait until what failed work left behind is removed, which is looked for once a minute otherwise."""
 
@@ -125,6 +125,14 @@ def running(
     finally:
         if platform._process is not None and platform._process.poll() is None:
             platform.stop()
+
+
+def lives(process: psutil.Process) -> bool:
+    """Not so who has ended and waits for a process 1 that may never ask."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:

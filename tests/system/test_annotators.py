@@ -17,6 +17,8 @@ from tests.system.platform import running
 from tests.system.tissue import SAMPLE_SHAPE, VOXEL_SIZE, Bench, set_up, write_tissue
 from tests.system.witness import assert_disjoint
 
+pytestmark = pytest.mark.timeout(300)
+
 PEOPLE = ("ada", "bob", "cem", "dee")
 ROUNDS = 6
 

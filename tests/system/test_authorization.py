@@ -25,6 +25,7 @@ from tests.system.rights import ROWS, SERVICES, USERS, Right, Row
 from tests.system.routes import ROUTES, routes_of
 from tests.system.world import METHODS, USELESS, World, check, inhabited, named
 
+pytestmark = pytest.mark.timeout(300)
 SERVED = [row for row in ROWS if row.right is not Right.WORKER]
 
 

@@ -24,7 +24,7 @@ from tests.system.estate import Wire, require_same, seen
 from tests.system.platform import Platform, running
 from tests.system.tissue import VOXEL_SIZE, composed
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from tests.system.lab import Backends, Lab
 from tests.system.platform import Platform, running, until
 from tests.system.tissue import set_up, write_tissue
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 TARGET = "s3://backups/of/the/lab"
 

@@ -24,6 +24,8 @@ from tests.system.mistake import MISTAKES, NOBODY, UNKNOWN, Call, Scene
 from tests.system.platform import COLLECT_OFTEN, running, until
 from tests.system.tissue import SAMPLE_SHAPE, VOXEL_SIZE, set_up, write_tissue
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:

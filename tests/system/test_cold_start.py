@@ -12,7 +12,7 @@ from biosegment.volume import FIRST_CLASS, Region
 from tests.system.platform import running
 from tests.system.tissue import Bench, Tissue, set_up, write_tissue
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 SHAPE = (16, 128, 128)
 SAMPLE_SHAPE = (1, 32, 32)

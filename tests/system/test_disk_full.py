@@ -148,6 +148,10 @@ def test_an_export_that_does_not_fit_fails_and_is_removed(scene: Scene) -> None:
 
 
 def test_the_platform_works_on_after_all_this(scene: Scene) -> None:
-    assert all(item.health == "serving" for item in scene.client.platform.status())
+    until(
+        lambda: all(item.health == "serving" for item in scene.client.platform.status()),
+        60,
+        "every service answers the gateway",
+    )
     assert len(scene.bench.annotate_next(2)) == 2
     assert "Traceback" not in scene.platform.log("datastore")

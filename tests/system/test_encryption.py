@@ -73,7 +73,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 def test_everything_works_over_encrypted_connections(scene: Scene) -> None:
-    assert {status.health for status in scene.client.platform.status()} == {"serving"}
+    until(
+        lambda: {status.health for status in scene.client.platform.status()} == {"serving"},
+        60,
+        "every service answers the gateway",
+    )
     scene.bench.annotate_next(2)
     # A worker of Ray reports to the trainer, which reads through the datastore; the sampler asks both.
     done = scene.bench.train()

@@ -29,6 +29,7 @@ from tests.system.lab import Backends, Lab, running_lab
 from tests.system.platform import until
 from tests.system.tissue import (
     QUICK,
+    TRAIN_LIMIT_S,
     VOXEL_SIZE,
     Bench,
     Labels,
@@ -244,7 +245,7 @@ class Annotators:
 def test_postgresql_restarts_under_load_and_nothing_acknowledged_is_lost(story: Story) -> None:
     client, bench, postgres = story.client, story.bench, story.lab.backends.postgres
     training = client.jobs.train(bench.project, max_steps=60, options=QUICK)
-    until(lambda: client.jobs.get(training.name).done > 0, 90, "steps were made")
+    until(lambda: client.jobs.get(training.name).done > 0, TRAIN_LIMIT_S, "steps were made")
     with Annotators(story, 3, seed=10) as annotators:
         annotators.until_more(5)
         postgres.stop()
@@ -268,7 +269,7 @@ def test_the_s3_server_stops_and_comes_back(story: Story) -> None:
     client, bench, s3 = story.client, story.bench, story.lab.backends.s3
     shard = f"{story.lab.http}/zarr/t/{story.lab.token}/{bench.volume}/0/c/0/0/0"
     training = client.jobs.train(bench.project, max_steps=60, options=QUICK)
-    until(lambda: client.jobs.get(training.name).done > 0, 90, "steps were made")
+    until(lambda: client.jobs.get(training.name).done > 0, TRAIN_LIMIT_S, "steps were made")
     with Annotators(story, 2, seed=20) as annotators:
         annotators.until_more(3)
         s3.stop()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import tifffile
 from numpy.typing import NDArray
@@ -22,10 +21,10 @@ import biosegment
 from biosegment.auth import SERVICES
 from biosegment.client.resources import JobState, Model
 from biosegment.volume import Region
-from tests.system.platform import Platform, running, until
+from tests.system.platform import Platform, lives, running, until
 from tests.system.tissue import VOXEL_SIZE, Bench, Labels, Tissue, composed, set_up, write_tissue
 
-pytestmark = pytest.mark.timeout(280)
+pytestmark = pytest.mark.timeout(600)
 
 SAMPLE_SHAPE = (1, 64, 64)
 PER_ROUND = 4
@@ -244,7 +243,7 @@ def test_ctrl_c_stops_everything_and_a_second_start_finds_everything_again(story
     processes = platform.processes()
     assert len(processes) > len(SERVICES)
     assert platform.stop() == 0
-    until(lambda: not any(_lives(process) for process in processes), 20, "every process has ended")
+    until(lambda: not any(map(lives, processes)), 60, "every process has ended")
     for path in (platform.output, *(platform.data_dir / "logs").iterdir()):
         assert "Traceback" not in path.read_text(errors="replace"), path
     platform.start()
@@ -258,10 +257,6 @@ def test_ctrl_c_stops_everything_and_a_second_start_finds_everything_again(story
                 assert after[what] == value, what
         (sample,) = again.samples.claim(story.bench.project, 1).samples
         assert sample.model == story.models[-1].name
-
-
-def _lives(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _everything(client: biosegment.Client, story: Story) -> dict[str, NDArray[Any] | list[Any]]:

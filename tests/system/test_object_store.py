@@ -179,7 +179,7 @@ async def test_the_secret_is_nowhere_but_in_the_service_that_was_given_it(
     parent = psutil.Process(process.pid)
     try:
         async with connect(
-            settings.listen, credentials=lambda: token, policy=CallPolicy(attempts=40)
+            settings.listen, credentials=lambda: token, policy=CallPolicy(attempts=200)
         ) as channel:
             ada = Caller(channel)
             await ada.datastore.ListProjects(

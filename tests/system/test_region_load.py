@@ -52,7 +52,7 @@ async def datastore_process(folder: Path, **extra: Any) -> AsyncIterator[tuple[p
     channels = []
 
     def caller() -> Caller:
-        channel = connect(settings.listen, credentials=lambda: token, policy=CallPolicy(attempts=40))
+        channel = connect(settings.listen, credentials=lambda: token, policy=CallPolicy(attempts=200))
         channels.append(channel)
         return Caller(channel)
 

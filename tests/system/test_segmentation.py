@@ -21,7 +21,7 @@ from biosegment.volume import Region, VoxelSize
 from tests.rpc.trainer.tiny_clicks import write_click_bundle
 from tests.system.platform import Platform, running, until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 SHAPE = (6, 128, 128)
 REGION = Region((0, 0, 0), SHAPE)

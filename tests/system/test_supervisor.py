@@ -8,15 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from biosegment.client import AsyncClient, aconnect
 from biosegment.client.connection import connection_file
 from biosegment.supervisor import Supervisor
-from tests.system.platform import Platform, until
+from tests.system.platform import Platform, lives, until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 @asynccontextmanager
@@ -51,14 +50,6 @@ async def test_while_services_start_nobody_finds_those_of_before(tmp_path: Path)
     await starting
     assert left.exists()
     await supervisor.stop()
-
-
-def lives(process: psutil.Process) -> bool:
-    """Not so who has ended and waits for a process 1 that may never ask."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_services_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:

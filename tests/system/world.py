@@ -29,7 +29,7 @@ import biosegment.api
 from biosegment.auth import Principal, PrincipalSigner
 from biosegment.client.connection import find_connection
 from biosegment.rpc.errors import from_rpc_error
-from tests.system.platform import running
+from tests.system.platform import running, until
 from tests.system.rights import ROWS, USERS, Row
 
 ABSENT = {"PROJECT_NOT_FOUND", "JOB_NOT_FOUND", "MODEL_NOT_FOUND"}
@@ -123,7 +123,7 @@ class World:
 
     def ended(self, user: str, job: str) -> Any:
         """A job when it has ended."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while True:
             found = self.get(user, "JobService.GetJob", name=job).job
             if found.HasField("end_time"):
@@ -185,7 +185,7 @@ def _people(world: World) -> None:
 def _useless_tokens(world: World) -> None:
     made = world.get("leaver", "IdentityService.CreateToken")
     world.get("leaver", "IdentityService.RevokeToken", name=made.token.name)
-    soon = {"expireTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))}
+    soon = {"expireTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 10))}
     expiring = world.get("leaver", "IdentityService.CreateToken", token=soon).secret
     world.get("admin", "IdentityService.CreateUser", userId="disabled")
     disabled = world.get("admin", "IdentityService.CreateToken", parent="users/disabled").secret
@@ -272,5 +272,11 @@ def inhabited(folder: Path, environment: dict[str, str] | None = None) -> Iterat
         _content(world, folder)
         world.names["model"] = _imported(world, _bundle(folder / "bundle"))
         world.ended("owner", names["training"])
+        expired = world.tokens["expired"]
+        until(
+            lambda: world.ask("gateway", "IdentityService.GetSelf", {}, expired).code == "UNAUTHENTICATED",
+            60,
+            "a token has expired",
+        )
         yield world
         world.close()

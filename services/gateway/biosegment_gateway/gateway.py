@@ -58,7 +58,8 @@ from biosegment_gateway.peer import Proxies, parse_networks
 from biosegment_gateway.settings import GatewaySettings
 from biosegment_gateway.upstream import Upstream
 
-_FLUSH_EVERY_S: Final = 0.5
+_FLUSH_EVERY_S: Final = 0.25
+_PAUSE_AFTER_FAILURE_S: Final = 2.5
 _FORGET_EVERY_S: Final = 3600.0
 _MAX_UNARY_S: Final = 60.0
 _MAX_IDLE_S: Final = 600.0
@@ -109,7 +110,7 @@ class Gateway:
                 await self.authentication.flush()
             except BiosegmentError as error:
                 _log.warning("write_behind_failed", reason=error.reason, message=error.message)
-                await asyncio.sleep(5 * _FLUSH_EVERY_S)
+                await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
 
 @asynccontextmanager

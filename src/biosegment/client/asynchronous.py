@@ -18,9 +18,9 @@ from biosegment.client.transport import transport
 from biosegment.client.volumes import Volumes
 from biosegment.rpc.channel import CallPolicy, connect
 
-_POLICY = CallPolicy(attempts=40)
-"""Half a minute of repeating calls that may be repeated: a gateway that was killed is back by then, on a busy machine
-too."""
+_POLICY = CallPolicy(attempts=60)
+"""Three quarters of a minute of repeating calls that may be repeated: a gateway that was killed is back by then, on a
+busy machine too."""
 
 
 class AsyncClient:

@@ -162,7 +162,7 @@ def test_an_image_of_ones_own_in_a_session_survives_a_restart(
         try:
             if requests.get(lab.url, timeout=5).status_code == 200:
                 break
-        except requests.ConnectionError:
+        except requests.RequestException:
             time.sleep(0.2)
     assert ada.client.get_session(session)["image"] == "image.nrrd"
     path_, _ = ada.client.infer("segmentation", "", {"result_extension": ".nii.gz"}, session_id=session)

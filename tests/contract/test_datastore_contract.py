@@ -214,6 +214,7 @@ async def test_a_deleted_project_leaves_no_object(
 ) -> None:
     region = Region.of_shape((1, 8, 8))
     await ada.commit(volume.name, region, np.full(region.shape, 2))
+    assert (await ada.read(f"{volume.name}/layers/annotations"))[region.slices].min() == 2
     layer = await create(datastore.as_service("trainer"), volume, kind=volume_pb2.Layer.KIND_LABELS)
     assert layer.name
     await ada.datastore.DeleteProject(pb.DeleteProjectRequest(name=project.name, force=True))

@@ -60,7 +60,7 @@ async def test_a_call_that_was_refused_before_its_time_was_up_says_why(
     address: str, sampler: ServiceCredentials, trial: TrialService
 ) -> None:
     body = request(error="Unavailable", reason="BUSY", message="busy", times=1, then_sleep_s=30)
-    async with connect(address, credentials=sampler, policy=CallPolicy(timeout_s=1.0)) as channel:
+    async with connect(address, credentials=sampler, policy=CallPolicy(timeout_s=3.0)) as channel:
         with pytest.raises(Unavailable, match="busy"):
             await TrialStub(channel).get_one(body)
     assert trial.calls["GetOne"] == 2

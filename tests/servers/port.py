@@ -16,7 +16,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(port: int, timeout_s: float = 30.0) -> None:
+def wait_for_port(port: int, timeout_s: float = 90.0) -> None:
     """Return when something accepts connections on the port of this machine."""
     deadline = time.monotonic() + timeout_s
     while True:

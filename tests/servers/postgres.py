@@ -53,7 +53,7 @@ class PostgresServer:
         """Break all connections off and stop, as an administrator's fast shutdown does."""
         assert self._process is not None
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(20)
+        self._process.wait(60)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -200,11 +201,11 @@ async def test_a_cancelled_import_ends_its_process_at_once_and_leaves_nothing(
             assert answer.job.state in (job_pb2.Job.STATE_QUEUED, job_pb2.Job.STATE_RUNNING)
             return bool(answer.job.progress.done)
 
-        await until(is_under_way)
+        await until(is_under_way, 90)
         (child,) = [each for each in psutil.Process().children() if each.pid not in before]
         await ada.jobs.CancelJob(job_pb2.CancelJobRequest(name=job.name))
-        # Far less than the seconds that reading the next gigabytes takes.
-        await asyncio.to_thread(psutil.wait_procs, [child], 2)
+        # Reading on to the end would take longer.
+        await asyncio.to_thread(psutil.wait_procs, [child], 10)
         assert not child.is_running()
         ended = await ada.finished(job)
         assert ended.state == job_pb2.Job.STATE_CANCELLED
@@ -317,21 +318,29 @@ async def _upload(caller: Any, project: str, data: bytes) -> Any:
     return (await caller.datastore.WriteUpload(pieces())).upload
 
 
+_LEAVING = """
+import sys
+from pathlib import Path
+from biosegment_datastore.scratch import scratch_folder
+
+folder = scratch_folder(Path(sys.argv[1]), "import")
+(folder.__enter__() / "file").write_bytes(b"left")
+print("!", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_folders_of_killed_processes_are_removed_and_those_in_use_are_not(tmp_path: Path) -> None:
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        folder = scratch_folder(tmp_path, "import")
-        (folder.__enter__() / "file").write_bytes(b"left")
-        os.write(writer, b"!")
-        while True:
-            os.read(os.pipe()[0], 1)
-    os.read(reader, 1)
+    child = subprocess.Popen(
+        [sys.executable, "-c", _LEAVING, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.read(1) == b"!"
     with scratch_folder(tmp_path, "export") as mine:
         (mine / "file").write_bytes(b"in use")
         assert remove_leftovers(tmp_path) == 0
-        os.kill(child, 9)
-        os.waitpid(child, 0)
+        child.kill()
+        child.communicate()
         assert remove_leftovers(tmp_path) == 1
         assert list(tmp_path.iterdir()) == [mine]
     assert list(tmp_path.iterdir()) == []

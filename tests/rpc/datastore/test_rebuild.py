@@ -146,6 +146,7 @@ FIXED: list[tuple[Any, ...]] = [
 ]
 
 
+@pytest.mark.timeout(300)
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @example(steps=FIXED)
 @given(steps=STEPS)

@@ -51,6 +51,6 @@ async def open_pair(folder: Path, keys: Path, make_settings: MakeSettings) -> As
             token = (folder / "admin-token").read_text().strip()
             channel = connect(gateway.grpc_address, credentials=lambda: token, policy=CallPolicy(attempts=1))
             headers = {"authorization": f"Bearer {token}"}
-            web = httpx.AsyncClient(base_url=f"http://{gateway.http_address}", headers=headers)
+            web = httpx.AsyncClient(base_url=f"http://{gateway.http_address}", headers=headers, timeout=60)
             async with channel, web:
                 yield Pair(datastore, gateway, token, channel, Caller(channel), web)

@@ -177,7 +177,7 @@ async def test_behind_a_proxy_the_log_says_where_the_call_began(upstreams, make_
             stub = IdentityServiceStub(channel)
             metadata = (*bearer(token), ("x-forwarded-for", said))
             await stub.CreateUser(pb.CreateUserRequest(user_id="ann"), metadata=metadata)
-            async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}") as web:
+            async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=60) as web:
                 headers = {"authorization": f"Bearer {token}", "x-forwarded-for": said}
                 await web.post("/api/IdentityService/CreateUser", json={"userId": "bob"}, headers=headers)
             events = (await stub.ListAuditEvents(pb.ListAuditEventsRequest(), metadata=bearer(token))).events

@@ -99,7 +99,9 @@ async def test_streams_end_when_the_gateway_stops_and_hold_it_up_for_no_moment(
         gateway = await stack.enter_async_context(open_gateway(make_settings(upstreams.addresses)))
         token = (tmp_path / "admin-token").read_text().strip()
         headers = {"authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}", headers=headers) as web:
+        async with httpx.AsyncClient(
+            base_url=f"http://{gateway.http_address}", headers=headers, timeout=60
+        ) as web:
             async with open_events(web, "samples", "projects/p") as events:
                 await events.next()
                 loop = asyncio.get_running_loop()
@@ -141,7 +143,7 @@ async def test_one_user_has_so_many_streams_and_no_more(upstreams: Upstreams, ma
     async with open_gateway(settings) as gateway, AsyncExitStack() as stack:
         token = (tmp_path / "admin-token").read_text().strip()
         headers = {"authorization": f"Bearer {token}"}
-        web = httpx.AsyncClient(base_url=f"http://{gateway.http_address}", headers=headers)
+        web = httpx.AsyncClient(base_url=f"http://{gateway.http_address}", headers=headers, timeout=60)
         await stack.enter_async_context(web)
         first = await stack.enter_async_context(open_events(web, "samples", "projects/p"))
         async with open_events(web, "samples", "projects/p") as second:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -149,7 +150,7 @@ async def test_wrong_requests_have_a_status_and_a_reason(signed, method, path, s
 async def test_pages_of_other_origins_may_read_only_when_they_are_named(upstreams, make_settings):
     ours, theirs = "https://viewer.example", "https://evil.example"
     async with open_gateway(make_settings(upstreams.addresses, allowed_origins=ours)) as gateway:
-        async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}") as web:
+        async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=60) as web:
             for origin, allowed in ((ours, True), (theirs, False)):
                 headers = {"origin": origin, "access-control-request-method": "GET"}
                 answer = await web.options("/zarr/projects/p/volumes/v/zarr.json", headers=headers)
@@ -209,9 +210,10 @@ async def test_the_process_says_where_it_listens_and_ends_on_a_signal(upstreams,
             if b"gateway_listening" in line:
                 said = json.loads(line)
                 break
-        async with httpx.AsyncClient() as web:
+        async with httpx.AsyncClient(timeout=60) as web:
             while not (tmp_path / "addresses.json").exists():
                 assert process.poll() is None
+                await asyncio.sleep(0.02)
             addresses = json.loads((tmp_path / "addresses.json").read_text())
             assert addresses == {"grpc": said["grpc"], "http": said["http"]}
             assert (await web.get(f"http://{addresses['http']}/healthz")).json() == {"status": "ok"}

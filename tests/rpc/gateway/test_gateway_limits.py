@@ -156,12 +156,12 @@ async def test_both_ports_are_encrypted_and_may_then_be_reached_by_others(encryp
     async with AsyncClient(Connection(f"https://{rpc}", token)) as client:
         assert (await client.platform.self()).name == "users/admin"
     context = ssl.create_default_context(cafile=authority.file)
-    async with httpx.AsyncClient(base_url=f"https://{http}", verify=context) as web:
+    async with httpx.AsyncClient(base_url=f"https://{http}", verify=context, timeout=60) as web:
         answer = await web.get("/")
         assert answer.headers["strict-transport-security"].startswith("max-age=")
         login = await web.post("/auth/login", json={"token": token})
         assert "secure" in login.headers["set-cookie"].lower()
-    async with httpx.AsyncClient(base_url=f"http://{http}") as plain:
+    async with httpx.AsyncClient(base_url=f"http://{http}", timeout=60) as plain:
         with pytest.raises(httpx.TransportError):
             await plain.get("/")
 

@@ -172,7 +172,7 @@ async def test_sessions_survive_a_restart_and_are_tokens_on_the_other_port(
     for _ in range(2):
         async with (
             open_gateway(settings) as gateway,
-            httpx.AsyncClient(base_url=f"http://{gateway.http_address}") as web,
+            httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=60) as web,
         ):
             if not cookie:
                 token = (tmp_path / "admin-token").read_text().strip()
@@ -295,7 +295,7 @@ async def test_passwords_may_be_switched_off(upstreams, make_settings, tmp_path)
     settings = make_settings(upstreams.addresses, password_sign_in="off")
     async with (
         open_gateway(settings) as gateway,
-        httpx.AsyncClient(base_url=f"http://{gateway.http_address}") as web,
+        httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=60) as web,
     ):
         assert (await web.get("/auth/methods")).json()["password"] is False
         answer = await web.post("/auth/login", json={"user": "admin", "password": GOOD})
@@ -308,7 +308,7 @@ async def test_behind_tls_the_cookie_is_for_tls_alone(upstreams, make_settings, 
     settings = make_settings(upstreams.addresses, public_url="https://biosegment.lab.org")
     async with (
         open_gateway(settings) as gateway,
-        httpx.AsyncClient(base_url=f"http://{gateway.http_address}") as web,
+        httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=60) as web,
     ):
         token = (tmp_path / "admin-token").read_text().strip()
         # As the proxy passes the request of a browser on.

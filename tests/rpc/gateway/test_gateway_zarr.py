@@ -294,7 +294,7 @@ async def test_a_page_of_an_allowed_origin_reads_ranges_by_a_link(upstreams, mak
     origin = "https://viewer.example"
     async with open_gateway(make_settings(upstreams.addresses, allowed_origins=origin)) as gateway:
         token = (tmp_path / "admin-token").read_text().strip()
-        async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}") as web:
+        async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=60) as web:
             body = {"name": VOLUME, "layers": ["annotations"]}
             made = await web.post("/links", json=body, headers=_bearer(token))
             url = f"{made.json()['zarrUrl']}/0/c/0/0/0"

@@ -15,6 +15,8 @@ from biosegment.volume import Region
 from tests.rpc.sampler.conftest import Platform, eventually
 from tests.rpc.sampler.test_loop import annotate, request_training, seeing_maps, train_and_score
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 async def steps(platform: Platform, count: int = 3) -> None:
     for _ in range(count):

@@ -70,17 +70,17 @@ def blank(sample: Any) -> Any:
 async def test_a_session_keeps_what_it_holds_and_gives_it_back_at_the_end(
     platform: Platform, desks: Any
 ) -> None:
-    await platform.update("heartbeat_timeout_s", heartbeat_timeout_s=30)
+    await platform.update("heartbeat_timeout_s", heartbeat_timeout_s=60)
     ann = desks("ann")
     async with ann.session() as session:
         (sample,) = (await session.claim()).samples
         for _ in range(4):
-            platform.clock[0] += 25
+            platform.clock[0] += 50
             now = sample.heartbeat_time.timestamp()
 
             async def is_renewed(now: float = now) -> bool:
                 (held,) = await session.held()
-                return bool(held.heartbeat_time.timestamp() >= now + 20)
+                return bool(held.heartbeat_time.timestamp() >= now + 45)
 
             await eventually(is_renewed)
             (sample,) = await session.held()

@@ -17,6 +17,8 @@ from tests.rpc.trainer.tiny import BLOCKS, SHAPE, import_tiny_model, import_wide
 
 MANY = {"BIOSEGMENT_TRAINER__RAY_CPUS": "3", "BIOSEGMENT_TRAINER__TORCH_THREADS": "1"}
 ONE = {**MANY, "BIOSEGMENT_TRAINER__WORKERS_PER_PREDICTION": "1"}
+SLOW = job_pb2.Passes(test_time_augmentation=8)
+"""So that blocks take longer than until the second worker has begun, too."""
 
 
 @pytest.fixture
@@ -51,7 +53,9 @@ async def test_however_many_workers_there_are_and_die_every_block_is_done_once_a
 ):
     ada, reader = await again(trainer, ONE), datastore.as_user("ada")
     model = await import_tiny_model(ada, tmp_path)
-    spec = job_pb2.PredictSpec(model=model, volume=wide.name, probabilities=True, measures=["entropy"])
+    spec = job_pb2.PredictSpec(
+        model=model, volume=wide.name, probabilities=True, measures=["entropy"], passes=SLOW
+    )
     quiet = await ada.succeeded(await ada.create_job(predict=spec))
     assert (quiet.progress.done, quiet.progress.total, quiet.progress.unit) == (BLOCKS, BLOCKS, "blocks")
     assert f"{BLOCKS} blocks done by 1 workers" in await ada.log(quiet.name)
@@ -85,7 +89,8 @@ async def test_workers_divide_the_cpus_of_a_machine_unless_the_job_says_what_eac
     model = await import_tiny_model(ada, tmp_path)
     found = []
     for cpus, workers in ((0, 2), (2, 1)):
-        spec = job_pb2.PredictSpec(model=model, volume=wide.name, resources=job_pb2.Resources(cpus=cpus))
+        resources = job_pb2.Resources(cpus=cpus)
+        spec = job_pb2.PredictSpec(model=model, volume=wide.name, passes=SLOW, resources=resources)
         job = await ada.succeeded(await ada.create_job(predict=spec))
         assert f"{BLOCKS} blocks done by {workers} workers" in await ada.log(job.name)
         found.append(await reader.read(job.result.layers[0]))
@@ -251,7 +256,7 @@ async def test_a_worker_that_is_frozen_costs_its_block_alone(datastore, wide, tr
     ada = await again(trainer, {**ONE, "BIOSEGMENT_TRAINER__WORKER_SILENCE_S": "20"})
     model = await import_tiny_model(ada, tmp_path)
     # Blocks that take long enough to meet the worker at one.
-    spec = job_pb2.PredictSpec(model=model, volume=wide.name, passes=job_pb2.Passes(test_time_augmentation=8))
+    spec = job_pb2.PredictSpec(model=model, volume=wide.name, passes=SLOW)
     job = await ada.create_job(predict=spec)
     async with asyncio.timeout(150):
         while (frozen := await freeze_at_work(ada, job, trainer.process.pid, tmp_path)) is None:

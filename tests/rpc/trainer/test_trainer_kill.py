@@ -30,7 +30,7 @@ async def test_a_trainer_that_is_killed_finishes_its_job_and_leaves_no_process_b
     assert any("raylet" in child.name() for child in family)
     await trainer.kill()
     await trainer.start()
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=60)
     assert alive == []
     last = await ada.succeeded(job)
     assert last.attempt == 2

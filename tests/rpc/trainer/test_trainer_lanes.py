@@ -55,7 +55,7 @@ async def test_a_long_prediction_keeps_no_training_waiting_and_a_stuck_worker_is
     loop = asyncio.get_running_loop()
     asked_s = loop.time()
     await ada.jobs.CancelJob(job_pb2.CancelJobRequest(name=stuck.name))
-    last = await ada.finished(stuck, 30)
+    last = await ada.finished(stuck, 90)
     print(f"cancelled after {loop.time() - asked_s:.1f} s")
     assert last.state == job_pb2.Job.STATE_CANCELLED
     async with asyncio.timeout(30):
@@ -67,7 +67,7 @@ async def test_a_long_prediction_keeps_no_training_waiting_and_a_stuck_worker_is
 
     # The prediction went on meanwhile; cancelled, it leaves no layers.
     await ada.jobs.CancelJob(job_pb2.CancelJobRequest(name=long.name))
-    assert (await ada.finished(long, 30)).state == job_pb2.Job.STATE_CANCELLED
+    assert (await ada.finished(long, 90)).state == job_pb2.Job.STATE_CANCELLED
     listed = await reader.datastore.ListLayers(datastore_pb2.ListLayersRequest(parent=wide.name))
     assert [layer.name for layer in listed.layers if layer.name.endswith("-labels")] == []
 

@@ -281,7 +281,7 @@ def test_a_package_without_migrations_is_named(url: str, name: str) -> None:
 
 async def test_cancelled_tasks_leave_no_lock_behind(tmp_path: Path) -> None:
     """Clients cancel calls at any moment; whoever writes next must not wait for what they left."""
-    database = Database.open(f"sqlite+aiosqlite:///{tmp_path / 'cancelled.db'}", wait_s=2)
+    database = Database.open(f"sqlite+aiosqlite:///{tmp_path / 'cancelled.db'}", wait_s=20)
     async with database.write() as connection:
         await connection.execute(text("CREATE TABLE counts (value INTEGER)"))
 

@@ -13,7 +13,7 @@ import tifffile
 from biosegment_datastore.formats.source import SourceOptions
 from biosegment_datastore.worker_process import WorkerLimits, run_task, store_values
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 LIMIT = 1_500_000_000
 

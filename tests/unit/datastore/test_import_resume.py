@@ -80,7 +80,7 @@ def killed_at(call, path, store_settings, size, memory):
     values = [memory.slab_bytes, memory.most_slab_bytes, memory.piece_bytes, memory.keep_every_bytes]
     command = [sys.executable, "-c", SCRIPT, str(path), store_settings.object_store_url, str(call)]
     command += [",".join(map(str, size)), *map(str, values)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == -9, done.stderr
 
 

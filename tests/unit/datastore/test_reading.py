@@ -184,7 +184,7 @@ async def test_a_reader_that_leaves_or_fails_gives_its_memory_back(
     with pytest.raises(Exception) as caught:  # noqa: PT011 (which one is another test's matter)
         await collected(RegionRead(array, Region.of_shape(SHAPE), admission), 700)
     assert not isinstance(caught.value, NotFound)
-    for _ in range(200):
+    for _ in range(2000):
         if admission.held_bytes == 0:
             break
         await asyncio.sleep(0.01)

@@ -47,7 +47,7 @@ async def test_images_that_somebody_has_or_that_are_labelled_are_taken(database:
         served("held", "bob"),
         served("over", "bob", HOUR_US, -1),
         served("new"),
-        served("old", age=9),
+        served("old", age=1_000_000),
     ):
         assert await records.serve("p", sample, {}, 4) == []
     asked = ["labelled", "drafted", "held", "over", "free"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ def refused(path: Path, given: SourceOptions | None = None) -> str:
         source.read_slab(0, source.shape.z)
     assert path.name in error.value.message
     return error.value.reason
+
+
+def opened_since(before: list[str]) -> list[str]:
+    """Files of this process that were not open then; others may be closed meanwhile, by threads of chunk stores."""
+    return sorted((Counter(open_files()) - Counter(before)).elements())
 
 
 def open_files() -> list[str]:

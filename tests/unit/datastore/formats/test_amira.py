@@ -12,6 +12,7 @@ from tests.unit.datastore.formats.reading import (
     labels_too,
     noise,
     open_files,
+    opened_since,
     options,
     refused,
 )
@@ -32,7 +33,7 @@ def test_every_type_of_voxel_is_read_with_its_size(tmp_path, order, dtype, codec
     with open_source(path) as source:
         assert source.voxel_size == VOXEL_SIZE
         assert source.format == "AmiraMesh"
-    assert open_files() == before
+    assert opened_since(before) == []
     assert list(scratch.iterdir()) == []
 
 
@@ -115,7 +116,7 @@ def test_headers_that_cannot_be_are_refused(tmp_path, old, new, reason):
         assert_reads(path, noise())
     else:
         assert refused(path) == reason
-    assert open_files() == before
+    assert opened_since(before) == []
 
 
 @pytest.mark.parametrize("codec", ["", "HxZip", "HxByteRLE"])

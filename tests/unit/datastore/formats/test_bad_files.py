@@ -16,7 +16,7 @@ from biosegment_datastore.formats.detection import READERS, open_source
 from biosegment.errors import BiosegmentError
 from tests.system.reader_seed import SEEDS
 from tests.unit.datastore.formats.bad_file import CASES
-from tests.unit.datastore.formats.reading import open_files, options
+from tests.unit.datastore.formats.reading import open_files, opened_since, options
 
 NOBODY = 65534
 
@@ -44,9 +44,9 @@ def test_a_bad_file_is_refused_with_its_name_and_leaves_nothing(tmp_path, case):
     assert list(scratch.iterdir()) == []
     # Chunk stores close their files in threads of their own.
     deadline = time.monotonic() + 5
-    while open_files() != before and time.monotonic() < deadline:
+    while opened_since(before) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert open_files() == before
+    assert opened_since(before) == []
 
 
 SINGLE = [(reader, number) for reader, makes in SEEDS.items() for number in range(len(makes))]

@@ -15,6 +15,7 @@ from tests.unit.datastore.formats.reading import (
     labels_too,
     noise,
     open_files,
+    opened_since,
     options,
     refused,
 )
@@ -46,7 +47,7 @@ def test_every_type_of_voxel_is_read_with_its_size(tmp_path, version, dtype, nam
     with open_source(path) as source:
         assert source.voxel_size == VOXEL_SIZE
         assert source.format == f"NIfTI-{version}"
-    assert open_files() == before
+    assert opened_since(before) == []
     assert list(scratch.iterdir()) == []
 
 

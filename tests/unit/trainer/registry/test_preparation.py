@@ -128,7 +128,7 @@ def test_the_pixel_size_of_a_bundle_for_x_y_z_is_that_of_its_slices(tmp_path):
     assert read(tmp_path).bundle.working_resolution_nm == pytest.approx(8.0)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_preprocessing_that_refers_to_itself_or_to_very_much_ends(tmp_path):
     module, definition = built(UNET, 1, 2)
     write_zoo_bundle(tmp_path, definition, module.state_dict(), suffix=".yaml")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,6 +14,17 @@ from biosegment.jobs.queue import MEMORY_S, Lane, Waiting, Work, start_etas, tur
 from biosegment.jobs.row import JOBS, now_us
 
 _HISTORY: Final = 20
+_FIGURES: Final = (
+    JOBS.c.job_id,
+    JOBS.c.owner,
+    JOBS.c.kind,
+    JOBS.c.priority,
+    JOBS.c.start_us,
+    JOBS.c.end_us,
+    JOBS.c.heartbeat_us,
+    JOBS.c.earlier_work_us,
+    JOBS.c.progress,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +39,19 @@ class Line:
     @classmethod
     async def read(cls, connection: AsyncConnection, lane: Lane) -> Line:
         now, mine = now_us(), JOBS.c.kind.in_(list(lane.kinds)) if lane.kinds else sa.true()
-        columns = (JOBS.c.job_id, JOBS.c.owner, JOBS.c.kind, JOBS.c.priority)
-        queued = sa.select(*columns).where(JOBS.c.state == JobState.QUEUED.value, mine)
-        waiting = [Waiting(*row) for row in (await connection.execute(queued)).all()]
         since = now - int(MEMORY_S * 1e6)
-        figures = (JOBS.c.owner, JOBS.c.kind, JOBS.c.start_us, JOBS.c.end_us, JOBS.c.progress)
-        runs = sa.select(*figures).where(JOBS.c.state == JobState.RUNNING.value, mine)
-        ended = sa.select(*figures).where(mine, JOBS.c.end_us > since, JOBS.c.start_us.is_not(None))
-        work = [
-            Work(
-                row.owner,
-                row.kind,
-                ((row.end_us or now) - max(since, row.start_us)) / 1e6,
-                row.end_us is None,
-                Progress(**row.progress).eta_s if row.end_us is None else 0.0,
-            )
-            for query in (runs, ended)
-            for row in (await connection.execute(query)).all()
-        ]
+        lately = {
+            JobState.QUEUED: JOBS.c.state == JobState.QUEUED.value,
+            JobState.RUNNING: JOBS.c.state == JobState.RUNNING.value,
+            None: JOBS.c.end_us > since,
+        }
+        waiting: list[Waiting] = []
+        work: list[Work] = []
+        for state, condition in lately.items():
+            for row in (await connection.execute(sa.select(*_FIGURES).where(condition, mine))).all():
+                if state is JobState.QUEUED:
+                    waiting.append(Waiting(row.job_id, row.owner, row.kind, row.priority))
+                work += _work_of(row, state, since, now)
         kinds = {job.kind for job in waiting} | {item.kind for item in work if item.runs}
         usual_s = {kind: seconds for kind in kinds if (seconds := await _usual_s(connection, kind))}
         return cls(lane, turns(waiting, work, usual_s), work, usual_s)
@@ -61,6 +67,20 @@ class Line:
             job.job_id: (position, eta)
             for position, (job, eta) in enumerate(zip(self.ordered, etas, strict=True))
         }
+
+
+def _work_of(row: Any, state: JobState | None, since: int, now: int) -> Iterator[Work]:
+    """What was done for a job since a moment, by its attempt and by those before it."""
+    begun_us = None if state is JobState.QUEUED else row.start_us
+    if begun_us is not None:
+        runs = state is JobState.RUNNING
+        seconds = ((now if runs else row.end_us) - max(since, begun_us)) / 1e6
+        eta_s = Progress(**row.progress).eta_s if runs else 0.0
+        yield Work(row.owner, row.kind, seconds, runs, eta_s)
+    # Earlier attempts came right before it, or ended with the last sign of life.
+    earlier_us = min(row.earlier_work_us, (begun_us or row.heartbeat_us) - since)
+    if earlier_us > 0:
+        yield Work(row.owner, row.kind, earlier_us / 1e6, runs=False)
 
 
 async def _usual_s(connection: AsyncConnection, kind: str) -> float:

@@ -52,12 +52,12 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A job that runs, or ended within `MEMORY_S`.
+    """An attempt that runs or ended within `MEMORY_S`, or those of a job before it together.
 
     Attributes:
         owner: Of the job.
         kind: Of the job.
-        seconds: That it has taken, within `MEMORY_S`.
+        seconds: That it has taken within `MEMORY_S`.
         runs: Whether it still does.
         eta_s: Seconds to its end as it says itself; 0 when it does not.
     """

@@ -41,10 +41,18 @@ async def update(connection: AsyncConnection, where: Sequence[Any], **values: An
     return bool((await connection.execute(statement)).rowcount)
 
 
+async def set_aside(connection: AsyncConnection, job: Job, where: Sequence[Any], **values: Any) -> bool:
+    """Take a job from the attempt that it is in, or ended with, whose computing still counts; False when it changed."""
+    if job.start_time is not None:
+        end_us = sa.func.coalesce(JOBS.c.end_us, now_us())
+        values["earlier_work_us"] = JOBS.c.earlier_work_us + end_us - JOBS.c.start_us
+    return await update(connection, where, **{"start_us": None, "end_us": None, **values})
+
+
 async def begin(connection: AsyncConnection, job_id: str, instance: str) -> bool:
     return await update(
         connection,
-        (JOBS.c.job_id == job_id, JOBS.c.state == JobState.QUEUED.value),
+        queued(job_id),
         state=JobState.RUNNING.value,
         attempt=JOBS.c.attempt + 1,
         instance=instance,
@@ -61,7 +69,8 @@ async def requeue(
     connection: AsyncConnection, job: Job, why: str, *, crashes: bool = False, losses: bool = False
 ) -> None:
     counts = {"crashes": job.crashes + crashes, "losses": job.losses + losses}
-    values: dict[str, Any] = {"state": JobState.QUEUED.value, "progress": asdict(Progress())}
+    mine = running(job.job_id, job.attempt)
+    values: dict[str, Any]
     if job.cancel_requested:
         values = {"state": JobState.CANCELLED.value, "end_us": now_us(), "cancel_requested": False}
     elif counts["crashes"] >= MAX_CRASHES or counts["losses"] >= MAX_LOSSES:
@@ -69,11 +78,26 @@ async def requeue(
         message = f"{why} while working on it, {times} times; look into its log before trying again"
         error = asdict(JobError("JOB_CRASHED" if crashes else "JOB_LOST", message))
         values = {"state": JobState.FAILED.value, "end_us": now_us(), "error": error}
-    await update(connection, running(job.job_id, job.attempt), **values, **counts)
+    else:
+        again = {"state": JobState.QUEUED.value, "progress": asdict(Progress())}
+        await set_aside(connection, job, mine, **again, **counts)
+        return
+    await update(connection, mine, **values, **counts)
 
 
-def running(job_id: str, attempt: int) -> tuple[Any, ...]:
-    return (JOBS.c.job_id == job_id, JOBS.c.attempt == attempt, JOBS.c.state == JobState.RUNNING.value)
+def queued(job_id: str) -> tuple[Any, ...]:
+    return (JOBS.c.job_id == job_id, JOBS.c.state == JobState.QUEUED.value)
+
+
+def running(job_id: str, attempt: int | None = None) -> tuple[Any, ...]:
+    """In an attempt, or in any."""
+    is_attempt = sa.true() if attempt is None else JOBS.c.attempt == attempt
+    return (JOBS.c.job_id == job_id, is_attempt, JOBS.c.state == JobState.RUNNING.value)
+
+
+def ended(job_id: str, attempt: int) -> tuple[Any, ...]:
+    final = [state.value for state in JobState if state.is_final]
+    return (JOBS.c.job_id == job_id, JOBS.c.attempt == attempt, JOBS.c.state.in_(final))
 
 
 def job_of(row: Any) -> Job:

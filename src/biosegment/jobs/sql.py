@@ -27,7 +27,21 @@ from biosegment.jobs.job import (
 )
 from biosegment.jobs.line import Line
 from biosegment.jobs.queue import Lane, Pace
-from biosegment.jobs.row import JOBS, LOGS, begin, job_of, load, now_us, requeue, running, time_of, update
+from biosegment.jobs.row import (
+    JOBS,
+    LOGS,
+    begin,
+    ended,
+    job_of,
+    load,
+    now_us,
+    queued,
+    requeue,
+    running,
+    set_aside,
+    time_of,
+    update,
+)
 from biosegment.jobs.signal import JobSignal
 
 _MAX_LOG_LINES: Final = 20_000
@@ -326,17 +340,11 @@ class SqlJobs:
     async def request_cancel(self, job_id: str) -> Job:
         """Cancel a queued job, ask a running one to stop, leave an ended one as it is."""
         async with self._database.write() as connection:
-            job = await load(connection, job_id)
-            match job.state:
-                case JobState.QUEUED:
-                    await update(
-                        connection,
-                        (JOBS.c.job_id == job_id,),
-                        state=JobState.CANCELLED.value,
-                        end_us=now_us(),
-                    )
-                case JobState.RUNNING if not job.cancel_requested:
-                    await update(connection, (JOBS.c.job_id == job_id,), cancel_requested=True)
+            await load(connection, job_id)
+            # Whatever others make of it at this moment, one of the two finds it.
+            if not await update(connection, queued(job_id), state=JobState.CANCELLED.value, end_us=now_us()):
+                asked = (*running(job_id), JOBS.c.cancel_requested.is_(False))
+                await update(connection, asked, cancel_requested=True)
         return await self._changed(job_id)
 
     async def retry(self, job_id: str) -> Job:
@@ -344,15 +352,16 @@ class SqlJobs:
         async with self._database.write() as connection:
             job = await load(connection, job_id)
             job.require_ended()
-            await update(
+            await set_aside(
                 connection,
-                (JOBS.c.job_id == job_id,),
+                job,
+                # Who retries it at the same moment was faster: its next attempt may have begun.
+                ended(job_id, job.attempt),
                 state=JobState.QUEUED.value,
                 crashes=0,
                 losses=0,
                 cancel_requested=False,
                 error=None,
-                end_us=None,
                 progress=asdict(Progress()),
             )
         return await self._changed(job_id)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 def job_table(metadata: sa.MetaData) -> sa.Table:
     """The table `jobs` as the code of this release uses it. Times are microseconds since 1970, UTC."""
-    return sa.Table("jobs", metadata, *_job_columns_v1(), *_job_columns_v2())
+    return sa.Table("jobs", metadata, *_job_columns_v1(), *_job_columns_v2(), *_job_columns_v3())
 
 
 def job_log_table(metadata: sa.MetaData) -> sa.Table:
@@ -41,6 +41,20 @@ def extend_job_tables_v2(op: Any) -> None:
     for column in _job_columns_v2():
         op.add_column("jobs", column)
     op.create_index("jobs_by_kind_end", "jobs", ["kind", "end_us"])
+
+
+def extend_job_tables_v3(op: Any) -> None:
+    """Add what earlier attempts computed, in a later migration.
+
+    Args:
+        op: `alembic.op`.
+    """
+    for column in _job_columns_v3():
+        op.add_column("jobs", column)
+
+
+def _job_columns_v3() -> list[sa.Column[Any]]:
+    return [sa.Column("earlier_work_us", sa.BigInteger, nullable=False, server_default="0")]
 
 
 def _job_columns_v2() -> list[sa.Column[Any]]:

@@ -23,7 +23,7 @@ from biosegment.auth import Authorizer, Permission, Principal, PrincipalVerifier
 from biosegment.database import Database
 from biosegment.jobs import JobKind, JobService, JobSignal, SqlJobs
 from biosegment.jobs.servicer import JOB_SERVICE, JobServicer
-from biosegment.jobs.tables import create_job_tables_v1, extend_job_tables_v2
+from biosegment.jobs.tables import create_job_tables_v1, extend_job_tables_v2, extend_job_tables_v3
 from biosegment.rpc.channel import CallPolicy, connect
 from biosegment.rpc.server import RpcServer
 from tests.rpc.gateway.shelf import ShelfDatastore, ShelfSampler, ShelfTrainer
@@ -70,6 +70,7 @@ async def jobs(tmp_path: Path) -> AsyncIterator[dict[str, SqlJobs]]:
             operations = Operations(MigrationContext.configure(connection))
             create_job_tables_v1(operations)
             extend_job_tables_v2(operations)
+            extend_job_tables_v3(operations)
         engine.dispose()
         databases.append(Database.open(f"sqlite+aiosqlite:///{tmp_path}/{name}.sqlite"))
         found[name] = SqlJobs(databases[-1], name, JobSignal())

@@ -11,7 +11,7 @@ from alembic.operations import Operations
 from biosegment.database import Database
 from biosegment.jobs import JobSignal, SqlJobs
 from biosegment.jobs.queue import Lane
-from biosegment.jobs.tables import create_job_tables_v1, extend_job_tables_v2
+from biosegment.jobs.tables import create_job_tables_v1, extend_job_tables_v2, extend_job_tables_v3
 
 
 def create_job_tables(url: str) -> None:
@@ -21,6 +21,7 @@ def create_job_tables(url: str) -> None:
         operations = Operations(MigrationContext.configure(connection))
         create_job_tables_v1(operations)
         extend_job_tables_v2(operations)
+        extend_job_tables_v3(operations)
     engine.dispose()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from dataclasses import dataclass
 
 import pytest
 
@@ -147,6 +148,95 @@ async def test_a_running_job_estimates_its_end_and_the_start_of_the_next(job_dat
     assert running.progress.eta_s > 0
     (second,) = await jobs.list("p", (JobState.QUEUED,))
     assert (second.queue_position, second.start_eta_s) == (0, running.progress.eta_s)
+
+
+@dataclass
+class Clock:
+    """Of the rows, in seconds."""
+
+    now_s: float = 1e9
+
+    def us(self) -> int:
+        return int(self.now_s * 1e6)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    found = Clock()
+    for module in ("row", "sql", "line"):
+        monkeypatch.setattr(f"biosegment.jobs.{module}.now_us", found.us)
+    return found
+
+
+async def waiting(jobs) -> list[str]:
+    """Owners of the queued jobs in the order of their turns."""
+    queued = await jobs.list("p", (JobState.QUEUED,))
+    return [job.owner for job in sorted(queued, key=lambda job: job.queue_position)]
+
+
+async def test_what_was_computed_before_a_node_died_counts_until_the_hour_is_over(job_database, clock):
+    jobs = job_database([Lane("training", frozenset({"train"}), 1)])
+    await jobs.create(NewJob("p", "train", b"", "d", "r0", "bob"))
+    first = await jobs.claim("here", ["train"])
+    await jobs.create(NewJob("p", "train", b"", "d", "r1", "ann"))
+    clock.now_s += 3000
+    await jobs.heartbeat("here", [first.job_id])
+    await jobs.crash(first.job_id, 1, "its node died", lost=True)
+    assert (await jobs.get(first.job_id)).start_time is None
+    assert await waiting(jobs) == ["ann", "bob"]
+    clock.now_s += 3500
+    assert await waiting(jobs) == ["ann", "bob"], "a hundred seconds are left of it"
+    clock.now_s += 200
+    assert await waiting(jobs) == ["bob", "ann"]
+
+    # The next attempt adds to what was before it.
+    again = await jobs.claim("here", ["train"])
+    assert (again.job_id, again.attempt) == (first.job_id, 2)
+    clock.now_s += 50
+    await jobs.crash(again.job_id, 2, "its node died", lost=True)
+    second = await jobs.claim("here", ["train"])
+    assert second.owner == "ann"
+    clock.now_s += 40
+    await jobs.crash(second.job_id, 1, "its node died", lost=True)
+    assert await waiting(jobs) == ["ann", "bob"]
+
+
+async def test_a_job_that_waits_again_or_is_cancelled_while_it_waits_computes_nothing(job_database, clock):
+    jobs = job_database([Lane("training", frozenset({"train"}), 1)])
+    await jobs.create(NewJob("p", "train", b"", "d", "r0", "ann"))
+    old = await jobs.claim("here", ["train"])
+    clock.now_s += 1
+    await jobs.finish(old.job_id, 1, JobState.FAILED)
+    clock.now_s += 86_400
+    for number, owner in enumerate(("bob", "ann"), 1):
+        await jobs.create(NewJob("p", "train", b"", "d", f"r{number}", owner))
+    theirs = await jobs.claim("here", ["train"])
+    clock.now_s += 5
+    await jobs.finish(theirs.job_id, 1, JobState.SUCCEEDED)
+    await jobs.create(NewJob("p", "train", b"", "d", "r3", "bob"))
+    await jobs.retry(old.job_id)
+    assert await waiting(jobs) == ["ann", "ann", "bob"]
+    clock.now_s += 600
+    await jobs.request_cancel(old.job_id)
+    assert await waiting(jobs) == ["ann", "bob"]
+
+
+async def test_who_retries_too_late_takes_the_job_from_no_attempt(job_database, monkeypatch):
+    jobs = job_database()
+    await jobs.create(NewJob("p", "train", b"", "d", "r0", "ann"))
+    job = await jobs.claim("here", ["train"])
+    ended = await jobs.finish(job.job_id, 1, JobState.FAILED)
+    await jobs.retry(job.job_id)
+    await jobs.claim("here", ["train"])
+    with monkeypatch.context() as patch:
+
+        async def as_it_was(*_):
+            return ended
+
+        patch.setattr("biosegment.jobs.sql.load", as_it_was)
+        await jobs.retry(job.job_id)
+    now = await jobs.get(job.job_id)
+    assert (now.state, now.attempt) == (JobState.RUNNING, 2)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.system)])

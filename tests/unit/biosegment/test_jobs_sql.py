@@ -11,7 +11,7 @@ from biosegment.database import Database
 from biosegment.errors import AlreadyExists, Conflict, FailedPrecondition, NotFound, ResourceExhausted
 from biosegment.jobs import JobError, JobResult, JobSignal, JobState, Progress, Resources, SqlJobs
 from biosegment.jobs.job import NewJob
-from biosegment.jobs.tables import create_job_tables_v1, extend_job_tables_v2
+from biosegment.jobs.tables import create_job_tables_v1, extend_job_tables_v2, extend_job_tables_v3
 
 
 @pytest.fixture
@@ -204,6 +204,7 @@ async def test_jobs_of_an_older_release_reserve_nothing_and_were_never_lost(tmp_
         marks = ", ".join(f":{name}" for name in values)
         connection.execute(sa.text(f"INSERT INTO jobs ({names}) VALUES ({marks})"), values)
         extend_job_tables_v2(operations)
+        extend_job_tables_v3(operations)
     engine.dispose()
     database = Database.open(f"sqlite+aiosqlite:///{tmp_path}/old.db")
     job = await SqlJobs(database, "trainer", JobSignal()).get("trainer-old")

@@ -44,4 +44,7 @@ def model_progress(model: trainer_pb2.Model) -> ModelProgress:
         new_annotations=int(metrics.get("new/annotations", 0)),
         new_voxels=int(metrics.get("new/voxels", 0)),
         remarks=tuple(model.remarks),
+        classes=[
+            name for name, value in zip(model.class_names, model.class_values, strict=False) if value and name
+        ],
     )

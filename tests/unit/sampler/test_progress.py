@@ -20,7 +20,7 @@ from biosegment_sampler.domain.progress import (
     extent_of,
     reviews_of,
 )
-from biosegment_sampler.domain.stopping import Flatness, Verdict
+from biosegment_sampler.domain.stopping import Flatness, Verdict, hint
 
 from biosegment.volume import VoxelSize
 
@@ -81,3 +81,22 @@ def test_curves_follow_the_line_of_the_newest_model() -> None:
     assert curves_of([], Flatness()) == []
     # A model is not its own ancestor, whatever is recorded.
     assert len(curves_of([model(1, "models/m1", first)], Flatness())[0].points) == 1
+
+
+def test_a_class_that_was_not_seen_lately_or_never_is_not_settled() -> None:
+    rare = NewAgreement("rare", 0.8, 0.01, 20)
+    often = NewAgreement("often", 0.8, 0.01, 20)
+    line = [model(n, f"models/m{n - 1}", often, *([rare] if n < 4 else [])) for n in range(1, 8)]
+    line[-1] = replace(line[-1], classes=("often", "rare", "unseen"))
+    found = {curve.class_name: curve for curve in curves_of(line, Flatness())}
+    assert {name: curve.verdict for name, curve in found.items()} == {
+        "often": Verdict.FLAT,
+        "rare": Verdict.TOO_FEW,
+        "unseen": Verdict.TOO_FEW,
+    }
+    assert "3 of the last 3 rounds" in found["rare"].text
+    assert "0 of 3 rounds were measured" in found["unseen"].text
+    said = hint(list(found.values()))
+    assert said.verdict is Verdict.TOO_FEW
+    assert "rare: " in said.text
+    assert "unseen: " in said.text

@@ -168,6 +168,8 @@ class ModelProgress:
     new_annotations: int
     new_voxels: int
     remarks: Sequence[str]
+    classes: Sequence[str] = ()
+    """Of the project, that it tells apart."""
 
 
 def authors_of(tally: Tally, sizes: Mapping[str, VoxelSize]) -> list[AuthorProgress]:
@@ -210,16 +212,28 @@ def reviews_of(tally: Tally) -> Reviews:
 
 
 def curves_of(models: Sequence[ModelProgress], flatness: Flatness) -> list[Curve]:
-    """The agreement with new annotations along the newest model's line: itself, its parent, its parent's parent ..."""
+    """The agreement with new annotations along the newest model's line: itself, its parent, its parent's parent ...
+
+    All classes of the newest model have one, also those that new annotations never showed.
+    """
     known = {model.name: model for model in models}
     line: list[ModelProgress] = []
     name = max(models, key=lambda model: model.version).name if models else ""
     while name in known:
         line.insert(0, known.pop(name))
         name = line[0].parent
-    points: dict[str, list[Point]] = {}
+    points: dict[str, list[Point]] = {each: [] for each in line[-1].classes} if line else {}
+    tested = [model.name for model in line if model.new_agreements]
     for model in line:
         for each in model.new_agreements:
             point = Point(model.name, model.version, each.iou, each.error, each.annotations)
             points.setdefault(each.class_name, []).append(point)
-    return [judge(name, found, flatness) for name, found in sorted(points.items())]
+    return [
+        judge(name, found, flatness, unseen=_unseen(found, tested[-flatness.rounds :]))
+        for name, found in sorted(points.items())
+    ]
+
+
+def _unseen(points: Sequence[Point], rounds: Sequence[str]) -> int:
+    """In how many of these rounds new annotations did not show a class."""
+    return len(set(rounds) - {point.model for point in points})

@@ -122,16 +122,29 @@ def hint(curves: Sequence[Curve]) -> Hint:
     return Hint(verdict, f"{said} {WHAT_IT_DOES_NOT_SAY}", tuple(curves))
 
 
-def judge(class_name: str, points: Sequence[Point], flatness: Flatness) -> Curve:
-    """Say what the last rounds of a curve allow one to say."""
-    verdict, text = _verdict(points, flatness)
+def judge(class_name: str, points: Sequence[Point], flatness: Flatness, unseen: int = 0) -> Curve:
+    """Say what the last rounds of a curve allow one to say.
+
+    Args:
+        class_name: Of the curve.
+        points: Rounds in which new annotations showed the class, oldest first.
+        flatness: What is called flat.
+        unseen: How many of the last rounds did not show it.
+    """
+    verdict, text = _verdict(points, flatness, unseen)
     return Curve(class_name, tuple(points), verdict, f"{class_name}: {text}")
 
 
-def _verdict(points: Sequence[Point], flatness: Flatness) -> tuple[Verdict, str]:
+def _verdict(points: Sequence[Point], flatness: Flatness, unseen: int) -> tuple[Verdict, str]:
     wanted, tolerance = flatness.rounds, flatness.tolerance
     if len(points) < wanted:
         return Verdict.TOO_FEW, f"too few to tell, {len(points)} of {wanted} rounds were measured."
+    if unseen:
+        return (
+            Verdict.TOO_FEW,
+            f"too few to tell, neither new annotations nor the models show it in {unseen} of the last {wanted} rounds; "
+            "annotate regions of your own choice that show it.",
+        )
     window = points[-wanted:]
     if max(point.iou for point in window) < BLIND_IOU:
         return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -22,6 +23,8 @@ from biosegment_trainer.registry.model import bundle_key
 from biosegment_trainer.sql import SqlModels
 
 _EVERY_S: Final = 60.0
+_BUNDLES_EVERY_S: Final = 3600.0
+"""All models are listed for it."""
 _OF_ATTEMPT: Final = re.compile(r"([0-9a-z]+)-\d+")
 _log = structlog.get_logger("biosegment_trainer.leftover")
 
@@ -53,12 +56,12 @@ class Leftovers:
 
     async def run(self) -> None:
         """Look for some now and then, until cancelled."""
-        bundles_too = True
+        bundles_at = time.monotonic()
         while True:
             try:
-                if bundles_too:
+                if time.monotonic() >= bundles_at:
                     await self.sweep_bundles()
-                    bundles_too = False
+                    bundles_at = time.monotonic() + _BUNDLES_EVERY_S
                 await self.sweep()
             except BiosegmentError as error:
                 _log.warning("sweep_failed", reason=error.reason, message=error.message)

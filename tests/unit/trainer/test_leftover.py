@@ -72,7 +72,7 @@ async def test_only_jobs_that_may_still_go_on_keep_what_they_left(place):
     assert dropped[2:] == ["layer of failed"]
 
 
-async def test_a_bundle_that_an_orphan_wrote_after_the_end_goes_with_the_next_start(place):
+async def test_a_bundle_that_an_orphan_wrote_after_the_end_goes_when_they_are_looked_for(place):
     jobs, models, objects = place
     dropped = []
 
@@ -91,3 +91,24 @@ async def test_a_bundle_that_an_orphan_wrote_after_the_end_goes_with_the_next_st
     found = {key.split("/")[1] for key in await objects.list("models/")}
     assert found == {f"{ulid}-2", "imported", "mitochondria_vem-1-x"}
     assert dropped == []
+
+
+async def test_bundles_of_orphans_are_looked_for_again_while_the_trainer_runs(place, monkeypatch):
+    monkeypatch.setattr("biosegment_trainer.leftover._EVERY_S", 0.01)
+    monkeypatch.setattr("biosegment_trainer.leftover._BUNDLES_EVERY_S", 0.01)
+    jobs, models, objects = place
+
+    async def drop(name):
+        raise AssertionError(name)
+
+    job, ulid = await job_with_leftovers(jobs, objects, "r")
+    await jobs.finish(job.job_id, 2, JobState.CANCELLED)
+    sweeping = asyncio.create_task(Leftovers(objects, jobs, models, drop, keep_failed_s=0).run())
+    try:
+        async with asyncio.timeout(60):
+            for _ in range(2):
+                while await objects.list("models/"):
+                    await asyncio.sleep(0.01)
+                await objects.put(f"models/{ulid}-1/models/model.pt", b"w")
+    finally:
+        sweeping.cancel()

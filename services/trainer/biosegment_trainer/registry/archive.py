@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zipfile
 import zlib
@@ -30,8 +31,20 @@ _DAMAGE: Final = (
     ValueError,
 )
 """What Python's reader raises for damaged files; ValueError for names that are no text, and odd offsets."""
-_MARKS: Final = ("configs/metadata.json", "rdf.yaml", "bioimageio.yaml")
+_MARKS: Final = (
+    "configs/metadata.json",
+    "configs/metadata.yaml",
+    "configs/metadata.yml",
+    "rdf.yaml",
+    "bioimageio.yaml",
+)
 """Files by which the root of a bundle, or of a bioimage.io package, is known."""
+_MACOS: Final = "__MACOSX"
+"""Where macOS keeps what its own file system knows of each file."""
+_MAX_SHOWN: Final = 3
+_DRIVE: Final = re.compile(r"[A-Za-z]:")
+
+_Parts = tuple[str, ...]
 
 
 def pack(objects: BlockingObjects, key: str, folder_name: str, target: IO[bytes]) -> None:
@@ -43,25 +56,27 @@ def pack(objects: BlockingObjects, key: str, folder_name: str, target: IO[bytes]
 
 
 def unpack(source: Path, folder: Path, max_bytes: int) -> None:
-    """Write the files of a bundle's zip file into `folder`, without the folder at its root.
+    """Write the files of a bundle's zip file into `folder`, without the folder that the bundle lies in.
+
+    What lies beside that folder, and what systems and tools add (`__MACOSX`, `.DS_Store`, `.git`), stays behind.
 
     Raises:
-        InvalidArgument: BAD_BUNDLE for what is no zip file, leads out of the folder, or is no bundle.
+        InvalidArgument: BAD_BUNDLE for what is no zip file, leads out of the folder, or is not one bundle.
         ResourceExhausted: BUNDLE_TOO_LARGE when more than `max_bytes` come out of it, whatever it claims.
     """
     try:
         with _BoundedReader(io.FileIO(source)) as file, zipfile.ZipFile(file) as archive:
-            members = [item for item in archive.infolist() if not item.is_dir()]
+            files = [(item, _checked(item)) for item in archive.infolist() if not item.is_dir()]
+            visible = [(item, parts) for item, parts in files if not _is_hidden(parts)]
+            root = _root([parts for _, parts in visible])
+            members = [(item, _below(root, parts)) for item, parts in visible if _lies_in(root, parts)]
             if len(members) > _MAX_FILES:
                 raise InvalidArgument(
                     "BAD_BUNDLE", f"the bundle holds {len(members)} files, over {_MAX_FILES}"
                 )
-            root = _root([item.filename for item in members])
             left = max_bytes
-            for item in members:
-                path = _inside(folder, item.filename.removeprefix(root))
-                if (item.external_attr >> 16) & 0o170000 == _LINK:
-                    raise InvalidArgument("BAD_BUNDLE", f"{item.filename!r} in the bundle is a link")
+            for item, parts in members:
+                path = folder.joinpath(*parts)
                 # Python's readers of the other methods give all that comes out at once.
                 if item.compress_type not in _PLAIN:
                     raise InvalidArgument(
@@ -91,30 +106,60 @@ class _BoundedReader(io.BufferedReader):
         return data
 
 
-def _root(names: Sequence[str]) -> str:
-    """The folder in which the bundle lies: '' or `name/`."""
-    found = [
-        name.removesuffix(mark)
-        for name in names
-        for mark in _MARKS
-        if name == mark or name.endswith(f"/{mark}")
-    ]
+def _checked(item: zipfile.ZipInfo) -> _Parts:
+    """The parts of a file's path; InvalidArgument BAD_BUNDLE for one that could lead out of a folder.
+
+    Files that stay behind are looked at, too: who writes such names means harm.
+    """
+    name = item.filename
+    # Windows would take them for folders, others for a part of the name: which file is meant is not for us to guess.
+    if "\\" in name:
+        raise InvalidArgument(
+            "BAD_BUNDLE",
+            f"names in the zip file have backslashes, first {name[:100]!r}; zip the folder again with a tool that "
+            "divides names with /",
+        )
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or "\0" in name or ".." in parts or any(map(_DRIVE.match, parts)):
+        raise InvalidArgument("BAD_BUNDLE", f"file name {name[:100]!r} in the bundle leads out of it")
+    if (item.external_attr >> 16) & 0o170000 == _LINK:
+        raise InvalidArgument("BAD_BUNDLE", f"{name[:100]!r} in the bundle is a link")
+    return parts
+
+
+def _is_hidden(parts: _Parts) -> bool:
+    """Whether a file is no part of what people packed, as far as they know."""
+    return any(part == _MACOS or part.startswith(".") for part in parts)
+
+
+def _root(files: Sequence[_Parts]) -> _Parts:
+    """The folder in which the bundle lies; one within another's counts as that one's."""
+    marks = [tuple(mark.split("/")) for mark in _MARKS]
+    found: list[_Parts] = []
+    for parts in sorted(files, key=len):
+        root = next((parts[: -len(mark)] for mark in marks if parts[-len(mark) :] == mark), None)
+        if root is None or any(_lies_in(outer, root) for outer in found):
+            continue
+        found.append(root)
+        # Enough to say so: a hostile file may hold very many.
+        if len(found) == _MAX_SHOWN:
+            break
     if not found:
         raise InvalidArgument("BAD_BUNDLE", f"the bundle has none of {list(_MARKS)}")
-    root = min(found, key=len)
-    outside = [name for name in names if not name.startswith(root)]
-    if outside:
+    if len(found) > 1:
+        shown = ", ".join(repr("/".join(root)[:100]) for root in found)
         raise InvalidArgument(
-            "BAD_BUNDLE", f"the bundle holds files outside of {root!r}: {outside[0][:100]!r}"
+            "BAD_BUNDLE", f"the zip file holds several bundles ({shown}); zip and import each by itself"
         )
-    return root
+    return found[0]
 
 
-def _inside(folder: Path, name: str) -> Path:
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or "\\" in name or "\0" in name or ".." in parts:
-        raise InvalidArgument("BAD_BUNDLE", f"file name {name[:100]!r} in the bundle leads out of it")
-    return folder.joinpath(*parts)
+def _lies_in(folder: _Parts, parts: _Parts) -> bool:
+    return parts[: len(folder)] == folder
+
+
+def _below(folder: _Parts, parts: _Parts) -> _Parts:
+    return parts[len(folder) :]
 
 
 def _copy(reader: IO[bytes], writer: IO[bytes], left: int, max_bytes: int) -> int:

@@ -18,7 +18,9 @@ def zipped(path, files):
 
 
 @pytest.mark.parametrize("root", ["", "bundle/", "a/b/"])
-@pytest.mark.parametrize("mark", ["configs/metadata.json", "rdf.yaml"])
+@pytest.mark.parametrize(
+    "mark", ["configs/metadata.json", "configs/metadata.yaml", "configs/metadata.yml", "rdf.yaml"]
+)
 def test_a_bundle_is_found_wherever_it_lies_in_the_archive(tmp_path, root, mark):
     unpack(
         zipped(tmp_path / "z", {f"{root}{mark}": b"{}", f"{root}models/model.pt": b"x"}),
@@ -30,13 +32,72 @@ def test_a_bundle_is_found_wherever_it_lies_in_the_archive(tmp_path, root, mark)
 
 
 @pytest.mark.parametrize(
-    "name", ["../owned", "/tmp/owned", "models/../../owned", "models\\..\\owned", "a/configs/../../../owned"]
+    "name",
+    [
+        "../owned",
+        "/tmp/owned",
+        "models/../../owned",
+        "models\\..\\owned",
+        "a/configs/../../../owned",
+        "C:/owned",
+        "C:\\owned",
+        "C:owned",
+        "__MACOSX/../../owned",
+        ".git/../../owned",
+    ],
 )
-def test_paths_that_lead_out_are_refused(tmp_path, name):
-    archive = zipped(tmp_path / "z", {"configs/metadata.json": b"{}", name: b"x"})
+@pytest.mark.parametrize("root", ["", "b/"])
+def test_paths_that_lead_out_are_refused(tmp_path, name, root):
+    archive = zipped(tmp_path / "z", {f"{root}configs/metadata.json": b"{}", name: b"x"})
     with pytest.raises(InvalidArgument):
         unpack(archive, tmp_path / "in/out", 100)
-    assert not list(tmp_path.rglob("owned"))
+    assert not list(tmp_path.rglob("*owned"))
+
+
+def unpacked(folder, files, max_bytes=1000):
+    """Paths of the files that come out of a zip file."""
+    unpack(zipped(folder / "z", files), folder / "out", max_bytes)
+    return sorted(
+        path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("*") if path.is_file()
+    )
+
+
+BUNDLE = {"b/configs/metadata.json": b"{}", "b/models/model.pt": b"x"}
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        {"__MACOSX/b/._models": b"m", "__MACOSX/._b": b"m", "b/.DS_Store": b"m"},
+        {".DS_Store": b"m"},
+        {f"b/.git/objects/{i}": bytes(100) for i in range(250)},
+        {"README.md": b"m", "data/labels.tif": bytes(5000)},
+        {f"data/{i}.tif": b"" for i in range(250)},
+        {"__MACOSX/b/configs/metadata.json": b"m"},
+        {".cache/configs/metadata.json": b"m"},
+        {"b/extra/configs/metadata.json": b"m"},
+    ],
+    ids=["Finder", "beside", "git", "repository", "many beside", "resource fork", "cache", "within"],
+)
+def test_what_lies_around_a_bundle_is_left_behind(tmp_path, added):
+    wanted = ["configs/metadata.json", "models/model.pt"]
+    if "b/extra/configs/metadata.json" in added:
+        wanted.insert(1, "extra/configs/metadata.json")
+    for number, files in enumerate((added | BUNDLE, BUNDLE | added)):
+        (tmp_path / str(number)).mkdir()
+        assert unpacked(tmp_path / str(number), files) == wanted
+
+
+def test_of_several_bundles_none_is_chosen(tmp_path):
+    with pytest.raises(InvalidArgument, match="'a', 'c/d'"):
+        unpacked(tmp_path, {"a/configs/metadata.json": b"{}", "c/d/rdf.yaml": b"{}", "README": b"x"})
+    with pytest.raises(InvalidArgument, match="several bundles"):
+        unpacked(tmp_path, {f"{i}/rdf.yaml": b"{}" for i in range(5000)})
+
+
+def test_names_with_backslashes_are_refused_with_the_reason(tmp_path):
+    with pytest.raises(InvalidArgument, match=r"backslashes.*zip the folder again"):
+        unpacked(tmp_path, {"b\\configs\\metadata.json": b"{}", "b\\models\\model.pt": b"x"})
 
 
 def test_links_are_refused(tmp_path):
@@ -47,6 +108,7 @@ def test_links_are_refused(tmp_path):
         archive.writestr(link, b"/etc/passwd")
     with pytest.raises(InvalidArgument, match="link"):
         unpack(tmp_path / "z", tmp_path / "out", 100)
+    assert not list(tmp_path.glob("out/models/*"))
 
 
 def test_more_than_allowed_or_too_many_files_are_refused(tmp_path):
@@ -62,8 +124,10 @@ def test_more_than_allowed_or_too_many_files_are_refused(tmp_path):
 def test_what_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(InvalidArgument, match="none of"):
         unpack(zipped(tmp_path / "z", {"readme.txt": b"x"}), tmp_path / "out", 100)
-    with pytest.raises(InvalidArgument, match="outside"):
-        unpack(zipped(tmp_path / "z", {"a/rdf.yaml": b"x", "b": b"x"}), tmp_path / "out", 100)
+    with pytest.raises(InvalidArgument, match="none of"):
+        unpack(
+            zipped(tmp_path / "z", {"__MACOSX/rdf.yaml": b"x", ".a/rdf.yaml": b"x"}), tmp_path / "out", 100
+        )
     (tmp_path / "z").write_bytes(b"no zip")
     with pytest.raises(InvalidArgument, match="zip"):
         unpack(tmp_path / "z", tmp_path / "out", 100)

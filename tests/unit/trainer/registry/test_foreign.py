@@ -10,6 +10,7 @@ import struct
 
 import pytest
 import torch
+import yaml
 from biosegment_trainer.learning.bundle import ModelBundle, read_bundle, write_bundle
 from biosegment_trainer.learning.network import LabelClass
 from biosegment_trainer.registry.bundle_check import matched, remarks_on
@@ -129,6 +130,16 @@ def test_references_to_literals_are_followed_and_the_definition_may_be_called_ne
     del configuration["network_def"]
     path.write_text(json.dumps(configuration))
     assert read(folder).bundle.model.network == UNET
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".yml"])
+def test_metadata_may_be_yaml(tmp_path, suffix):
+    module, definition = built(UNET, 1, 2)
+    folder = write_zoo_bundle(tmp_path, definition, module.state_dict())
+    path = folder / "configs/metadata.json"
+    path.with_suffix(suffix).write_text(yaml.safe_dump(json.loads(path.read_text())))
+    path.unlink()
+    assert read(folder).bundle.version == "0.5.2"
 
 
 def definition_channels(network):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final, cast
@@ -146,7 +147,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             job_id_of(request.job),
             request.attempt,
             progress,
-            dict(request.metrics),
+            {name: value for name, value in request.metrics.items() if math.isfinite(value)},
             list(request.log),
         )
         return worker_pb2.ReportProgressResponse(cancel=cancel)

@@ -28,6 +28,12 @@ async def test_two_processes_share_a_training(datastore, em, stopped_trainer):
     assert model.config["shards"] == 2
     assert model.metrics["steps"] == 3
     assert "starting 2 processes" in await ada.log(job.name)
+    # Whichever of them says so first: none of the attempts is repeated.
+    reckless = {**TINY, "workers": 2, "learning_rate": 0.9, "weight_decay": 100.0}
+    failed = await ada.finished(
+        await ada.create_job(train=job_pb2.TrainSpec(max_steps=60, from_scratch=True, options=reckless))
+    )
+    assert (failed.error.reason, failed.attempt) == ("DIVERGED", 1)
     many = job_pb2.TrainSpec(max_steps=3, options={**TINY, "workers": 9, "batch_size": 9})
     failed = await ada.finished(await ada.create_job(train=many))
     assert failed.error.reason == "NO_NODE_LARGE_ENOUGH"

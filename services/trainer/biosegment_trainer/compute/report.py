@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from types import TracebackType
@@ -65,14 +66,19 @@ class Reporter:
         unit: str = "",
         **metrics: float,
     ) -> None:
-        """Note where the task stands; `fraction` 0..1 of the task."""
+        """Note where the task stands; `fraction` 0..1 of the task. Metrics that are not finite are none: JSON has no
+        NaN, and not every database would store it.
+        """
         first, last = self._callback.first, self._callback.last
         with self._lock:
             self._message.fraction = first + (last - first) * min(1.0, max(0.0, fraction))
             self._message.step = step
             self._message.done, self._message.total, self._message.unit = done, total, unit
             for name, value in metrics.items():
-                self._message.metrics[name] = value
+                if math.isfinite(value):
+                    self._message.metrics[name] = value
+                else:
+                    self._message.metrics.pop(name, None)
             self._news = True
 
     def log(self, text: str) -> None:

@@ -95,6 +95,11 @@ class NetworkModel:
         return module.to(device).eval()
 
 
+def not_finite(weights: Weights) -> list[str]:
+    """Names of the tensors that hold NaN or infinite numbers."""
+    return [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+
+
 def pick_device(name: str | None = None) -> torch.device:
     """`name` if given, else CUDA where there is one, else the CPU."""
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -173,6 +178,7 @@ __all__ = [
     "Weights",
     "head_changes",
     "inherited_weights",
+    "not_finite",
     "pick_device",
     "require_classes",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,13 @@ from torch import Tensor, nn
 from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment_trainer.learning.augmentation import AugmentationConfig
 from biosegment_trainer.learning.group import Alone, Group
-from biosegment_trainer.learning.network import LabelClass, NetworkConfig, NetworkModel, inherited_weights
+from biosegment_trainer.learning.network import (
+    LabelClass,
+    NetworkConfig,
+    NetworkModel,
+    inherited_weights,
+    not_finite,
+)
 from biosegment_trainer.learning.precision import has_bfloat16
 from biosegment_trainer.learning.validation import ValidationConfig
 
@@ -208,13 +215,17 @@ class Run:
         return bool(said)
 
     def advance(self, objective: Objective) -> None:
-        """One optimiser step, all of whose chance comes from (seed, step, shard)."""
+        """One optimiser step, all of whose chance comes from (seed, step, shard); FailedPrecondition DIVERGED."""
         begin = time.perf_counter()
         rate = self.config.learning_rate * one_cycle(self.fraction, self.config.warmup)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
-        self.losses.append(self._gradients(objective))
+        # All processes know the same sum, so that all of them stop here.
+        loss = self._gradients(objective)
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss is not finite at step {self.step + 1}")
+        self.losses.append(loss)
         nn.utils.clip_grad_norm_(self.module.parameters(), 5.0)
         self._optimiser.step()
         self._update_average()
@@ -272,8 +283,20 @@ class Run:
                 average.copy_(count)
 
     def averaged_model(self) -> NetworkModel:
+        """The result so far; FailedPrecondition DIVERGED when it is none."""
         weights = {name: t.detach().cpu().contiguous().clone() for name, t in self._average.items()}
+        # The last step can spoil what no later loss shows, and a batch norm's statistics enter no loss.
+        if not_finite(weights):
+            raise self._diverged(f"the weights are not finite after step {self.step}")
         return NetworkModel(self.network, self.classes, weights)
+
+    def _diverged(self, what: str) -> FailedPrecondition:
+        config = self.config
+        return FailedPrecondition(
+            "DIVERGED",
+            f"{what} of {config.steps}; lower learning_rate {config.learning_rate:g} "
+            f"(or weight_decay {config.weight_decay:g}) and train again",
+        )
 
     def checkpoint(self) -> Checkpoint:
         """Everything that `restore` needs; readable with `torch.load(..., weights_only=True)`.
@@ -330,6 +353,9 @@ def optimise(
         on_progress: As in `train`, of the leader alone.
         on_checkpoint: As in `train`, of the leader alone.
         should_stop: As in `train`, of the leader alone.
+
+    Raises:
+        FailedPrecondition: DIVERGED.
     """
     settled = False
     while not run.finished and not settled:

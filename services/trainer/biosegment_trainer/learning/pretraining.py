@@ -125,7 +125,8 @@ def pretrain(
 
     Raises:
         InvalidArgument: NO_VOLUMES, BAD_TRAINING.
-        FailedPrecondition: CHECKPOINT_MISMATCH when the checkpoint is of another run.
+        FailedPrecondition: CHECKPOINT_MISMATCH when the checkpoint is of another run; DIVERGED when the loss or the
+            weights are no longer finite.
     """
     if not volumes:
         raise InvalidArgument("NO_VOLUMES", "no volume to learn from; name at least one")

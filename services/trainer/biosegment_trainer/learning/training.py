@@ -114,7 +114,8 @@ def train(
 
     Raises:
         InvalidArgument: NO_ANNOTATIONS, NO_CLASSES, BAD_TRAINING, BAD_WEIGHTS.
-        FailedPrecondition: CHECKPOINT_MISMATCH when the checkpoint is of another run.
+        FailedPrecondition: CHECKPOINT_MISMATCH when the checkpoint is of another run; DIVERGED when the loss or the
+            weights are no longer finite.
     """
     named = require_classes(classes)
     parts = split(examples, config.validation)

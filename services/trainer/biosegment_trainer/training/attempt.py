@@ -12,6 +12,7 @@ from biosegment.failpoint import failpoint
 from biosegment.storage.objects import BlockingObjects
 from biosegment_trainer.compute.report import Reporter
 from biosegment_trainer.learning.bundle import ModelBundle, write_bundle
+from biosegment_trainer.learning.network import not_finite
 from biosegment_trainer.learning.optimisation import Checkpoint, TrainingProgress
 from biosegment_trainer.registry.bundle_files import upload_bundle
 from biosegment_trainer.training.checkpoint import Checkpoints
@@ -43,6 +44,8 @@ class Attempt:
             self._reporter.log(f"resuming at step {content['step']} from {key}")
             return work(content)
         except FailedPrecondition as error:
+            if error.reason != "CHECKPOINT_MISMATCH":
+                raise
             self._reporter.log(f"starting afresh: {error.message}")
             return work(None)
 
@@ -65,8 +68,19 @@ class Attempt:
 
 
 def write_model(bundle: ModelBundle, objects: BlockingObjects, key: str, reporter: Reporter) -> str:
-    """Write a bundle below `key`; returns the SHA-256 of its weights."""
+    """Write a bundle below `key`; returns the SHA-256 of its weights.
+
+    Raises:
+        FailedPrecondition: DIVERGED when its weights are not finite: nothing could read it.
+    """
     reporter.check()
+    spoilt = not_finite(bundle.model.weights)
+    if spoilt:
+        raise FailedPrecondition(
+            "DIVERGED",
+            f"{len(spoilt)} tensors of the model are not finite, first {spoilt[0]}; lower learning_rate or "
+            "weight_decay and train again",
+        )
     reporter.progress(0.99, "writing the model")
     with tempfile.TemporaryDirectory(prefix="bundle-") as folder:
         write_bundle(bundle, Path(folder))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from biosegment.errors import FailedPrecondition
+from biosegment.errors import FailedPrecondition, InvalidArgument
 from biosegment_trainer.compute.cluster import TRAINING_SHARE
 from biosegment_trainer.compute.report import Reporter
 from biosegment_trainer.compute.task import Outcome, PretrainTask, TrainTask
@@ -18,14 +18,17 @@ from biosegment_trainer.compute.worker import work
 
 
 class Mailbox:
-    """An actor that keeps the leader's word; Ray Train itself returns none that is not a checkpoint."""
+    """An actor that keeps the leader's word, or another's until the leader speaks; Ray Train itself returns none that
+    is not a checkpoint.
+    """
 
     def __init__(self) -> None:
         self._outcome: Outcome | None = None
 
-    def put(self, outcome: Outcome) -> None:
+    def put(self, outcome: Outcome, leads: bool = True) -> None:
         """Keep it."""
-        self._outcome = outcome
+        if leads or self._outcome is None:
+            self._outcome = outcome
 
     def get(self) -> Outcome | None:
         """What was put."""
@@ -113,6 +116,10 @@ def _share(config: dict[str, Any]) -> None:
     group = DistributedGroup(device)
     if group.rank:
         outcome = work(task, Listener(task.callback), group)
+        # What all of them meet at once, as a loss that is not finite, the leader may say too late: the first that ends
+        # takes the others with it.
+        if isinstance(outcome.error, FailedPrecondition | InvalidArgument):
+            ray.get(config["mailbox"].put.remote(outcome, False))
     else:
         with Reporter(task.callback) as reporter:
             outcome = work(task, reporter, group)

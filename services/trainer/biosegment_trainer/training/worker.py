@@ -42,7 +42,9 @@ def train_bundle(task: TrainTask, reporter: Reporter, group: Group | None = None
     Of several processes only the leader writes and answers.
     """
     objects = open_blocking_objects(task.store)
-    parent = load_bundle(objects, task.parent.key, task.parent.classes) if task.parent else None
+    parent = (
+        load_bundle(objects, task.parent.key, task.parent.classes, task.parent.name) if task.parent else None
+    )
     chosen = configured(task, parent.model.network if parent else None)
     config = chosen.config
     network = child_network(parent.model.network if parent else None, config.network)
@@ -100,17 +102,36 @@ def load_model(objects: BlockingObjects, key: str, classes: tuple[ModelClass, ..
     return load_bundle(objects, key, classes).model
 
 
-def load_bundle(objects: BlockingObjects, key: str, classes: tuple[ModelClass, ...]) -> ModelBundle:
-    """Read a model's bundle; the registry's classes stand for its channels."""
+def load_bundle(
+    objects: BlockingObjects, key: str, classes: tuple[ModelClass, ...], name: str = ""
+) -> ModelBundle:
+    """Read a model's bundle; the registry's classes stand for its channels. Errors call it `name`, or by its key.
+
+    Raises:
+        InvalidArgument: BAD_WEIGHTS when its weights are damaged or not finite; and as `read_bundle`.
+    """
     with tempfile.TemporaryDirectory(prefix="bundle-") as folder:
         download_bundle(objects, key, Path(folder))
-        bundle = read_bundle(Path(folder))
+        try:
+            bundle = read_bundle(Path(folder))
+        except InvalidArgument as error:
+            if error.reason != "BAD_WEIGHTS":
+                raise
+            raise InvalidArgument(error.reason, _unusable(name or key, folder, error.message)) from error
     if len(classes) != len(bundle.model.classes):
         raise InvalidArgument(
             "BAD_BUNDLE", f"{key} has {len(bundle.model.classes)} classes, not {len(classes)}"
         )
     named = tuple(LabelClass(item.value, item.name) for item in classes)
     return dataclasses.replace(bundle, model=dataclasses.replace(bundle.model, classes=named))
+
+
+def _unusable(name: str, folder: str, why: str) -> str:
+    """What to do about a stored model that cannot be used."""
+    return (
+        f"{name} cannot be used: {why.replace(f'{folder}/', '')}; choose an earlier version, to predict with or "
+        "as the parent, and delete this one"
+    )
 
 
 def _announce(

@@ -42,6 +42,8 @@ class Comparison:
         at: Difference of the IoU, by budget.
         p: Of the area, adjusted for all comparisons of the group that have as many seeds; None with fewer than others,
             and for trials, which are no candidates.
+        apart: By how much the IoU of their first models differs at most, where the first patches are the same; such
+            runs were made on other processors, and are no pairs.
     """
 
     strategy: str
@@ -51,6 +53,7 @@ class Comparison:
     area: Difference
     at: dict[int, Difference]
     p: float | None
+    apart: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +129,7 @@ class Group:
                         for budget in self.budgets[1:]
                     },
                     p=None,
+                    apart=0.0 if self.start == ASKING_PARENT else _apart(mine, theirs),
                 )
             )
         most = max((len(comparison.seeds) for comparison in found), default=0)
@@ -152,6 +156,11 @@ class Group:
     def key(self) -> str:
         """For files."""
         return f"{self.profile}-{self.tissue}-{self.start}{'-fresh' * self.is_fresh}"
+
+
+def _apart(some: Sequence[Record], others: Sequence[Record]) -> float:
+    pairs = zip(some, others, strict=True)
+    return max(abs(one.curve[FIRST] - other.curve[FIRST]) for one, other in pairs)
 
 
 def share_of_budget(curve: Curve, height: float, last: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import os
@@ -118,7 +119,7 @@ class Loop:
             "device": self._device,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+            "machine": _machine(),
         }
 
     @property
@@ -280,6 +281,18 @@ class Loop:
         self._model = self._model_of(state["weights"])
         # The last kill may have come between the two files.
         write(self._csv, self._settings, self._rounds)
+
+
+def _machine() -> str:
+    """With what tells kinds of processor apart: the same run gives other weights on another kind."""
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(
+            (x.partition(":")[2].strip() for x in lines if x.startswith("model name")), processor
+        )
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{processor}, {instructions}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def reached_iou(model: NetworkModel, stack: Stack, factor: int, device: str) -> float:

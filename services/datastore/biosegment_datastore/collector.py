@@ -82,6 +82,7 @@ class Collector:
         if dropped := await self._transfers.drop_expired_uploads():
             _log.info("uploads_expired", count=dropped)
         for prefix in await self._garbage.due():
+            # Emptied first and marked then: whoever dies in between empties it again.
             await self._objects.delete_prefix(f"{prefix}/")
             await self._garbage.removed(prefix)
             _log.info("removed", prefix=prefix)

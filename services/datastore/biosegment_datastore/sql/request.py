@@ -14,6 +14,8 @@ from biosegment_datastore.sql.tables import GARBAGE, PROJECTS, REQUESTS, VOLUMES
 
 NEVER_US = 1 << 62
 """Due time of what is being written."""
+SWEPT = "swept"
+"""Owner of a prefix that was emptied and waits to be emptied once more."""
 
 
 async def replayed(connection: AsyncConnection, request: Request) -> str | None:
@@ -59,11 +61,6 @@ async def doom(connection: AsyncConnection, prefix: str, due_us: int, owner: str
     await connection.execute(sa.insert(GARBAGE).values(prefix=prefix, due_us=due_us, owner=owner))
 
 
-async def spare(connection: AsyncConnection, prefix: str) -> None:
-    """Take a prefix out of the garbage, whatever it waits for."""
-    await connection.execute(sa.delete(GARBAGE).where(GARBAGE.c.prefix == prefix))
-
-
 async def take(connection: AsyncConnection, prefix: str, owner: str | None = None) -> None:
     """Take a reserved prefix into use.
 
@@ -75,7 +72,9 @@ async def take(connection: AsyncConnection, prefix: str, owner: str | None = Non
     Raises:
         Conflict: ATTEMPT_OUTDATED when it is reserved no longer: what was written there may be gone.
     """
-    reserved = sa.delete(GARBAGE).where(GARBAGE.c.prefix == prefix, GARBAGE.c.due_us > now_us())
+    reserved = sa.delete(GARBAGE).where(
+        GARBAGE.c.prefix == prefix, GARBAGE.c.due_us > now_us(), GARBAGE.c.owner != SWEPT
+    )
     if owner is not None:
         reserved = reserved.where(GARBAGE.c.owner == owner)
     if not (await connection.execute(reserved)).rowcount:

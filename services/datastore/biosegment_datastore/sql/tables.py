@@ -328,7 +328,8 @@ GARBAGE: Final = sa.Table(
     METADATA,
     sa.Column("prefix", sa.String(400), primary_key=True),
     _time("due_us"),
-    # Job that is still writing there; '' when the prefix only waits for its time.
+    # Attempt of a job that is still writing there; '' when the prefix only waits for its time, 'swept' when it was
+    # emptied and waits for those who may write late.
     _text("owner", 100),
 )
 

@@ -12,7 +12,15 @@ from biosegment.database import Database
 from biosegment.errors import AlreadyExists, Conflict, NotFound
 from biosegment_datastore.clock import now_us
 from biosegment_datastore.request import Request
-from biosegment_datastore.sql.request import NEVER_US, doom, lock_project, remember, replayed, spare, take
+from biosegment_datastore.sql.request import (
+    NEVER_US,
+    SWEPT,
+    doom,
+    lock_project,
+    remember,
+    replayed,
+    take,
+)
 from biosegment_datastore.sql.tables import ARTIFACTS, GARBAGE, HOLDS, METADATA, PROJECTS, UPLOADS
 from biosegment_datastore.transfer import Artifact, Upload, UploadLimits, artifact_home
 
@@ -20,6 +28,8 @@ _PLACES: Final = ("key", "storage_key", "prefix")
 """Columns, of whatever table, that refer to the object storage."""
 _ATTEMPT_US: Final = 7 * 24 * 3600 * 1_000_000
 """A service's attempt at an artifact is given up when it has not been committed for so long."""
+_LATE_US: Final = 600 * 1_000_000
+"""Whoever was at work when something was deleted has noticed after so long, and writes there no more."""
 
 
 class SqlTransfers:
@@ -110,7 +120,9 @@ class SqlTransfers:
                 name = f"projects/{project_id}/artifacts/{artifact_id}"
                 raise AlreadyExists("ARTIFACT_EXISTS", f"there is {name} already", resource=name)
             home = artifact_home(project.storage_key, artifact_id)
-            of_it = GARBAGE.c.prefix.startswith(f"{home}/", autoescape=True)
+            of_it = sa.and_(
+                GARBAGE.c.prefix.startswith(f"{home}/", autoescape=True), GARBAGE.c.owner != SWEPT
+            )
             places = (await connection.execute(sa.select(GARBAGE.c.prefix).where(of_it))).scalars()
             newest = max((int(place.rpartition("/")[2]) for place in places), default=0)
             if newest > attempt:
@@ -192,7 +204,7 @@ class SqlGarbage:
 
     async def owners(self) -> Sequence[str]:
         """Jobs that reserved prefixes."""
-        query = sa.select(GARBAGE.c.owner).where(GARBAGE.c.owner != "").distinct()
+        query = sa.select(GARBAGE.c.owner).where(GARBAGE.c.owner.not_in(["", SWEPT])).distinct()
         async with self._database.read() as connection:
             return (await connection.execute(query)).scalars().all()
 
@@ -232,9 +244,18 @@ class SqlGarbage:
             return bool((await connection.execute(sa.select(_held()))).scalar_one())
 
     async def removed(self, prefix: str) -> None:
-        """A prefix is empty now."""
+        """A prefix is empty now. It is due once more when nobody can be writing there any longer, and then forgotten.
+
+        An annotation that is being laid, a chunk that a client is sending, a worker that is about to be killed: what is
+        deleted under their hands they may still write to, and nothing else would find it.
+        """
+        mine = GARBAGE.c.prefix == prefix
+        again = sa.update(GARBAGE).where(mine, GARBAGE.c.owner != SWEPT)
+        # Only when that time has come: another instance may have emptied the prefix in the same moment.
+        over = sa.delete(GARBAGE).where(mine, GARBAGE.c.owner == SWEPT, GARBAGE.c.due_us <= now_us())
         async with self._database.write() as connection:
-            await spare(connection, prefix)
+            await connection.execute(over)
+            await connection.execute(again.values(owner=SWEPT, due_us=now_us() + _LATE_US))
 
 
 def owner_of(job_id: str, attempt: int) -> str:

@@ -118,7 +118,7 @@ def train(
             weights are no longer finite.
     """
     named = require_classes(classes)
-    parts = split(examples, config.validation)
+    parts = split(examples, config.validation, named)
     with torch.random.fork_rng(devices=[]):
         run = Run(config, parent, named, seed, pick_device(device), group)
         sampler = PatchSampler(

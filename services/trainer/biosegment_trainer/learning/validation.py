@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from biosegment.errors import InvalidArgument
 from biosegment_trainer.learning.dataset import AnnotatedRegion
+from biosegment_trainer.learning.network import LabelClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,13 @@ class Split:
     reason: str
 
 
-def split(regions: Sequence[AnnotatedRegion], config: ValidationConfig) -> Split:
+def split(
+    regions: Sequence[AnnotatedRegion], config: ValidationConfig, classes: Sequence[LabelClass] = ()
+) -> Split:
     """Hold out whole slabs that the parent has not seen; nothing within `gap` slices of them trains.
 
     A region's context counts as far as it reaches: what a network sees around a held-out slice is not what
-    another one trained on.
+    another one trained on. Each of `classes` that is annotated somewhere is left in training.
     """
     everything = tuple(regions)
     if config.fraction == 0:
@@ -81,13 +84,36 @@ def split(regions: Sequence[AnnotatedRegion], config: ValidationConfig) -> Split
     candidates = sorted(slabs - seen, key=_draw)
     drawn = {slab for slab in candidates if _draw(slab) < config.fraction}
     # A shallow volume may have no slab that is drawn, or one whose neighbours are most of it.
-    for held in (drawn, *({slab} for slab in candidates)):
+    choices = [drawn, *({slab} for slab in candidates)]
+    shown = _shown(everything, classes)
+    prevented: set[str] = set()
+    for number, held in enumerate(choices):
         validation = tuple(r for r in everything if held.issuperset(_slabs(r, config, 0)))
         training = tuple(r for r in everything if held.isdisjoint(_slabs(r, config, margin)))
-        if validation and 2 * len(training) >= len(everything):
+        if not validation or 2 * len(training) < len(everything):
+            continue
+        trained = {id(region) for region in training}
+        lost = [name for name, where in shown.items() if trained.isdisjoint(map(id, where))]
+        if not lost:
             return Split(training, validation, "")
+        prevented.update(lost)
+        if number == 0:
+            # The other slabs of the draw shall validate all the same, now and in later rounds.
+            near = {slab for name in lost for r in shown[name] for slab in _slabs(r, config, margin)}
+            choices.insert(1, drawn - near)
     why = "no slab can be held out" if candidates else "the parent was trained on every slab"
+    if prevented:
+        names = " or ".join(repr(name) for name in sorted(prevented))
+        why = f"whichever slab is held out, no annotation of {names} would be left to train on"
     return Split(everything, (), why)
+
+
+def _shown(
+    regions: Sequence[AnnotatedRegion], classes: Sequence[LabelClass]
+) -> dict[str, list[AnnotatedRegion]]:
+    """The regions in which a class is labelled, of each that occurs."""
+    found = {c.name: [r for r in regions if (r.labels == c.value).any()] for c in classes if c.value}
+    return {name: where for name, where in found.items() if where}
 
 
 def _reach(region: AnnotatedRegion) -> int:

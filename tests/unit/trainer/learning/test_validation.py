@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from biosegment_trainer.learning.dataset import AnnotatedRegion
+from biosegment_trainer.learning.network import LabelClass
 from biosegment_trainer.learning.normalisation import SliceStatistics
 from biosegment_trainer.learning.validation import ValidationConfig, split
 
@@ -18,16 +19,20 @@ CONFIG = ValidationConfig(fraction=0.25, slab=8, gap=3, minimum=20)
 def many():
     """Small annotations anywhere in a deep volume."""
 
-    def at(z: int, depth: int = 1, volume_id: str = "v", seen_by_parent: bool = False) -> AnnotatedRegion:
+    def at(
+        z: int, depth: int = 1, volume_id: str = "v", seen_by_parent: bool = False, value: int = 1
+    ) -> AnnotatedRegion:
         region = Region.of_shape((depth, 8, 8), (z, 0, 0))
+        labels = np.ones(region.shape, np.uint8)
+        labels[0, 0, 0] = value
         return AnnotatedRegion(
             region_id=f"{z}",
             volume_id=volume_id,
             region=region,
             context=region,
             raw=np.zeros(region.shape, np.uint8),
-            labels=np.ones(region.shape, np.uint8),
-            scope=frozenset({2}),
+            labels=labels,
+            scope=frozenset({2, 3}),
             statistics=SliceStatistics(np.zeros(depth), np.ones(depth)),
             seen_by_parent=seen_by_parent,
         )
@@ -75,6 +80,55 @@ def test_what_the_parent_has_seen_or_its_neighbours_never_validates(many):
     everything = split([many(z, seen_by_parent=True) for z in range(200)], CONFIG)
     assert not everything.validation
     assert "parent" in everything.reason
+
+
+COMMON, RARE = LabelClass(2, "mitochondria"), LabelClass(3, "membrane")
+
+
+def showing(many, rare: set[int]) -> list[AnnotatedRegion]:
+    return [many(z, value=3 if z in rare else 2) for z in range(200)]
+
+
+def planes(regions) -> set[int]:
+    return {region.region.start.z for region in regions}
+
+
+def test_a_class_of_one_held_out_slab_is_left_in_training_and_the_other_slabs_validate(many):
+    before = planes(split(showing(many, set()), CONFIG).validation)
+    slabs = sorted({z // CONFIG.slab for z in before})
+    assert len(slabs) > 2
+    only = {z for z in before if z // CONFIG.slab == slabs[0]}
+    regions = showing(many, only)
+    parts = split(regions, CONFIG, [COMMON, RARE])
+    assert parts.reason == ""
+    assert only <= planes(parts.training)
+    assert planes(parts.validation) == {z for z in before if z // CONFIG.slab not in (slabs[0], slabs[0] + 1)}
+    assert parts == split(regions, CONFIG, [RARE, COMMON])
+    # Next to what is held out nothing trains, either.
+    beside = {slabs[-1] * CONFIG.slab - 1}
+    assert beside.isdisjoint(planes(split(showing(many, beside), CONFIG).training))
+    assert beside <= planes(split(showing(many, beside), CONFIG, [COMMON, RARE]).training)
+
+
+def test_a_class_that_is_annotated_elsewhere_too_changes_nothing(many):
+    before = split(showing(many, set()), CONFIG)
+    everywhere = {next(iter(planes(before.validation))), next(iter(planes(before.training)))}
+    for rare in (set(), everywhere):
+        parts = split(showing(many, rare), CONFIG, [COMMON, RARE, LabelClass(4, "never annotated")])
+        assert planes(parts.validation) == planes(before.validation)
+        assert planes(parts.training) == planes(before.training)
+
+
+def test_where_any_slab_would_take_a_class_away_all_train_and_the_class_is_named(many):
+    # The parent has seen all but one slab, which alone shows the new class.
+    regions = [many(z, value=3 if 40 <= z < 48 else 2, seen_by_parent=z < 20 or z > 70) for z in range(100)]
+    regions = [r for r in regions if r.seen_by_parent or 40 <= r.region.start.z < 48]
+    parts = split(regions, CONFIG, [COMMON, RARE])
+    assert parts.training == tuple(regions)
+    assert not parts.validation
+    assert "'membrane'" in parts.reason
+    assert "mitochondria" not in parts.reason
+    assert split(regions, CONFIG, [COMMON]).validation
 
 
 @pytest.mark.parametrize("volume_id", list("abcdefgh"))

@@ -284,15 +284,24 @@ from biosegment_trainer.prediction.block import BlockId
 from biosegment_trainer.prediction.pool import BlockPool, PoolWatch
 
 class Worker:
-    def __init__(self, task, at_once): pass
-    def prepare(self): return Outcome()
+    def __init__(self, task, at_once):
+        self.once = task
+    def prepare(self):
+        if self.once and not os.path.exists(self.once):
+            open(self.once, "w").close()
+            # Until it has said that it lives.
+            time.sleep(5)
+            self.freeze()
+        return Outcome()
     def alive(self): pass
     def predict(self, block):
-        if block.number == 1:
-            os.kill(os.getpid(), signal.SIGSTOP)
-            # Until another thread takes the signal, this one runs on.
-            time.sleep(3600)
+        if block.number == 1 and not self.once:
+            self.freeze()
         return Outcome()
+    def freeze(self):
+        os.kill(os.getpid(), signal.SIGSTOP)
+        # Until another thread takes the signal, this one runs on.
+        time.sleep(3600)
 
 async def main():
     async def nothing(said): pass
@@ -304,7 +313,8 @@ async def main():
             pool = BlockPool(cluster, Resources(1, 0, 0), 3.0, 1, actor=Worker)
             watch = PoolWatch(nothing, never, lambda block: f"block {block.number}", log)
             try:
-                await pool.run(None, [BlockId(0, 0), BlockId(0, 1)], asyncio.Event(), watch)
+                await pool.run(sys.argv[2], [BlockId(0, 0), BlockId(0, 1)], asyncio.Event(), watch)
+                print("finished", flush=True)
             except Internal as error:
                 print("failed", error.reason, error.message, flush=True)
     finally:
@@ -317,17 +327,30 @@ asyncio.run(main())
 @pytest.mark.system
 @pytest.mark.timeout(400)
 async def test_a_block_that_makes_every_worker_silent_fails_and_is_named(tmp_path_factory):
+    said = await of_silent(tmp_path_factory.mktemp("ray"), "")
+    assert "failed BLOCK_FAILED block 1 failed 3 times" in said, said
+    assert len(re.findall("log block 1: its worker has not been heard of", said)) == 3
+
+
+@pytest.mark.system
+@pytest.mark.timeout(400)
+async def test_a_worker_that_is_frozen_while_it_loads_the_model_is_replaced(tmp_path_factory, tmp_path):
+    said = await of_silent(tmp_path_factory.mktemp("ray"), str(tmp_path / "once"))
+    assert "finished" in said, said
+    assert "log the model: its worker has not been heard of" in said
+
+
+async def of_silent(folder: Path, once: str) -> str:
+    """What workers say who are silent at the same block each, or the first one of them once, before any block."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SILENT, str(tmp_path_factory.mktemp("ray")), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", SILENT, str(folder), once, stdout=asyncio.subprocess.PIPE
     )
     try:
         async with asyncio.timeout(300):
-            said = (await process.communicate())[0].decode()
+            return (await process.communicate())[0].decode()
     finally:
         if process.returncode is None:
             process.kill()
-    assert "failed BLOCK_FAILED block 1 failed 3 times" in said, said
-    assert len(re.findall("log block 1: its worker has not been heard of", said)) == 3
 
 
 async def freeze_at_work(ada: Any, job: Any, pid: int, folder: Path) -> psutil.Process | None:

@@ -68,6 +68,7 @@ class _Worker:
         actor: On Ray.
         call: Ends with it.
         block: That it computes.
+        has_begun: It has given a sign of life; before, it may wait for room on a node.
         pulse: The sign of life that it was asked for last.
         silent_s: How long it has owed that one.
     """
@@ -75,6 +76,7 @@ class _Worker:
     actor: Any
     call: asyncio.Future[Outcome]
     block: BlockId | None = None
+    has_begun: bool = False
     pulse: asyncio.Future[None] | None = None
     silent_s: float = 0.0
 
@@ -86,7 +88,7 @@ class BlockPool:
     Attributes:
         cluster: Held by the caller.
         resources: Of one actor.
-        silence_s: An actor that computes and gives no sign of life for so long is given up.
+        silence_s: An actor that has begun and gives no sign of life for so long is given up.
         limit: Most actors; 0 for as many as there is room for.
         actor: Class of the actors, like `BlockActor`.
         keep: Keep the actors after a run, for the next one; the caller ends them with `close`.
@@ -190,7 +192,7 @@ class BlockPool:
         # Only to those that are ready: one that waits for room on a node must not keep a block waiting.
         while waiting and self._idle:
             actor, block = self._idle.pop(), waiting.popleft()
-            self._workers.append(_Worker(actor, await self._begin(actor, block), block))
+            self._workers.append(_Worker(actor, await self._begin(actor, block), block, has_begun=True))
 
     async def _release(self) -> None:
         """End actors that have nothing to do any more: others may wait for their room."""
@@ -204,16 +206,15 @@ class BlockPool:
         return _future(await self.cluster.call(lambda ray: actor.predict.remote(block)))
 
     async def _feel(self, passed_s: float) -> None:
-        """Ask whoever computes for a sign of life.
+        """Ask whoever loads the model or computes for a sign of life.
 
         Ray says when a worker or a node dies, but not when one is frozen or cut off: its calls just never return.
         """
         for worker in self._workers:
-            if worker.block is None:
-                continue
             if worker.pulse is not None and not worker.pulse.done():
-                worker.silent_s += passed_s
+                worker.silent_s += passed_s if worker.has_begun else 0.0
                 continue
+            worker.has_begun = worker.has_begun or worker.pulse is not None
             worker.silent_s = 0.0
             worker.pulse = _future(await self.cluster.call(partial(_pulse, worker.actor)))
             # How it ends is learned from the call.

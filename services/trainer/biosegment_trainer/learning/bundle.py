@@ -5,8 +5,11 @@ any of it.
 from __future__ import annotations
 
 import json
+import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +39,12 @@ WEIGHTS: Final = "models/model.pt"
 README: Final = "docs/README.md"
 TERMS: Final = "docs/data_license.txt"
 LICENCE: Final = "LICENSE"
+_WRAPPERS: Final = ("model", "state_dict", "model_state_dict", "network", "net", "weights")
+_MAX_DEPTH: Final = 4
+_MAX_PLACES: Final = 1000
+_MAX_KEYS: Final = 10
+_SAVE: Final = "save `net.state_dict()` with torch.save, or as safetensors, and import again"
+_CONTROL: Final = re.compile(r"\x1b\[[0-9;]*m|[^ -~]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +220,7 @@ def _classes(metadata: Mapping[str, Any]) -> tuple[LabelClass, ...]:
 def read_weights(path: Path) -> Weights:
     """Tensors by name from a file that torch wrote; nothing in it is executed.
 
-    The keys that trainers wrap weights in, as `{"model": ...}`, are looked through.
+    What trainers wrap weights in, as `{"model": ...}` or `{"checkpoint": {"state_dict": ...}}`, is looked through.
 
     Raises:
         NotFound: BUNDLE_FILE_MISSING.
@@ -225,36 +234,98 @@ def read_weights(path: Path) -> Weights:
         ) from error
     # Damaged files make the reader fail in many ways.
     except Exception as error:
-        raise InvalidArgument(
-            "BAD_WEIGHTS", f"{path} is not a plain state dict: {str(error)[:300]}"
-        ) from error
-    for key in ("model", "state_dict", "model_state_dict", "network", "net", "weights"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    return checked_weights(content, str(path))
+        raise InvalidArgument("BAD_WEIGHTS", f"{path} {_why_unreadable(error)}") from error
+    return checked_weights(_state_dict(content, str(path)), str(path))
+
+
+def _why_unreadable(error: Exception) -> str:
+    """Torch's own words are about its options, which nobody has here."""
+    text = str(error)
+    if "TorchScript" in text:
+        return f"is a TorchScript archive, which is code; {_SAVE}"
+    if isinstance(error, pickle.UnpicklingError):
+        found = re.search(r"GLOBAL ([\w.]{1,100})", text)
+        held = f"holds a pickled object ({found[1]})" if found else "is a pickle of something else"
+        return f"{held}, not a state dict; {_SAVE}"
+    shown = " ".join(_CONTROL.sub(" ", text).split())
+    return f"cannot be read, it may be damaged: {type(error).__name__}: {shown[:200]}"
+
+
+def _state_dict(content: object, where: str) -> Mapping[Any, Any]:
+    """The one state dict in what a trainer saved; InvalidArgument BAD_WEIGHTS for none, or for several."""
+    found = _shallowest(content) if isinstance(content, Mapping) else []
+    if len(found) == 1:
+        return found[0]
+    held = f"{len(found)} state dicts, of which one must be chosen" if found else "no state dict of tensors"
+    raise InvalidArgument("BAD_WEIGHTS", f"{where} holds {held}{_keys(content)}; {_SAVE}")
+
+
+def _shallowest(content: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
+    """The state dicts that lie least deep; where keys that trainers use lead to one, that one: of
+    `{"model": ..., "ema": ...}` the former.
+    """
+    level: list[tuple[tuple[int, ...], Mapping[Any, Any]]] = [((), content)]
+    for depth in range(_MAX_DEPTH):
+        # Metrics are tensors by name, too; networks have kernels.
+        found = [each for each in level if _are_tensors(each[1], 2 if depth else 0)]
+        if found:
+            best = min(ranks for ranks, _ in found)
+            return [weights for ranks, weights in found if ranks == best]
+        inner = (
+            ((*ranks, _WRAPPERS.index(key) if key in _WRAPPERS else len(_WRAPPERS)), value)
+            for ranks, mapping in level
+            for key, value in mapping.items()
+            if isinstance(key, str) and isinstance(value, Mapping)
+        )
+        # A hostile file may hold very many, and itself.
+        level = list(islice(inner, _MAX_PLACES))
+    return []
+
+
+def _are_tensors(content: Mapping[Any, Any], least_dims: int) -> bool:
+    """Whether these are tensors by name, one of them with so many axes."""
+    named = all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items())
+    return named and any(tensor.ndim >= least_dims for tensor in content.values())
+
+
+def _keys(content: object) -> str:
+    """What lies at the top, for people."""
+    if not isinstance(content, Mapping):
+        return f" but a {type(content).__name__}"
+    kinds = [f"{str(k)[:50]!a} ({type(v).__name__})" for k, v in islice(content.items(), _MAX_KEYS)]
+    more = f" and {len(content) - len(kinds)} more" if len(content) > len(kinds) else ""
+    return f"; at its top are {', '.join(kinds) or 'no entries'}{more}"
 
 
 def checked_weights(content: object, where: str) -> Weights:
     """`content` as weights; InvalidArgument BAD_WEIGHTS for anything but plain, finite tensors by name."""
-    if not isinstance(content, Mapping) or not all(
-        isinstance(name, str)
-        and isinstance(tensor, torch.Tensor)
-        and tensor.device.type == "cpu"
-        and tensor.layout == torch.strided
-        and not tensor.is_quantized
-        for name, tensor in content.items()
-    ):
-        raise InvalidArgument("BAD_WEIGHTS", f"{where} is not a plain state dict of tensors")
-    weights = {
-        name: (tensor.detach().float() if tensor.is_floating_point() else tensor.detach())
-        for name, tensor in content.items()
-    }
-    # Double precision knows numbers that are infinite in single precision.
-    for name, tensor in weights.items():
-        if not torch.isfinite(tensor).all():
+    if not isinstance(content, Mapping) or not _are_tensors(content, 0):
+        raise InvalidArgument(
+            "BAD_WEIGHTS", f"{where} is not a plain state dict of tensors{_keys(content)}; {_SAVE}"
+        )
+    weights = {}
+    for name, tensor in content.items():
+        if odd := _oddity(tensor):
+            raise InvalidArgument(
+                "BAD_WEIGHTS",
+                f"{where}: {name[:100]} is {odd}; weights must be dense tensors of real numbers",
+            )
+        weights[name] = tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+        # Double precision knows numbers that are infinite in single precision.
+        if not torch.isfinite(weights[name]).all():
             raise InvalidArgument("BAD_WEIGHTS", f"{where}: {name[:100]} is not finite")
     return weights
+
+
+def _oddity(tensor: torch.Tensor) -> str:
+    """What a tensor is that no network of ours has; '' for a plain one."""
+    if tensor.is_complex():
+        return "complex"
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    return "without values" if tensor.device.type != "cpu" else ""
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ names of classes, and the texts that say under which terms.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from biosegment_trainer.registry.reference import Literals, TrustedEvaluation, r
 
 _BACKGROUND: Final = frozenset({"background", "bg", "back ground", "unlabeled", "unlabelled", "none", "0"})
 _MAX_TEXT: Final = 100_000
+_MAX_SHOWN: Final = 3
 _MAX_TERMS: Final = 20_000
 """Characters of all terms together; the common licences are shorter."""
 _CUT: Final = " ... (more did not fit: see where the bundle is from)"
@@ -214,11 +216,8 @@ def _fitting(network: NetworkConfig, found: Weights, inputs: int, outputs: int) 
     expected = module.state_dict()
     weights = {name: tensor for name, tensor in found.items() if not family.absent.fullmatch(name)}
     # As data-parallel training and Lightning leave it.
-    while weights and not set(weights) & set(expected):
-        heads = {name.partition(".")[0] for name in weights}
-        if len(heads) > 1 or any("." not in name for name in weights):
-            break
-        weights = {name.partition(".")[2]: tensor for name, tensor in weights.items()}
+    while not set(weights) & set(expected) and (shorter := _without_prefix(weights)):
+        weights = shorter
     weights = {name: tensor for name, tensor in weights.items() if not family.absent.fullmatch(name)}
     # One tensor under two names, of which older versions wrote one.
     twins: dict[int, list[str]] = {}
@@ -230,10 +229,12 @@ def _fitting(network: NetworkConfig, found: Weights, inputs: int, outputs: int) 
     for name, tensor in expected.items():
         if name.endswith("num_batches_tracked") and name not in weights:
             weights[name] = tensor
-    odd = sorted(set(expected) ^ set(weights))
-    if odd:
+    missing, foreign = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
+    if missing or foreign:
         raise InvalidArgument(
-            "BAD_WEIGHTS", f"{len(odd)} tensors are missing or in excess, first {[n[:100] for n in odd[:3]]}"
+            "BAD_WEIGHTS",
+            f"the weights are not those of the network that the bundle names: {_shown(missing)} missing, "
+            f"{_shown(foreign)} in excess; correct its network_def, or save the network's own weights alone",
         )
     for name, tensor in weights.items():
         if inputs > 1 and family.inputs.fullmatch(name) and tensor.ndim > 1 and tensor.shape[1] == inputs:
@@ -243,6 +244,22 @@ def _fitting(network: NetworkConfig, found: Weights, inputs: int, outputs: int) 
                 "BAD_WEIGHTS", f"{name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
             )
     return {name: weights[name].clone() for name in expected}
+
+
+def _without_prefix(weights: Weights) -> Weights:
+    """Weights without the first part of their names that most of them share; the others keep theirs. Empty when there
+    is no such part, or names would clash.
+    """
+    heads = Counter(name.partition(".")[0] for name in weights if "." in name)
+    head, count = next(iter(heads.most_common(1)), ("", 0))
+    found = {name.removeprefix(f"{head}."): tensor for name, tensor in weights.items()}
+    return found if 2 * count > len(weights) == len(found) else {}
+
+
+def _shown(names: list[str]) -> str:
+    """How many there are, and a few of them."""
+    few = ", ".join(repr(name[:100]) for name in names[:_MAX_SHOWN])
+    return f"{len(names)} ({few}{', ...' if len(names) > _MAX_SHOWN else ''})" if names else "none"
 
 
 def _with_background(network: NetworkConfig, weights: Weights, outputs: int) -> Weights:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import resource
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +18,9 @@ _MEMORY_BYTES: Final = 8 << 30
 _CPU_S: Final = 240
 _TIMEOUT_S: Final = 300.0
 _MAX_ANSWER: Final = 1 << 20
+_MAX_MESSAGE: Final = 4000
+_MAX_TEXT: Final = 300
+_TERMINAL: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 async def run_child(module: str, task: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,12 +67,23 @@ def answer(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     try:
         found = work(task)
     except BiosegmentError as error:
-        message = error.message
-        for place in task.values():
-            if isinstance(place, str) and place.startswith("/"):
-                message = message.replace(f"{place}/", "")
-        found = {"code": error.grpc_code, "reason": error.reason, "message": message}
-    except MemoryError:
-        message = "the bundle needs more memory than is allowed"
-        found = {"code": InvalidArgument.grpc_code, "reason": "BAD_BUNDLE", "message": message}
+        found = _refusal(task, error.grpc_code, error.reason, error.message)
+    # Whatever a stranger's file leads to, its owner should learn of it.
+    except Exception as error:
+        code, text = InvalidArgument.grpc_code, str(error)
+        # Torch's own says so in words.
+        if isinstance(error, MemoryError) or "can't allocate memory" in text:
+            found = _refusal(task, code, "BAD_BUNDLE", "the bundle needs more memory than is allowed")
+        else:
+            message = f"the bundle cannot be read: {type(error).__name__}: {text[:_MAX_TEXT]}"
+            found = _refusal(task, code, "BAD_BUNDLE", message)
     print("\n" + json.dumps(found), flush=True)
+
+
+def _refusal(task: Mapping[str, Any], code: str, reason: str, message: str) -> dict[str, Any]:
+    """An error as `run_child` reads it: of one line, without our places, in characters that can be shown."""
+    for place in task.values():
+        if isinstance(place, str) and place.startswith("/"):
+            message = message.replace(f"{place}/", "")
+    shown = "".join(c if c.isprintable() else " " for c in _TERMINAL.sub("", message[:_MAX_MESSAGE]))
+    return {"code": code, "reason": reason, "message": " ".join(shown.split())}

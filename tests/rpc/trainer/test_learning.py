@@ -28,15 +28,24 @@ async def test_two_processes_share_a_training(datastore, em, stopped_trainer):
     assert model.config["shards"] == 2
     assert model.metrics["steps"] == 3
     assert "starting 2 processes" in await ada.log(job.name)
-    # Whichever of them says so first: none of the attempts is repeated.
-    reckless = {**TINY, "workers": 2, "learning_rate": 0.9, "weight_decay": 100.0}
-    failed = await ada.finished(
-        await ada.create_job(train=job_pb2.TrainSpec(max_steps=60, from_scratch=True, options=reckless))
-    )
-    assert (failed.error.reason, failed.attempt) == ("DIVERGED", 1)
     many = job_pb2.TrainSpec(max_steps=3, options={**TINY, "workers": 9, "batch_size": 9})
     failed = await ada.finished(await ada.create_job(train=many))
     assert failed.error.reason == "NO_NODE_LARGE_ENOUGH"
+
+
+@pytest.mark.system
+@pytest.mark.timeout(300)
+async def test_two_processes_that_diverge_fail_at_once(datastore, em, stopped_trainer):
+    """Whichever of them says so first."""
+    trainer = stopped_trainer
+    await trainer.start(BIOSEGMENT_TRAINER__RAY_CPUS="3")
+    ada = trainer.as_user("ada")
+    await annotate(datastore, em)
+    reckless = {**TINY, "workers": 2, "learning_rate": 0.9, "weight_decay": 100.0}
+    spec = job_pb2.TrainSpec(max_steps=60, options=reckless)
+    failed = await ada.finished(await ada.create_job(train=spec), timeout_s=240)
+    assert (failed.error.reason, failed.attempt) == ("DIVERGED", 1)
+    assert not await ada.listed_models()
 
 
 @pytest.mark.system

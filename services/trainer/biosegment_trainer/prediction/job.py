@@ -19,7 +19,7 @@ from biosegment_trainer.prediction.block import BlockId
 from biosegment_trainer.prediction.budget import Candidate, choose
 from biosegment_trainer.prediction.crew import Crew
 from biosegment_trainer.prediction.earlier import earlier_scores, keep
-from biosegment_trainer.prediction.layer import Wanted, require_layout, wanted_layers
+from biosegment_trainer.prediction.layer import Wanted, require_layout, size_remarks, wanted_layers
 from biosegment_trainer.prediction.ledger import entry_key, note_layers, take_over
 from biosegment_trainer.prediction.network import network_facts
 from biosegment_trainer.prediction.pool import BlockPool, PoolState, PoolWatch
@@ -147,6 +147,8 @@ class PredictionJob:
     async def _fill(self, context: JobContext, work: _Work) -> None:
         """Make, fill and commit the layers."""
         work.model.require_weights()
+        for each in work.wanted:
+            await context.log(*size_remarks(work.model, each.volume))
         await context.progress(Progress(0.0, "making layers"))
         await note_layers(self._objects, context.job.job_id, work.layer_names)
         made = [

@@ -10,7 +10,7 @@ from biosegment.jobs import Job
 from biosegment.volume import Index, Region
 from biosegment_trainer.compute.task import VolumeArray
 from biosegment_trainer.datastore_client import LayerView, NewLayer, VolumeView
-from biosegment_trainer.learning.factor import working_factor
+from biosegment_trainer.learning.factor import other_size, working_factor
 from biosegment_trainer.learning.tiling import ORTHO_TILE, default_tile
 from biosegment_trainer.prediction.block import BlockPlan
 from biosegment_trainer.prediction.measure import INFOS
@@ -155,6 +155,11 @@ def wanted_layers(
 def depth_factor(model: Model, volume: VolumeView) -> int:
     """Slices per working pixel: the nearest whole number, at least 1."""
     return working_factor(model.new.working_resolution_nm, volume.voxel_size.z_nm)
+
+
+def size_remarks(model: Model, volume: VolumeView) -> list[str]:
+    """What to say when the model sees a volume at another pixel size than its own."""
+    return other_size(volume.name, volume.voxel_size.y_nm, model.new.working_resolution_nm, model.name)
 
 
 def block_plan(

@@ -121,7 +121,7 @@ class TrainingJob:
             bundle_key=bundle_key(model_id(context)),
             checkpoints=f"jobs/{job.job_id}",
             classes=project.classes,
-            working_resolution_nm=resolution,
+            working_resolution_nm=gathered.working_resolution_nm,
             annotations=_blocks(views, project, await acquaintance(self._models, parent)),
             volumes=gathered.volumes,
             voxel_size_nm=gathered.voxel_size_nm,

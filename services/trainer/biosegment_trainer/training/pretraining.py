@@ -58,7 +58,7 @@ class PretrainingJob:
             display_name=request.display_name,
             bundle_key=bundle_key(model_id(context)),
             checkpoints=f"jobs/{job.job_id}",
-            working_resolution_nm=resolution,
+            working_resolution_nm=gathered.working_resolution_nm,
             volumes=gathered.volumes,
             voxel_size_nm=gathered.voxel_size_nm,
             seed=request.seed,

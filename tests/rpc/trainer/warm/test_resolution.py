@@ -47,3 +47,41 @@ async def test_another_resolution_than_the_parent_s_and_oblong_voxels_are_said(d
     model = await ada.model(job.result.model)
     for said in (" ".join(model.remarks), await ada.log(job.name)):
         assert "volumes/wide are 10 nm high and 12 nm wide" in said
+
+
+async def test_volumes_that_are_coarser_than_the_working_resolution_are_said_to_be(
+    datastore, ada, project_id
+):
+    user = datastore.as_user("ada")
+    project = await user.create_project(project_id)
+    path = datastore.write_tiff(f"{project_id}.tif", image_and_truth()[0])
+
+    async def volume(name, nm):
+        size = geometry_pb2.VoxelSize(z_nm=nm, y_nm=nm, x_nm=nm)
+        return await user.import_volume(project.name, path, name, voxel_size=size)
+
+    coarse, coarsest = await volume("coarse", 40), await volume("coarsest", 100)
+    names = await annotate(datastore, coarse)
+    spec = job_pb2.TrainSpec(annotations=names, max_steps=1, from_scratch=True, options=OPTIONS)
+    job = await ada.succeeded(await ada.create_job(train=spec))
+    model = await ada.model(job.result.model)
+    assert model.working_resolution_nm == 40
+    for said in (" ".join(model.remarks), await ada.log(job.name)):
+        assert "volumes/coarse are 40 nm, those of the working resolution 10 nm" in said
+        assert "recorded with the pixels of 40 nm" in said
+
+    async def logged(**spec):
+        return await ada.log((await ada.succeeded(await ada.create_job(**spec))).name)
+
+    region = {"start": {"z": 0, "y": 0, "x": 0}, "stop": {"z": 1, "y": 32, "x": 32}}
+    said = await logged(predict=job_pb2.PredictSpec(model=model.name, volume=coarse.name, region=region))
+    assert "times as" not in said
+    said = await logged(predict=job_pb2.PredictSpec(model=model.name, volume=coarsest.name, region=region))
+    assert (
+        f"volumes/coarsest are 100 nm, those of {model.name} 40 nm: objects in it look 2.5 times as small"
+        in said
+    )
+    both = job_pb2.ScoreSpec(model=model.name, volumes=[coarse.name, coarsest.name], measures=["entropy"])
+    said = await logged(score=both)
+    assert "volumes/coarsest are 100 nm" in said
+    assert "volumes/coarse are" not in said

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
-from biosegment_trainer.datastore_client import LayerView, NewLayer
-from biosegment_trainer.prediction.layer import require_layout
+from biosegment_trainer.datastore_client import LayerView, NewLayer, VolumeView
+from biosegment_trainer.prediction.layer import require_layout, size_remarks
+from biosegment_trainer.registry.model import Model
 
 from biosegment.errors import FailedPrecondition
-from biosegment.volume import Index
+from biosegment.volume import Index, VoxelSize
 
 WANTED = NewLayer(
     layer_id="x-labels",
@@ -52,3 +55,25 @@ def test_layers_that_an_older_release_began_for_other_blocks_are_not_written_to(
     assert caught.value.reason == "OTHER_LAYOUT"
     # What is complete needs no more blocks.
     require_layout([WANTED], [replace(older, committed=True)])
+
+
+@pytest.mark.parametrize(
+    ("nm", "said"),
+    [
+        (10, ""),
+        (5, ""),
+        (12, ""),
+        (40, "look 4 times as small"),
+        (6.6, "are 13.2 nm"),
+        (7, "1.4 times as large"),
+    ],
+)
+def test_a_volume_of_another_pixel_size_than_the_model_is_said_to_be(nm: float, said: str) -> None:
+    volume = VolumeView("projects/p/volumes/v", Index(2, 8, 8), VoxelSize(40, nm, nm), "key", 1)
+    known = SimpleNamespace(name="projects/p/models/m", new=SimpleNamespace(working_resolution_nm=10.0))
+    found = size_remarks(cast(Model, known), volume)
+    assert len(found) == bool(said)
+    if said:
+        assert "pixels of projects/p/volumes/v are" in found[0]
+        assert "those of projects/p/models/m 10 nm" in found[0]
+        assert said in found[0]

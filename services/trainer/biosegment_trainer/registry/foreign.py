@@ -265,8 +265,20 @@ def _shown(names: list[str]) -> str:
 def _with_background(network: NetworkConfig, weights: Weights, outputs: int) -> Weights:
     """A head with one channel more, the first, whose logit is always 0: a softmax over it and one class is
     the sigmoid of that class.
+
+    Raises:
+        InvalidArgument: NETWORK_NOT_ALLOWED when a norm measures the output channels together: one more, whatever it
+            holds, would change what the others say.
     """
     family, result = FAMILIES[network.family], Weights()
+    for name, layer in network.build(outputs - 1).named_modules():
+        if isinstance(layer, torch.nn.GroupNorm) and family.class_axes(f"{name}.weight", 1) is not None:
+            raise InvalidArgument(
+                "NETWORK_NOT_ALLOWED",
+                "it has no background channel and cannot be given one: the group norm of its head measures all output "
+                "channels together, and its answers would change; train it with a background channel, or with batch "
+                "or instance norm",
+            )
     for name, tensor in network.build(outputs).state_dict().items():
         axes = family.class_axes(name, tensor.ndim)
         if not axes:

@@ -87,6 +87,32 @@ def test_classes_without_a_background_get_one_beside_them(tmp_path, network, out
         )
 
 
+@pytest.mark.parametrize(
+    "groups", [["group", {"num_groups": 1}], ["group", {"num_groups": 3, "affine": False}]]
+)
+def test_a_head_whose_channels_are_measured_together_gets_no_background(tmp_path, groups):
+    """It would answer otherwise than before, or could not even be built."""
+    network = UNET.with_arguments(norm=groups, channels=[6, 12], num_res_units=1)
+    module, definition = built(network, 1, 3)
+    names = {str(i): f"class {i}" for i in range(3)}
+    write_zoo_bundle(tmp_path, definition, module.state_dict(), channels=names)
+    with pytest.raises(
+        InvalidArgument, match="its answers would change; train it with a background"
+    ) as caught:
+        read(tmp_path)
+    assert caught.value.reason == "NETWORK_NOT_ALLOWED"
+    # One that has a background stays as it is, and so do heads without such a norm.
+    write_zoo_bundle(tmp_path, definition, module.state_dict(), channels={**names, "0": "background"})
+    image = window(network)
+    with torch.inference_mode():
+        assert torch.equal(read(tmp_path).bundle.model.build()(image), module(image))
+    plain = network.with_arguments(num_res_units=0)
+    module, definition = built(plain, 1, 3)
+    write_zoo_bundle(tmp_path, definition, module.state_dict(), channels=names)
+    with torch.inference_mode():
+        torch.testing.assert_close(read(tmp_path).bundle.model.build()(image)[:, 1:], module(image))
+
+
 @pytest.mark.parametrize("wrap", ["model", "state_dict", "module.", "net.model."])
 def test_weights_are_found_in_what_trainers_wrap_them(tmp_path, wrap):
     module, definition = built(UNET, 1, 2)

@@ -18,7 +18,7 @@ def gathered(volume, cuts=()):
     edges = [0, *sorted(cuts), volume.shape[1]]
     for top, bottom in itertools.pairwise(edges):
         if bottom > top:
-            gatherer.add(0, volume[:, top:bottom])
+            gatherer.add(0, volume[:, top:bottom], top)
     return gatherer.result()
 
 

@@ -74,7 +74,7 @@ class PieceImport:
                 # One piece is written while the next one is read; what is kept must not tell of this one yet.
                 self._settle()
                 if number == 0:
-                    self._gatherer.add(start, voxels)
+                    self._gatherer.add(start, voxels, region.start.y, region.start.x)
                 self._pending = array.start_write(region.slices, voxels), voxels.nbytes
                 self._report(number, start)
             self._settle()

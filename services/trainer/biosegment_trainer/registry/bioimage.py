@@ -37,6 +37,12 @@ from biosegment_trainer.registry.foreign import (
     terms_of,
     texts_of,
 )
+from biosegment_trainer.registry.package_tensor import (
+    channel_names,
+    input_remarks,
+    output_remarks,
+    preparation_of,
+)
 from biosegment_trainer.registry.reference import Literals, read_configuration
 
 _DESCRIPTIONS: Final = ("rdf", "bioimageio")
@@ -71,12 +77,14 @@ def read_package(folder: Path, *, fallback_resolution_nm: float) -> ForeignBundl
             "BAD_BUNDLE", "the package has no weights as a PyTorch state dict; others cannot be fine-tuned"
         ) from error
     definition = _definition(architecture, entry)
-    allowed_network(definition)
-    names = _channel_names(output)
+    network, _, channels = allowed_network(definition)
     own, weights = _own(plain), _weights(folder, entry)
     model, remarks = _own_model(definition, weights, own), list[str]()
     if model is None:
-        model, remarks = converted(ForeignNetwork(definition, weights, dict(enumerate(names))))
+        image = _first(plain.get("inputs"))
+        preparation = preparation_of(image, output, network.spatial_dims)
+        model, remarks = converted(ForeignNetwork(definition, weights, channel_names(output), preparation))
+        remarks += [*input_remarks(image), *output_remarks(output, channels)]
     resolution = _resolution(plain)
     if resolution is None:
         resolution = fallback_resolution_nm
@@ -154,13 +162,8 @@ def _weights(folder: Path, entry: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return read_safetensors(path) if path.suffix == ".safetensors" else read_weights(path)
 
 
-def _channel_names(output: Any) -> list[str]:
-    axes = output.get("axes") if isinstance(output, dict) else None
-    for axis in axes if isinstance(axes, list) else ():
-        if isinstance(axis, dict) and axis.get("type") == "channel":
-            names = axis.get("channel_names")
-            return [str(name) for name in names] if isinstance(names, list) else []
-    return []
+def _first(items: Any) -> Any:
+    return items[0] if isinstance(items, list) and items else None
 
 
 def _resolution(plain: Mapping[str, Any]) -> float | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from biosegment.auth import Authorizer, Kind, Permission, Principal, PrincipalSigner
 from biosegment.errors import FailedPrecondition, NotFound, PermissionDenied
+from biosegment_sampler.domain.annotation import Annotation
 from biosegment_sampler.domain.lease import Claimant
 from biosegment_sampler.domain.pool import Pool, VolumeRegion
-from biosegment_sampler.domain.sample import CHOSEN, Sample
+from biosegment_sampler.domain.sample import CHOSEN, Sample, SampleState
 from biosegment_sampler.feed import AnnotationFeed, News
 from biosegment_sampler.ports import Clock, Transaction
 from biosegment_sampler.service import PoolService
@@ -123,43 +125,47 @@ async def existing(transaction: Transaction, project_id: str, sample_id: str) ->
 async def require_free(transaction: Transaction, place: VolumeRegion, user: str, now: float) -> None:
     """FailedPrecondition REGION_TAKEN when somebody else holds an overlapping sample."""
     for sample in await transaction.room.held_by_others(place, user, now):
-        assert sample.lease is not None
-        raise FailedPrecondition(
-            "REGION_TAKEN",
-            f"region {place.region} overlaps {sample.name} {sample.region}, which {sample.lease.holder_text} holds; "
-            "go on there, choose another region, or wait until it is free",
-            holder=sample.lease.holder,
-            sample=sample.name,
-        )
+        raise _taken(place, sample)
 
 
 async def require_still_open(transaction: Transaction, sample: Sample, now: float) -> None:
-    """FailedPrecondition REGION_TAKEN when anybody, the caller too, took or labelled an open sample's region since.
+    """FailedPrecondition REGION_TAKEN when anybody, the caller too, took or labelled its region while it was open.
 
-    Its windows were candidates meanwhile: who went on in it would draw the same place a second time.
+    Its windows were candidates meanwhile: who went on in it would draw the same place a second time. From when it was
+    set aside they were none, and what was drawn there since was drawn on purpose.
     """
+    is_aside = sample.state_at(now) is SampleState.SKIPPED
+    until = sample.set_aside_at if is_aside else math.inf
     place = VolumeRegion(sample.volume_id, sample.region)
-    await require_free(transaction, place, "", now)
+    for other in await transaction.room.held_by_others(place, "", now):
+        if other.taken_at < until:
+            raise _taken(place, other)
     # Nothing was labelled where a sample was proposed; somebody may have chosen a region that was.
     since = sample.created_at if sample.strategy == CHOSEN else 0.0
     for each in await transaction.room.annotated_since(place, since):
-        raise FailedPrecondition(
-            "REGION_TAKEN",
-            f"{sample.name} was open, and {each.author} annotated {each.region} meanwhile ({each.name}); claim another "
-            "sample, or choose the region to label it once more",
-            holder="",
-            sample=each.sample_id and f"projects/{sample.project_id}/samples/{each.sample_id}",
-        )
+        if each.created_at < until:
+            was = "open before it was set aside" if is_aside else "open"
+            raise FailedPrecondition(
+                "REGION_TAKEN",
+                f"{sample.name} was {was}, and {each.author} annotated {each.region} meanwhile ({each.name}); claim "
+                "another sample, or choose the region to label it once more",
+                holder="",
+                sample=_answered(sample, each),
+            )
 
 
 async def require_not_lost(transaction: Transaction, sample: Sample, user: str, now: float) -> None:
-    """FailedPrecondition LEASE_LOST when somebody else took or labelled the region after a lease ran out."""
-    place = VolumeRegion(sample.volume_id, sample.region)
+    """FailedPrecondition LEASE_LOST when the region of a lease that ran out was taken or labelled meanwhile.
+
+    By anybody else; and by `user` as another sample, once the lease had ended. What they took or labelled besides while
+    it lived, they meant to.
+    """
+    lease, place = sample.lease, VolumeRegion(sample.volume_id, sample.region)
+    assert lease is not None
     others = [
         each.lease.holder for each in await transaction.room.held_by_others(place, user, now) if each.lease
     ]
-    since = sample.lease.issued_at if sample.lease else 0.0
-    annotated = await transaction.room.annotated_since(place, since)
+    annotated = await transaction.room.annotated_since(place, lease.issued_at)
     others += [each.author for each in annotated if each.author != user]
     for other in others:
         raise FailedPrecondition(
@@ -167,3 +173,50 @@ async def require_not_lost(transaction: Transaction, sample: Sample, user: str, 
             f"the lease of {sample.name} ran out, and {other} took the region meanwhile; claim another sample",
             holder=other,
         )
+    for each in annotated:
+        if await _is_later(transaction, each, sample, lease.expires_at):
+            name = _answered(sample, each)
+            raise FailedPrecondition(
+                "LEASE_LOST",
+                f"the lease of {sample.name} ran out, and you annotated it meanwhile as {name or each.name}; claim "
+                "another sample, or choose the region to label it once more",
+                holder=user,
+                sample=name,
+            )
+    # Also what ran out since: the last one that they took is the one to go on in.
+    for mine in await transaction.room.resumable(user, lease.expires_at):
+        overlaps = mine.volume_id == sample.volume_id and mine.region.overlaps(sample.region)
+        if overlaps and mine.sample_id != sample.sample_id and mine.taken_at >= lease.expires_at:
+            raise FailedPrecondition(
+                "LEASE_LOST",
+                f"the lease of {sample.name} ran out, and you took its region meanwhile as {mine.name}; go on there",
+                holder=user,
+                sample=mine.name,
+            )
+
+
+async def _is_later(transaction: Transaction, annotation: Annotation, sample: Sample, moment: float) -> bool:
+    """Whether an annotation does not answer a sample, but was made, or the sample that it answers, since a moment."""
+    if annotation.sample_id == sample.sample_id:
+        return False
+    if annotation.created_at >= moment:
+        return True
+    # By this service's clock: the one that tells when annotations were made may be behind it.
+    answered = await transaction.sample(annotation.sample_id) if annotation.sample_id else None
+    return answered is not None and answered.created_at >= moment
+
+
+def _answered(sample: Sample, annotation: Annotation) -> str:
+    """Name of the sample that an annotation of the same project answers, or ''."""
+    return annotation.sample_id and f"projects/{sample.project_id}/samples/{annotation.sample_id}"
+
+
+def _taken(place: VolumeRegion, sample: Sample) -> FailedPrecondition:
+    assert sample.lease is not None
+    return FailedPrecondition(
+        "REGION_TAKEN",
+        f"region {place.region} overlaps {sample.name} {sample.region}, which {sample.lease.holder_text} holds; "
+        "go on there, choose another region, or wait until it is free",
+        holder=sample.lease.holder,
+        sample=sample.name,
+    )

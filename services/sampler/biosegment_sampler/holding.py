@@ -188,7 +188,7 @@ class HoldingService:
             if not sample.held_by(who.user, now):
                 if sample.annotation and not may_review:
                     await _require_author(transaction, sample, who.user)
-                if sample.state_at(now) is SampleState.OPEN:
+                if sample.state_at(now) in (SampleState.OPEN, SampleState.SKIPPED):
                     await require_still_open(transaction, sample, now)
                 place = VolumeRegion(sample.volume_id, sample.region)
                 await require_free(transaction, place, who.user, now)
@@ -231,7 +231,9 @@ class HoldingService:
             now = self._desk.clock()
             sample = await existing(transaction, project_id, sample_id)
             _require_announced(sample, announced)
-            taken = sample.taken_over(who, now, clocks)
+            annotations = await transaction.annotations_of_sample(sample_id)
+            is_author = any(each.author == who.user and each.state.holds for each in annotations)
+            taken = sample.taken_over(who, now, clocks, is_author=is_author)
             await transaction.put_samples([taken])
             failpoint("sampler.take_over.before_commit")
             earlier = await earlier_annotation(transaction, taken, who.user, now)

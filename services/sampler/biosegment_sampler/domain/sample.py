@@ -27,6 +27,9 @@ CHOSEN = "chosen"
 WHOLE: Final = Index(1, 1, 1)
 """Downsampling of what has a voxel for each of level 0."""
 MAX_EVENTS: Final = 100
+_TAKING: Final = (Action.RESUMED, Action.TAKEN_OVER)
+_OFFERING: Final = (Action.RELEASED, Action.RESUMED, Action.TAKEN_OVER, Action.ANNOTATED)
+"""After these it is not set aside any more."""
 
 
 class SampleState(enum.StrEnum):
@@ -114,6 +117,25 @@ class Sample:
             Index(*start), Index(*(-(-edge // cell) for edge, cell in zip(high, factor, strict=True)))
         )
 
+    @property
+    def taken_at(self) -> float:
+        """Unix time in s when its present or last holder took it; who prolongs a lease takes nothing."""
+        holder = self.lease.holder if self.lease else ""
+        again = (each.time for each in self.events if each.user == holder and each.action in _TAKING)
+        return max(again, default=self.created_at)
+
+    @property
+    def set_aside_at(self) -> float:
+        """Unix time in s since when it is skipped or asked about, and no candidate; 0 when that is not known."""
+        since, is_skipped = 0.0, False
+        for each in self.events:
+            if each.action in (Action.SKIPPED, Action.FLAGGED):
+                since = since or each.time
+                is_skipped = is_skipped or each.action is Action.SKIPPED
+            elif each.action in _OFFERING or (each.action is Action.UNFLAGGED and not is_skipped):
+                since, is_skipped = 0.0, False
+        return since
+
     def state_at(self, now: float) -> SampleState:
         """The state, with an expired lease read as none."""
         return self.lapsed().state if self.state is SampleState.LEASED and not self._held(now) else self.state
@@ -178,10 +200,14 @@ class Sample:
     def released(self, user: str, now: float) -> Sample:
         """Given back, whether it was held by `user` or set aside by anybody; an open one stays as it is.
 
+        So who held it last may still come back, unless that is `user`, who does not want it any more.
+
         Raises:
             FailedPrecondition: LEASE_LOST when somebody else holds it, SAMPLE_ANNOTATED, SAMPLE_FLAGGED.
         """
         self._require_free_for(user, now)
+        if self.state_at(now) is SampleState.OPEN and self.lease is not None and self.lease.holder != user:
+            return self
         resting = replace(self._given_back(user, now).lapsed(), lease=None, skip_reason="", skipped_by="")
         return resting.noted(now, user, Action.RELEASED) if self.state is SampleState.SKIPPED else resting
 
@@ -239,10 +265,15 @@ class Sample:
             )
         return replace(self, term=self.term + 1)
 
-    def taken_over(self, who: Claimant, now: float, clocks: Clocks) -> Sample:
-        """Held by `who` instead of its holder, with tokens of a higher term than any that the holder has got."""
+    def taken_over(self, who: Claimant, now: float, clocks: Clocks, *, is_author: bool = False) -> Sample:
+        """Held by `who` instead of its holder, with tokens of a higher term than any that the holder has got.
+
+        For what it was held, but by the author of the first annotation to correct it: they cannot annotate it blindly.
+        """
         assert self.lease is not None
         former, purpose = self.lease.holder, self.lease.purpose
+        if purpose is Purpose.SECOND and is_author:
+            purpose = Purpose.CORRECT
         taken = replace(self, term=self.term + 1).leased(who, now, clocks, purpose)
         return taken.noted(now, who.user, Action.TAKEN_OVER, former)
 
@@ -312,8 +343,12 @@ class Sample:
                 holder=holder,
                 taken_over="true",
             )
-        is_theirs = self.state is SampleState.LEASED and holder not in ("", user)
-        way = "ask a manager to take it over" if is_theirs else "choose the region again"
+        way = "choose the region again"
+        if self.state is SampleState.LEASED and holder not in ("", user):
+            way = "ask a manager to take it over"
+        elif self.state is SampleState.OPEN:
+            held = f", last held by {lease.holder_text}" if lease is not None else ""
+            way = "resume it, unless somebody took its region"
         return FailedPrecondition(
             "LEASE_LOST",
             f"sample {self.name} is {self.state.value}{held}; claim another one, or {way}",

@@ -31,7 +31,7 @@ class Premise:
         return (
             (self.pool.revision, mine.nonce, self.scores) == (pool.revision, now.nonce, scores)
             and (mine.scored_model, mine.latest_model) == (now.scored_model, now.latest_model)
-            and mine.rounds == now.rounds
+            and (mine.scoring_failure, mine.rounds) == (now.scoring_failure, now.rounds)
         )
 
 

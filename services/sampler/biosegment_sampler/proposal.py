@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as default
+from textwrap import shorten
 from typing import Final
 
 import numpy as np
@@ -13,14 +14,15 @@ import numpy as np
 from biosegment_sampler.domain.annotation import Annotation
 from biosegment_sampler.domain.blindness import FOREGROUND_MEASURE
 from biosegment_sampler.domain.grid import CandidateField
-from biosegment_sampler.domain.pool import Pool, StrategyShare
+from biosegment_sampler.domain.pool import Loop, Pool, StrategyShare
 from biosegment_sampler.domain.ranking import Ranking, in_order
 from biosegment_sampler.ports import Ledger, ScoreLayer, ScoreMaps
 from biosegment_sampler.strategies import COLD_START, NEAR_FOREGROUND, STRATEGIES, Passes, Strategy
-from biosegment_sampler.survey import Context, Survey
+from biosegment_sampler.survey import Context, Failure, Survey
 
 _KEPT_BYTES: Final = 1 << 30
 """Of the scores that are kept for pools that were not the last one to be asked for."""
+_MAX_FAILURE: Final = 300
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,7 +158,8 @@ class Proposer:
         rankings = mixture.rankings
         if COLD_START.name not in rankings:
             spread = await survey.ranking(COLD_START, context)
-            rankings[COLD_START.name] = in_order(np.zeros(0, np.int64)) if spread is None else spread
+            nothing = in_order(np.zeros(0, np.int64))
+            rankings[COLD_START.name] = nothing if isinstance(spread, Failure) else spread
         await self._forget_lost(pool, survey)
         merged = _merged(mixture.parts)
         used = [STRATEGIES[share.strategy] for share in merged]
@@ -221,8 +224,8 @@ async def _add(mixture: _Mixture, share: StrategyShare, pool: Pool, survey: Surv
     why, part, which = await _problem(pool, share.strategy, strategy, survey), share.share, "these samples"
     if strategy is not None and not why:
         found = await survey.ranking(strategy, context)
-        if found is None:
-            why = f"{strategy.name} has nothing to rank, or failed"
+        if isinstance(found, Failure):
+            why = found.why
         else:
             mixture.rankings[strategy.name] = found
             mixture.notices += _remarks(strategy, survey)
@@ -235,7 +238,7 @@ async def _add(mixture: _Mixture, share: StrategyShare, pool: Pool, survey: Surv
             mixture.parts.append(StrategyShare(strategy.name, part))
     mixture.fell_back = mixture.fell_back or bool(pool.loop.scored_model)
     near = await survey.ranking(NEAR_FOREGROUND, context) if pool.loop.scored_model else None
-    if near is None:
+    if near is None or isinstance(near, Failure):
         mixture.parts.append(StrategyShare(COLD_START.name, part))
         how = "spread evenly"
     else:
@@ -255,8 +258,21 @@ async def _problem(pool: Pool, name: str, strategy: Strategy | None, survey: Sur
     if strategy.cold_start:
         return ""
     if not pool.loop.scored_model:
-        return "a model is being scored" if pool.loop.latest_model else "there is no model yet"
+        return _waiting(pool.loop)
     return await survey.problem(strategy)
+
+
+def _waiting(loop: Loop) -> str:
+    """Why no model has scored anything."""
+    if not loop.latest_model:
+        return "there is no model yet"
+    if not loop.scoring_failure:
+        return "a model is being scored"
+    failure = shorten(loop.scoring_failure, _MAX_FAILURE, placeholder=" ...")
+    return (
+        f"the model could not be scored ({failure}), which is tried again twice, after a while, and with the next "
+        "training"
+    )
 
 
 def _remarks(strategy: Strategy, survey: Survey) -> list[str]:

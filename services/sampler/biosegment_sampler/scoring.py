@@ -9,17 +9,19 @@ from typing import Final
 
 import structlog
 
-from biosegment.errors import BiosegmentError, DeadlineExceeded, NotFound, Unavailable
+from biosegment.errors import BiosegmentError, DeadlineExceeded, NotFound, ResourceExhausted, Unavailable
 from biosegment.failpoint import failpoint
 from biosegment_sampler.directory import VolumeDirectory
 from biosegment_sampler.domain.pool import Pool, VolumeGeometry
 from biosegment_sampler.loop_store import LoopStore
-from biosegment_sampler.ports import Datastore, JobState, Ledger, ScoreLayer, Trainer
+from biosegment_sampler.ports import Clock, Datastore, JobState, Ledger, ScoreLayer, Trainer
 from biosegment_sampler.proposal import Proposer, wanted_scorings
 from biosegment_sampler.strategies import Passes
 
 PASSING: Final = (Unavailable, DeadlineExceeded)
 """Errors that are over sooner or later; the step is made again."""
+RETRIES_S: Final = (300.0, 1800.0)
+"""So long after a failure the same model is scored again, the first time and the second; it may have lost a worker."""
 NAMESPACE: Final = uuid.UUID("6f0c7d5e-6a0b-4d35-9a44-0d6d1b7f3f5a")
 """Of the request ids of the loop."""
 _log = structlog.get_logger("biosegment_sampler.scoring")
@@ -49,6 +51,7 @@ class ScoringLoop:
         trainer: Scores.
         proposer: Ranks by new scores before they are taken into use.
         directory: Candidates of the pools.
+        clock: Seconds since 1970.
         max_pixels: Working pixels that one scoring may cost; 0 for all.
     """
 
@@ -59,6 +62,7 @@ class ScoringLoop:
         trainer: Trainer,
         proposer: Proposer,
         directory: VolumeDirectory,
+        clock: Clock,
         max_pixels: int,
     ) -> None:
         self._ledger = ledger
@@ -67,7 +71,10 @@ class ScoringLoop:
         self._trainer = trainer
         self._proposer = proposer
         self._directory = directory
+        self._clock = clock
         self._max_pixels = max_pixels
+        self._failed: dict[str, tuple[str, int, float]] = {}
+        """Of pools: the model whose scoring failed, how often that was tried again, and since when it waits."""
 
     async def step(self, pool: Pool) -> Pool:
         """Bring the scores of a pool as far as they get without waiting."""
@@ -79,7 +86,7 @@ class ScoringLoop:
             pool = await self._end(pool, "")
         if pool.loop.scoring_job:
             return await self._follow(pool)
-        if not pool.loop.latest_model or pool.loop.failed_model == pool.loop.latest_model:
+        if not pool.loop.latest_model or not self._may_ask(pool):
             return pool
         volumes = await self._volumes(pool)
         async with self._ledger.read(pool.project_id) as transaction:
@@ -90,6 +97,24 @@ class ScoringLoop:
         if requests := _requests(pool, volumes, found):
             return await self._ask(pool, requests[0])
         return await self._take_into_use(pool, volumes, found)
+
+    def _may_ask(self, pool: Pool) -> bool:
+        """Whether the newest model may be scored: its scoring has not failed, or long enough ago, and not too often.
+
+        Only this process remembers how often; another one begins to count, which does no harm.
+        """
+        model, now = pool.loop.latest_model, self._clock()
+        if pool.loop.failed_model != model:
+            self._failed.pop(pool.project_id, None)
+            return True
+        if pool.loop.scoring_request_id:
+            return True  # it was decided on, and the trainer has not answered yet
+        known, count, since = self._failed.get(pool.project_id, ("", 0, now))
+        if known != model:
+            count, since = 0, now
+        is_due = count < len(RETRIES_S) and now >= since + RETRIES_S[count]
+        self._failed[pool.project_id] = (model, count + 1, now) if is_due else (model, count, since)
+        return is_due
 
     async def _ask(self, pool: Pool, request: Request) -> Pool:
         # Until the job's name is stored the number stays, so that asking again after a crash is the same request.
@@ -112,7 +137,8 @@ class ScoringLoop:
                     variant.passes,
                     self._max_pixels,
                 )
-            except PASSING:
+            except (*PASSING, ResourceExhausted):
+                # No room for it now is no failure: it is asked for until there is.
                 raise
             except BiosegmentError as error:
                 if error.reason == "NO_DROPOUT" and variant.passes is Passes.DROPOUT:

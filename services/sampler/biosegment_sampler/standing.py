@@ -52,7 +52,8 @@ class Question:
         """What the answer is made of."""
         loop = self.pool.loop
         annotations = loop.watermark if follows_annotations else 0
-        return self.scores, loop.scored_model, loop.latest_model, loop.rounds, annotations
+        models = (loop.scored_model, loop.latest_model, loop.scoring_failure)
+        return self.scores, *models, loop.rounds, annotations
 
 
 @dataclass(frozen=True, slots=True)

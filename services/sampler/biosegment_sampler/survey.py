@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from textwrap import shorten
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 import structlog
@@ -24,6 +25,7 @@ from biosegment_sampler.strategies.strategy import EMBEDDING
 
 _log = structlog.get_logger("biosegment_sampler.survey")
 _Value = TypeVar("_Value")
+_MAX_WHY: Final = 200
 
 
 class Once(Generic[_Value]):
@@ -61,6 +63,13 @@ class Context:
     annotations: Callable[[], Awaitable[Sequence[Annotation]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a strategy ranks nothing, for annotators."""
+
+    why: str
+
+
 class Survey:
     """The candidates of some volumes and the scores that one model gave them.
 
@@ -82,7 +91,7 @@ class Survey:
         self._measures: Once[NDArray[np.float32] | None] = Once()
         self._peaks: Once[float | None] = Once()
         self._problems: Once[str] = Once()
-        self._rankings: Once[Ranking | None] = Once()
+        self._rankings: Once[Ranking | Failure] = Once()
         self._sizes: dict[str, int] = {}
 
     @property
@@ -102,8 +111,8 @@ class Survey:
         """Why a strategy cannot rank these candidates; '' when it can."""
         return await self._problems.get(strategy.name, lambda: self._problem(strategy))
 
-    async def ranking(self, strategy: Strategy, context: Context) -> Ranking | None:
-        """The candidates in the order of a strategy; None when it failed, or has nothing to rank.
+    async def ranking(self, strategy: Strategy, context: Context) -> Ranking | Failure:
+        """The candidates in the order of a strategy, or why there is none.
 
         Raises:
             Unavailable: Object storage cannot be read.
@@ -134,7 +143,7 @@ class Survey:
 
     async def _rank(
         self, strategy: Strategy, context: Context, positives: NDArray[np.int64]
-    ) -> Ranking | None:
+    ) -> Ranking | Failure:
         scores = {}
         for measure in strategy.measures:
             if measure != EMBEDDING and (values := await self._measure(measure)) is not None:
@@ -154,14 +163,16 @@ class Survey:
         )
         try:
             found = await asyncio.to_thread(strategy.rank, candidates)
+            await asyncio.to_thread(found.check, len(self.field))
             _, anything = await asyncio.to_thread(found.best, 1, all_open)
         except BiosegmentError:
             raise
-        except Exception:
+        except Exception as error:
             # It may be somebody else's code; annotators get samples all the same.
             _log.exception("a strategy failed", strategy=strategy.name)
-            return None
-        return found if len(anything) else None
+            why = shorten(f"{type(error).__name__}: {error}", _MAX_WHY, placeholder=" ...")
+            return Failure(f"{strategy.name} failed ({why})")
+        return found if len(anything) else Failure(f"{strategy.name} has nothing to rank")
 
     def _nearest(self, annotations: Iterable[Annotation]) -> NDArray[np.int64]:
         return nearest(self.field, (VolumeRegion(item.volume_id, item.region) for item in annotations))

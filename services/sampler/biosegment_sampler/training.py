@@ -14,7 +14,14 @@ from typing import Final
 
 import structlog
 
-from biosegment.errors import BiosegmentError, FailedPrecondition, NotFound
+from biosegment.errors import (
+    BiosegmentError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unimplemented,
+)
 from biosegment.failpoint import failpoint
 from biosegment_sampler.directory import VolumeDirectory
 from biosegment_sampler.domain.misleading import misleading
@@ -29,6 +36,8 @@ _AT_ONCE: Final = 8
 _LOOKED_AT: Final = 20
 """Newest models, among which the newest one with weights is looked for."""
 _LONGEST_PAUSE_S: Final = 60.0
+_LASTING: Final = (FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unimplemented)
+"""Refusals of a training that would be the same the next time, unless something else changes."""
 _log = structlog.get_logger("biosegment_sampler.training")
 
 
@@ -62,7 +71,7 @@ class TrainingLoop:
         self._feed = feed
         self._clock = clock
         self._loops = LoopStore(ledger)
-        self._scoring = ScoringLoop(ledger, datastore, trainer, proposer, directory, score_pixels)
+        self._scoring = ScoringLoop(ledger, datastore, trainer, proposer, directory, clock, score_pixels)
         self._failures: dict[str, tuple[int, float]] = {}
 
     async def run(self, poll_interval_s: float) -> None:
@@ -108,8 +117,17 @@ class TrainingLoop:
             await self._forget(project_id)
             return
         pool = await self._notice_model(pool)
-        pool = await self._train(pool)
+        refusal: BiosegmentError | None = None
+        try:
+            pool = await self._train(pool)
+        except PASSING:
+            raise
+        except BiosegmentError as error:
+            # It may be refused for long, and scores that were asked for before are of use meanwhile.
+            refusal, pool = error, await self._pool(project_id) or pool
         await self._scoring.step(pool)
+        if refusal is not None:
+            raise refusal
 
     async def _forget(self, project_id: str) -> None:
         """Remove what there is of a project that was deleted: no other one ever gets its id."""
@@ -202,10 +220,16 @@ class TrainingLoop:
         except PASSING:
             raise
         except BiosegmentError as error:
-            await self._end_training(pool, f"the trainer refused to train: {error.reason}: {error.message}")
+            # When there was no room for it, what it was to learn is still to be learnt.
+            await self._end_training(
+                pool,
+                f"the trainer refused to train: {error.reason}: {error.message}",
+                is_considered=isinstance(error, _LASTING),
+            )
             raise
         failpoint("sampler.training.requested")
-        return await self._loops.change(pool, "training", training_job=job)
+        # What failed to be scored is tried again with every training, but not with each that is refused.
+        return await self._loops.change(pool, "training", training_job=job, failed_model="")
 
     async def _follow_training(self, pool: Pool) -> Pool:
         try:
@@ -222,16 +246,17 @@ class TrainingLoop:
         pool = await self._notice_model(pool)
         return await self._end_training(pool, "")
 
-    async def _end_training(self, pool: Pool, failure: str) -> Pool:
+    async def _end_training(self, pool: Pool, failure: str, *, is_considered: bool = True) -> Pool:
+        loop = pool.loop
         return await self._loops.change(
             pool,
             "training",
             training_request_id="",
             training_job="",
             training_user="",
-            considered_sequence=pool.loop.training_sequence,
+            considered_sequence=loop.training_sequence if is_considered else loop.considered_sequence,
             failure=failure,
-            rounds=pool.loop.rounds + (not failure),
+            rounds=loop.rounds + (not failure),
         )
 
     async def _pool(self, project_id: str) -> Pool | None:
@@ -249,6 +274,5 @@ def _begin_training(pool: Pool, user: str) -> Pool:
         training_sequence=pool.loop.watermark,
         training_user=user,
         failure="",
-        failed_model="",
     )
     return replace(pool, loop=loop)

@@ -27,7 +27,7 @@ from biosegment.api.job.v1alpha1 import job_pb2, job_pb2_grpc
 from biosegment.api.trainer.v1alpha1 import trainer_pb2, trainer_pb2_grpc
 from biosegment.api.volume.v1alpha1 import geometry_pb2
 from biosegment.auth import PrincipalVerifier
-from biosegment.errors import FailedPrecondition, NotFound, Unavailable
+from biosegment.errors import BiosegmentError, FailedPrecondition, NotFound, Unavailable
 from biosegment.rpc import current_principal
 from biosegment.rpc.geometry import index_to_proto, region_from_proto, region_to_proto
 from biosegment.settings import ObjectStoreSettings
@@ -285,6 +285,8 @@ class ForeignTrainer(job_pb2_grpc.JobServiceServicer, trainer_pb2_grpc.TrainerSe
         self.by_request: dict[str, str] = {}
         self.models: list[trainer_pb2.Model] = []
         self.refuse = ""
+        self.refusal: BiosegmentError | None = None
+        self.asked = 0
         self.has_dropout = True
         self.away = False
 
@@ -338,8 +340,11 @@ class ForeignTrainer(job_pb2_grpc.JobServiceServicer, trainer_pb2_grpc.TrainerSe
         job.error.reason, job.error.message = "TRAINING_FAILED", message
 
     async def CreateJob(self, request: Any, context: Any) -> Any:
+        self.asked += 1
         if self.refuse:
             raise FailedPrecondition("NOTHING_TO_TRAIN_ON", self.refuse)
+        if self.refusal is not None:
+            raise self.refusal
         if request.spec.score.passes.mc_dropout and not self.has_dropout:
             raise FailedPrecondition("NO_DROPOUT", "the network has no dropout")
         assert request.request_id

@@ -10,7 +10,14 @@ import pytest
 
 from biosegment.api.job.v1alpha1 import job_pb2
 from biosegment.api.sampler.v1alpha1 import sampler_pb2 as pb
-from biosegment.errors import InvalidArgument
+from biosegment.errors import (
+    BiosegmentError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+)
 from biosegment.volume import Region
 from tests.rpc.sampler.conftest import Platform, eventually
 from tests.rpc.sampler.test_loop import annotate, request_training, seeing_maps, train_and_score
@@ -161,6 +168,75 @@ async def test_one_that_has_just_ended_does_not_answer_for_what_came_since(platf
     await annotate(platform, 1)
     assert await request_training(platform) != first
     assert len(trainings(platform)) == 2
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_a_training_for_which_there_is_no_room_learns_later_what_it_was_to_learn(
+    platform: Platform, by_hand: bool
+) -> None:
+    await platform.update("retrain", retrain={"after_annotations": 4 if by_hand else 3})
+    await annotate(platform, 3)
+    platform.trainer.refusal = ResourceExhausted("TOO_MANY_JOBS", "the queue is full")
+    for _ in range(3):
+        with pytest.raises(ResourceExhausted):
+            await (request_training(platform) if by_hand else platform.step())
+        pool = await platform.pool()
+        assert "refused to train: TOO_MANY_JOBS: the queue is full" in pool.failure
+        assert pool.active_job == ""
+    platform.trainer.refusal = None
+    await annotate(platform, by_hand)
+    await steps(platform)
+    (training,) = trainings(platform)
+    assert (await platform.pool()).failure == ""
+    platform.trainer.finish_training(training)
+    await steps(platform)
+    assert trainings(platform) == [training]
+
+
+@pytest.mark.parametrize("kind", [FailedPrecondition, InvalidArgument, NotFound, PermissionDenied])
+async def test_a_training_that_is_refused_for_good_waits_for_further_annotations(
+    platform: Platform, kind: type[BiosegmentError]
+) -> None:
+    await platform.update("retrain", retrain={"after_annotations": 2})
+    await annotate(platform, 2)
+    platform.trainer.refusal = kind("NO_ANNOTATIONS", "there is nothing to learn")
+    with pytest.raises(kind):
+        await platform.step()
+    await steps(platform)
+    assert "there is nothing to learn" in (await platform.pool()).failure
+    platform.trainer.refusal = None
+    await annotate(platform, 1)
+    await steps(platform)
+    assert not trainings(platform)
+    await annotate(platform, 1)
+    await steps(platform)
+    assert len(trainings(platform)) == 1
+
+
+async def test_a_refused_training_keeps_no_scores_from_annotators_and_is_not_asked_for_all_the_time(
+    platform: Platform,
+) -> None:
+    await platform.update("retrain", retrain={"after_annotations": 2})
+    await annotate(platform, 2)
+    await steps(platform)
+    model = platform.trainer.finish_training(trainings(platform)[0])
+    await steps(platform)
+    (scoring,) = platform.trainer.of_kind("score")
+    await annotate(platform, 2)
+    platform.trainer.refusal = ResourceExhausted("DISK_FULL", "no room for weights")
+    with pytest.raises(ResourceExhausted):
+        await platform.step()
+    platform.trainer.finish_scoring(scoring, seeing_maps())
+    with pytest.raises(ResourceExhausted):
+        await platform.step()
+    assert (await platform.pool()).scored_model == model
+    asked = platform.trainer.asked
+    loop = asyncio.create_task(platform.application.loop.run(0.02))
+    await asyncio.sleep(1.5)
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+    # Waits double from try to try.
+    assert 1 <= platform.trainer.asked - asked <= 8
 
 
 async def test_the_policy_waits_for_a_training_that_somebody_asked_the_trainer_for(

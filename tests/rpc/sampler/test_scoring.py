@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from biosegment_sampler.domain.ranking import Ranking, by_score
+from biosegment_sampler.domain.ranking import Others, Ranking, by_score, in_order
+from biosegment_sampler.scoring import RETRIES_S
 from biosegment_sampler.strategies import STRATEGIES, Candidates, Strategy
 
 from biosegment.api.sampler.v1alpha1 import sampler_pb2 as pb
+from biosegment.errors import ResourceExhausted
 from biosegment.rpc.geometry import region_from_proto
 from tests.rpc.sampler.conftest import Platform, Start
 from tests.rpc.sampler.foreign import PROJECT
@@ -211,13 +214,89 @@ async def test_a_strategy_that_fails_gives_way_and_nobody_waits(
     await platform.step()
     answer = await platform.claim("ann")
     assert [sample.strategy for sample in answer.samples] == ["stratified"]
-    assert "broken has nothing to rank, or failed" in answer.notice
+    assert "broken failed (ZeroDivisionError: of " in answer.notice
     # The distribution that brought it was removed.
     monkeypatch.delitem(STRATEGIES, "broken")
     await platform.step()
     answer = await platform.claim("bob")
     assert [sample.strategy for sample in answer.samples] == ["stratified"]
     assert "has no strategy 'broken' any more" in answer.notice
+
+
+@pytest.mark.parametrize(
+    ("rank", "why"),
+    [
+        (lambda c: in_order(np.arange(len(c) + 5)[::-1].copy()), "candidates, and there are"),
+        (lambda c: by_score(np.ones(len(c) + 7, np.float32), 0), "candidates, and there are"),
+        (lambda c: by_score(np.ones((len(c), 1), np.float32), 0), "have the shape"),
+        (lambda c: by_score(np.ones(len(c) - 1, np.float32), 0), "have the shape"),
+        (lambda c: in_order(np.array([3, 3, 4])), "a candidate twice"),
+        (lambda c: in_order(np.array([-1, -2])), "it lists -2 to -1"),
+        (lambda c: Ranking(len(c), np.array([len(c)]), Others.NONE), "it lists"),
+        (lambda c: Ranking(len(c), np.array([0.5]), Others.NONE), "float64"),
+        (lambda c: None, "NoneType"),
+    ],
+)
+async def test_a_strategy_that_ranks_nonsense_fails_no_claim_and_the_notice_says_why(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, rank: Callable[[Candidates], Ranking], why: str
+) -> None:
+    monkeypatch.setitem(STRATEGIES, "wild", Strategy("wild", "Guesses. Nobody 2026.", rank))
+    await platform.update("strategies", strategies=[{"strategy": "wild", "share": 1}])
+    answer = await platform.claim("ann", count=3)
+    assert [sample.strategy for sample in answer.samples] == ["stratified"] * 3
+    assert "wild failed (" in answer.notice
+    assert why in answer.notice
+    assert len((await platform.claim("bob")).samples) == 1
+
+
+async def test_a_strategy_without_anything_to_rank_has_not_failed(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = Strategy("empty", "Abstains. Nobody 2026.", lambda _: in_order(np.zeros(0, np.int64)))
+    monkeypatch.setitem(STRATEGIES, "empty", empty)
+    await platform.update("strategies", strategies=[{"strategy": "empty", "share": 1}])
+    assert "empty has nothing to rank: " in (await platform.claim("ann")).notice
+
+
+async def test_a_failed_scoring_is_told_to_annotators_and_tried_again_twice(platform: Platform) -> None:
+    await use(platform, "entropy")
+    model = await until_new_model(platform)
+    await platform.update("retrain", retrain={"manual": True})
+    for tries, user in enumerate(("bob", "rev", "roy"), 1):
+        assert len(platform.trainer.of_kind("score")) == tries
+        platform.trainer.fail(platform.trainer.of_kind("score")[-1], f"worker {tries} was lost")
+        for _ in range(3):
+            await platform.step()
+        assert len(platform.trainer.of_kind("score")) == tries
+        answer = await platform.claim(user)
+        assert f"could not be scored (scoring jobs/trainer-{tries + 1} failed: " in answer.notice
+        assert f"worker {tries} was lost" in answer.notice
+        assert "is being scored" not in answer.notice
+        platform.clock[0] += RETRIES_S[min(tries, len(RETRIES_S)) - 1] + 1
+        await platform.step()
+    assert len(platform.trainer.of_kind("score")) == 3
+    # The next training has it tried once more.
+    await platform.ask("mia", "RequestTraining", force=True)
+    await platform.step()
+    platform.trainer.finish_scoring(platform.trainer.of_kind("score")[3], ALL)
+    await platform.step()
+    pool = await platform.pool()
+    assert (pool.scored_model, pool.failure) == (model, "")
+
+
+async def test_a_scoring_for_which_there_is_no_room_is_asked_for_until_there_is(platform: Platform) -> None:
+    await use(platform, "entropy")
+    await annotate(platform, 1)
+    await platform.step()
+    platform.trainer.finish_training(platform.trainer.of_kind("train")[0])
+    platform.trainer.refusal = ResourceExhausted("TOO_MANY_JOBS", "the queue is full")
+    for _ in range(2):
+        with pytest.raises(ResourceExhausted):
+            await platform.step()
+    assert "is being scored" in (await platform.claim("bob")).notice
+    platform.trainer.refusal = None
+    await platform.step()
+    assert len(platform.trainer.of_kind("score")) == 1
 
 
 async def test_a_blind_model_is_led_to_known_foreground_and_spread(platform: Platform) -> None:

@@ -148,7 +148,7 @@ class Loop:
         scoring_model: Model that is being scored.
         failure: Why the last training or scoring failed, '' when it did not.
         considered_sequence: Annotations up to this record do not cause another training by themselves.
-        failed_model: Model whose scoring failed; it is not tried again by itself.
+        failed_model: Model whose scoring failed; it is tried again a few times, and with the next training.
         rounds: Trainings that ended well.
         last_annotation_at: Unix time of the newest annotation, 0 before the first.
         misleading: Why the foreground of the newest model is not to be trusted, '' when nothing speaks against it.
@@ -178,6 +178,13 @@ class Loop:
     def active_job(self) -> str:
         """Training or scoring that is waited for, '' when none."""
         return self.training_job or self.scoring_job
+
+    @property
+    def scoring_failure(self) -> str:
+        """Why no model has scored anything although there is one, '' when one has, or is still at it."""
+        if self.scored_model or not self.latest_model or self.failed_model != self.latest_model:
+            return ""
+        return self.failure or "nothing is known of the reason"
 
     def training_due(self, policy: RetrainPolicy, new_annotations: int, now: float) -> bool:
         """Whether the policy asks for a training now.

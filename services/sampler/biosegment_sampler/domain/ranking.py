@@ -57,6 +57,26 @@ class Ranking:
         self._by_number = np.argsort(listed, kind="stable")
         self._salts = np.random.default_rng(seed).integers(0, 2**32, 2, np.uint32)
 
+    def check(self, count: int) -> None:
+        """ValueError unless it ranks what it says, and that among `count` candidates: anybody's strategy makes it.
+
+        Otherwise it would fail later, when candidates are looked up, and with it whoever claims some.
+        """
+        listed, scores = self.listed, self.scores
+        if self.count > count:
+            raise ValueError(f"it ranks {self.count} candidates, and there are {count}")
+        if listed.ndim != 1 or not np.issubdtype(listed.dtype, np.integer):
+            raise ValueError(
+                f"what it lists is {listed.dtype} of shape {listed.shape}, not numbers of candidates"
+            )
+        ascending = listed[self._by_number]
+        if len(listed) and not 0 <= ascending[0] <= ascending[-1] < count:
+            raise ValueError(f"it lists {ascending[0]} to {ascending[-1]} of the candidates 0 to {count - 1}")
+        if (ascending[1:] == ascending[:-1]).any():
+            raise ValueError("it lists a candidate twice")
+        if scores is not None and scores.shape != (count,):
+            raise ValueError(f"its scores have the shape {scores.shape}, not ({count},)")
+
     @property
     def nbytes(self) -> int:
         """Of what it holds, scores that others may hold too included."""

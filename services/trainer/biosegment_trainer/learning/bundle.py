@@ -291,7 +291,7 @@ def _are_tensors(content: Mapping[Any, Any], least_dims: int) -> bool:
 def _keys(content: object) -> str:
     """What lies at the top, for people."""
     if not isinstance(content, Mapping):
-        return f" but a {type(content).__name__}"
+        return f" but something else ({type(content).__name__})"
     kinds = [f"{str(k)[:50]!a} ({type(v).__name__})" for k, v in islice(content.items(), _MAX_KEYS)]
     more = f" and {len(content) - len(kinds)} more" if len(content) > len(kinds) else ""
     return f"; at its top are {', '.join(kinds) or 'no entries'}{more}"

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from biosegment.database import Database
 from biosegment_sampler import rows, tables
+from biosegment_sampler.corrections import corrected
 from biosegment_sampler.domain.annotation import Annotation, AnnotationState
 from biosegment_sampler.domain.lease import GRACE_S
 from biosegment_sampler.domain.pool import Loop, Pool
@@ -216,6 +217,7 @@ class SqlTransaction:
             tables.annotation_table.c.state.in_(_HOLDING),
             tables.annotation_table.c.in_latest_model.is_(False),
             tables.annotation_table.c.sequence > after_sequence,
+            sa.not_(corrected()),
         )
         return int(await self._connection.scalar(query) or 0)
 

@@ -1,4 +1,7 @@
-"""What was annotated, added up by the database: rows stay there, however many there are."""
+"""What was annotated, added up by the database: rows stay there, however many there are.
+
+What its author has corrected since is not labelled, nor new, a second time. As a record, and as work, it counts.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from biosegment_sampler.corrections import corrected
 from biosegment_sampler.domain.annotation import AnnotationState
 from biosegment_sampler.domain.progress import AuthorTally, Day, Labelled, Reviews, Tally, WorkTime
 from biosegment_sampler.tables import annotation_table
@@ -23,7 +27,7 @@ async def tally(connection: AsyncConnection, project_id: str) -> Tally:
     """Of one project, but for its samples; `connection` is in a transaction that reads."""
     work = await _work(connection, project_id)
     new = sa.select(sa.func.count()).where(
-        _A.project_id == project_id, _HOLDING, _A.in_latest_model.is_(False)
+        _A.project_id == project_id, _HOLDING, _A.in_latest_model.is_(False), sa.not_(corrected())
     )
     return Tally(
         labelled=await _labelled(connection, project_id),
@@ -41,7 +45,7 @@ async def _labelled(connection: AsyncConnection, project_id: str) -> list[Labell
     query = (
         sa.select(_A.author, _A.volume_id, flat, value, sa.func.count(), _sum(each.c.value))
         .select_from(annotation_table, each)
-        .where(_A.project_id == project_id, _HOLDING)
+        .where(_A.project_id == project_id, _HOLDING, sa.not_(corrected()))
         .group_by(_A.author, _A.volume_id, "flat", "class_value")
     )
     return [
@@ -105,7 +109,7 @@ async def _days(connection: AsyncConnection, project_id: str) -> list[Day]:
     labelled = (
         sa.select(day, _sum(each.c.value))
         .select_from(annotation_table, each)
-        .where(*own, _A.created_at >= (found[-1][0] * _DAY_S - 1))
+        .where(*own, sa.not_(corrected()), _A.created_at >= (found[-1][0] * _DAY_S - 1))
         .group_by("day")
     )
     voxels = {number: int(count) for number, count in await connection.execute(labelled)}

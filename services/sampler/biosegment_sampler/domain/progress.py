@@ -66,7 +66,10 @@ class Reviews:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A group of annotations that hold: voxels of one class by one author in one volume, in flat or thick regions."""
+    """Voxels of one class by one author in one volume, in flat or thick regions; of annotations that hold.
+
+    Without those that their author has corrected since.
+    """
 
     author: str
     volume_id: str
@@ -78,7 +81,10 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One day, UTC, on which somebody annotated: days since 1970."""
+    """One day, UTC, on which somebody annotated: days since 1970.
+
+    Voxels are without what its author has corrected since, on whatever day.
+    """
 
     number: int
     annotations: int

@@ -1,4 +1,4 @@
-"""How far annotators agree where two of them annotated the same sample."""
+"""How far annotators agree where two of them annotated the same sample, neither led by the other."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class AgreementService:
         # Who comes meanwhile finds compared what this one has compared.
         async with self._turns[project_id]:
             async with self._ledger.read(project_id) as transaction:
-                pairs = pairs_of(await transaction.room.doubly_annotated(sample_id))
+                annotations = await transaction.room.doubly_annotated(sample_id)
+                pairs = pairs_of(annotations, await transaction.room.events_of_doubly_annotated(sample_id))
                 known = dict(await transaction.room.comparisons())
             # Labels of deleted volumes are gone; what was compared before that is known.
             present = await self._directory.present(project_id)

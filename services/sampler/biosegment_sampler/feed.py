@@ -144,7 +144,15 @@ async def _settle_sample(transaction: Transaction, changed: Annotation, event: E
     sample = await transaction.sample(changed.sample_id) if changed.sample_id else None
     if sample is None:
         return
-    holding = [item for item in await transaction.annotations_of_sample(sample.sample_id) if item.state.holds]
+    annotations = await transaction.annotations_of_sample(sample.sample_id)
+    if event.action is Action.ANNOTATED:
+        # Nobody need judge what its author has corrected.
+        await transaction.room.drop_reviews(
+            item.name
+            for item in annotations
+            if item.author == changed.author and item.sequence < changed.sequence
+        )
+    holding = [item for item in annotations if item.state.holds]
     last = holding[-1].name if holding else ""
     committed_by = changed.author if event.action is Action.ANNOTATED else ""
     settled = sample.settled(last, len({item.author for item in holding}), committed_by)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from biosegment.volume import Index
 from biosegment_sampler.domain.agreement import Comparison
 from biosegment_sampler.domain.annotation import Annotation, Record
+from biosegment_sampler.domain.event import Event
 from biosegment_sampler.domain.exhaustion import Counts
 from biosegment_sampler.domain.grid import CandidateGrid
 from biosegment_sampler.domain.pool import Pool, VolumeGeometry, VolumeRegion
@@ -250,6 +251,10 @@ class Room(Protocol):
         """Annotations that hold of samples that have some of several annotators, or of one; in order of records."""
         ...
 
+    async def events_of_doubly_annotated(self, sample_id: str) -> Mapping[str, Sequence[Event]]:
+        """What happened to those samples, by id, oldest first."""
+        ...
+
     async def comparisons(self) -> Mapping[tuple[str, str], Comparison]:
         """Those that are known, by the names of both annotations."""
         ...
@@ -338,7 +343,7 @@ class Transaction(Protocol):
         ...
 
     async def new_annotations(self, after_sequence: int = 0) -> int:
-        """Annotations that hold and that the newest model has not seen."""
+        """Annotations that hold and that the newest model has not seen, without those that were corrected since."""
         ...
 
     async def has_annotations(self) -> bool:

@@ -8,15 +8,13 @@ from typing import Final
 
 from biosegment.errors import FailedPrecondition
 from biosegment_sampler.desk import require_not_lost
-from biosegment_sampler.domain.event import Action
+from biosegment_sampler.domain.event import SEEING
 from biosegment_sampler.domain.lease import Claimant, Clocks, Purpose
 from biosegment_sampler.domain.pool import Pool, VolumeRegion
 from biosegment_sampler.domain.sample import Sample
 from biosegment_sampler.ports import Transaction
 
 _LOOKED_AT: Final = 500
-_SEEING: Final = (Action.ACCEPTED, Action.REJECTED, Action.RESUMED, Action.FLAGGED, Action.TAKEN_OVER)
-"""What shows the one who does it what somebody else annotated."""
 
 
 async def take_back(
@@ -64,7 +62,7 @@ async def lease_second(
         return
     for sample in await transaction.room.wanting_second(who.user, volumes, _LOOKED_AT):
         place = VolumeRegion(sample.volume_id, sample.region)
-        has_seen = any(each.user == who.user and each.action in _SEEING for each in sample.events)
+        has_seen = any(each.user == who.user and each.action in SEEING for each in sample.events)
         if has_seen or await transaction.room.held_by_others(place, who.user, now):
             continue
         await transaction.put_samples([sample.leased(who, now, pool.settings.clocks, Purpose.SECOND)])

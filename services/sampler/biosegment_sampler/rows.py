@@ -180,11 +180,15 @@ def sample_from_row(row: Row) -> Sample:
         skipped_by=row["skipped_by"],
         term=row["term"],
         flag=flag,
-        events=tuple(Event(time, user, Action(action), text) for time, user, action, text in row["events"]),
+        events=events_from_row(row),
         wants_second=row["wants_second"],
         authors=row["authors"],
         dealt=row["dealt"],
     )
+
+
+def events_from_row(row: Row) -> tuple[Event, ...]:
+    return tuple(Event(time, user, Action(action), text) for time, user, action, text in row["events"])
 
 
 def annotation_values(project_id: str, annotation: Annotation) -> Values:

@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from biosegment_sampler import rows, tables
+from biosegment_sampler.corrections import corrected
 from biosegment_sampler.domain.agreement import Comparison, Overlap
 from biosegment_sampler.domain.annotation import Annotation, AnnotationState
+from biosegment_sampler.domain.event import Event
 from biosegment_sampler.domain.exhaustion import Counts
 from biosegment_sampler.domain.lease import GRACE_S
 from biosegment_sampler.domain.pool import VolumeRegion
@@ -146,20 +148,17 @@ class SqlRoom:
         )
 
     async def doubly_annotated(self, sample_id: str) -> Sequence[Annotation]:
-        holding = [
-            _ANNOTATIONS.project_id == self._project_id,
-            _ANNOTATIONS.state.in_(_HOLDING),
-            _ANNOTATIONS.sample_id == sample_id if sample_id else _ANNOTATIONS.sample_id != "",
-        ]
-        several = (
-            sa.select(_ANNOTATIONS.sample_id)
-            .where(*holding)
-            .group_by(_ANNOTATIONS.sample_id)
-            .having(sa.func.count(sa.distinct(_ANNOTATIONS.author)) > 1)
+        query = self._select(tables.annotation_table).where(
+            _ANNOTATIONS.state.in_(_HOLDING), _ANNOTATIONS.sample_id.in_(self._doubly(sample_id))
         )
-        query = sa.select(tables.annotation_table).where(*holding, _ANNOTATIONS.sample_id.in_(several))
         found = await self._all(query.order_by(_ANNOTATIONS.sequence))
         return [rows.annotation_from_row(row) for row in found]
+
+    async def events_of_doubly_annotated(self, sample_id: str) -> Mapping[str, Sequence[Event]]:
+        query = sa.select(_SAMPLES.sample_id, _SAMPLES.events).where(
+            _SAMPLES.project_id == self._project_id, _SAMPLES.sample_id.in_(self._doubly(sample_id))
+        )
+        return {row["sample_id"]: rows.events_from_row(row) for row in await self._all(query)}
 
     async def comparisons(self) -> Mapping[tuple[str, str], Comparison]:
         found = await self._all(self._select(tables.agreements))
@@ -185,6 +184,19 @@ class SqlRoom:
         if values:
             await self._connection.execute(sa.insert(tables.agreements), values)
 
+    def _doubly(self, sample_id: str) -> sa.Select[Any]:
+        """Ids of samples, or of this one, for which annotations of several annotators hold."""
+        return (
+            sa.select(_ANNOTATIONS.sample_id)
+            .where(
+                _ANNOTATIONS.project_id == self._project_id,
+                _ANNOTATIONS.state.in_(_HOLDING),
+                _ANNOTATIONS.sample_id == sample_id if sample_id else _ANNOTATIONS.sample_id != "",
+            )
+            .group_by(_ANNOTATIONS.sample_id)
+            .having(sa.func.count(sa.distinct(_ANNOTATIONS.author)) > 1)
+        )
+
     def concerns(self, user: str) -> sa.ColumnElement[bool]:
         """Condition: a sample that a user holds or last held, annotated, set aside or flagged."""
         answered = sa.select(_ANNOTATIONS.sample_id).where(
@@ -203,21 +215,13 @@ class SqlRoom:
         self, query: sa.Select[Any], user: str, volumes: Collection[str], now: float
     ) -> sa.Select[Any]:
         taken = sa.select(_REVIEWS.annotation).where(_REVIEWS.project_id == self._project_id, _live(now))
-        later = tables.annotation_table.alias().c
-        corrected = sa.exists().where(
-            later.project_id == _ANNOTATIONS.project_id,
-            later.sample_id == _ANNOTATIONS.sample_id,
-            later.author == _ANNOTATIONS.author,
-            later.sequence > _ANNOTATIONS.sequence,
-            later.state.in_(_HOLDING),
-        )
         query = query.where(
             _ANNOTATIONS.project_id == self._project_id,
             _ANNOTATIONS.state == AnnotationState.PENDING.value,
             _ANNOTATIONS.sample_id != "",
             _ANNOTATIONS.volume_id.in_(volumes),
             _ANNOTATIONS.name.not_in(taken),
-            sa.not_(corrected),
+            sa.not_(corrected()),
         )
         if user:
             # Whoever is annotating a sample is not led by what somebody else made of it.

@@ -168,6 +168,72 @@ async def test_who_asks_for_agreements_at_once_has_each_pair_compared_once(platf
     assert len(platform.records.compared) == 5
 
 
+async def test_a_correction_by_a_reviewer_is_no_agreement(platform: Platform) -> None:
+    platform.records.volumes["v1"] = ONE
+    await platform.update("second_annotator_share", second_annotator_share=1)
+    (sample,) = (await platform.claim("ann")).samples
+    platform.answer("ann", sample, {1: 60, 2: 40})
+    again = (await platform.ask("rev", "ResumeSample", name=sample.name)).sample
+    assert again.earlier_annotation
+    made = platform.answer("rev", again, {1: 60, 2: 40})
+    answer = await platform.ask("vic", "ListAgreements")
+    assert (list(answer.agreements), list(answer.authors), answer.pending) == ([], [], 0)
+    assert platform.records.compared == []
+    # One who annotates it without having seen the first is compared with both.
+    platform.records.revert(made, "rev")
+    (blind,) = (await platform.claim("bob")).samples
+    assert blind.lease.purpose == pb.Lease.PURPOSE_SECOND
+    platform.answer("bob", blind, {1: 50, 2: 50})
+    again = (await platform.ask("rev", "ResumeSample", name=sample.name)).sample
+    platform.answer("rev", again, {1: 55, 2: 45})
+    answer = await platform.ask("vic", "ListAgreements")
+    assert [(pair.first_author, pair.second_author) for pair in answer.authors] == [("ann", "bob")]
+
+
+async def test_who_takes_a_second_annotation_over_annotates_as_blindly(platform: Platform) -> None:
+    await platform.update("second_annotator_share", second_annotator_share=1)
+    sample, other = (await platform.claim("ann", count=2)).samples
+    platform.answer("ann", sample)
+    platform.answer("ann", other)
+    blind, _ = (await platform.claim("bob", count=2)).samples
+    taken = (await platform.ask("mia", "TakeOverLease", name=blind.name)).sample
+    assert taken.lease.purpose == pb.Lease.PURPOSE_SECOND
+    platform.answer("mia", taken)
+    again = (await platform.ask("ann", "ResumeSample", name=blind.name)).sample
+    taken = (await platform.ask("mia", "TakeOverLease", name=again.name)).sample
+    assert taken.lease.purpose == pb.Lease.PURPOSE_CORRECT
+    answer = await platform.ask("vic", "ListAgreements")
+    assert [(each.sample, each.second_author) for each in answer.agreements] == [(blind.name, "mia")]
+
+
+async def test_the_author_who_takes_a_second_annotation_over_corrects(platform: Platform) -> None:
+    platform.records.volumes["v1"] = ONE
+    await platform.update("second_annotator_share", second_annotator_share=1)
+    (sample,) = (await platform.claim("mia")).samples
+    first = platform.answer("mia", sample)
+    (blind,) = (await platform.claim("bob")).samples
+    taken = (await platform.ask("mia", "TakeOverLease", name=blind.name)).sample
+    assert (taken.lease.purpose, taken.annotation, taken.earlier_annotation) == (
+        pb.Lease.PURPOSE_CORRECT,
+        first,
+        first,
+    )
+
+
+async def test_nobody_reviews_what_its_author_has_corrected(platform: Platform) -> None:
+    sample, other = (await platform.claim("ann", count=2)).samples
+    first, second = platform.answer("ann", sample), platform.answer("ann", other)
+    claimed = await platform.ask("rev", "ClaimReviews", count=2, session="a")
+    assert [each.annotation for each in claimed.reviews] == [first, second]
+    again = (await platform.ask("ann", "ResumeSample", name=sample.name)).sample
+    corrected = platform.answer("ann", again)
+    held = await platform.ask("rev", "RenewSession", session="a", active=True)
+    assert [each.annotation for each in held.reviews] == [second]
+    await refused(platform.ask("rev", "ReleaseReview", annotation=first), "REVIEW_NOT_HELD")
+    claimed = await platform.ask("rev", "ClaimReviews", count=2, session="a")
+    assert [each.annotation for each in claimed.reviews] == [second, corrected]
+
+
 async def test_two_reviewers_never_get_the_same_annotation_nor_anybody_their_own(platform: Platform) -> None:
     made = {}
     for user in ("ann", "bob", "rev"):

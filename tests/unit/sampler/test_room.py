@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from biosegment_sampler.domain.agreement import Comparison, Overlap, by_authors, pairs_of
 from biosegment_sampler.domain.annotation import Annotation
+from biosegment_sampler.domain.event import Action, Event
 from biosegment_sampler.domain.exhaustion import Counts, Exhaustion, Suggestion
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +57,38 @@ def note(number: int, author: str, sample_id: str = "s") -> Annotation:
 def test_of_three_annotators_every_two_are_a_pair_by_their_last_annotations() -> None:
     notes = [note(1, "ann"), note(2, "bob"), note(3, "cem"), note(4, "ann"), note(5, "bob", "t")]
     assert [pair.key for pair in pairs_of(notes)] == [("n3", "n4"), ("n2", "n4"), ("n2", "n3")]
+
+
+def test_who_began_from_what_somebody_else_had_made_does_not_agree_with_anybody_earlier() -> None:
+    notes = [note(1, "ann"), note(2, "bob"), note(3, "rev"), note(4, "cem")]
+
+    def made(number: int, author: str) -> Event:
+        return Event(float(number), author, Action.ANNOTATED, f"n{number}")
+
+    def did(user: str, action: Action, text: str = "") -> Event:
+        return Event(0.0, user, action, text)
+
+    blind = [made(number, author) for number, author in enumerate(("ann", "bob", "rev", "cem"), 1)]
+    assert len(pairs_of(notes, {"s": blind})) == 6
+    resumed = [*blind[:2], did("rev", Action.RESUMED), *blind[2:]]
+    assert [pair.key for pair in pairs_of(notes, {"s": resumed})] == [
+        ("n3", "n4"),
+        ("n2", "n4"),
+        ("n1", "n4"),
+        ("n1", "n2"),
+    ]
+    # Before anybody had annotated it there was nothing to see, nor in what somebody held to annotate it.
+    early = [did("bob", Action.RESUMED), did("rev", Action.TAKEN_OVER, "bob"), *blind]
+    assert len(pairs_of(notes, {"s": early})) == 6
+    # A lease that is taken over is for what it was before: to correct one's own, or to annotate blindly.
+    for former, count in (("ann", 4), ("dee", 6)):
+        taken = [*blind[:2], did("rev", Action.TAKEN_OVER, former), *blind[2:]]
+        assert len(pairs_of(notes, {"s": taken})) == count
+    # Of one's own correction the first one says whether it was made independently.
+    corrected = [*blind[:2], did("bob", Action.RESUMED), made(5, "bob")]
+    assert [pair.key for pair in pairs_of([*notes[:2], note(5, "bob")], {"s": corrected})] == [("n1", "n5")]
+    # When that one holds no more, the later one was made from what the other had shown.
+    assert pairs_of([notes[0], note(5, "bob")], {"s": corrected}) == []
 
 
 def test_sums_weigh_samples_by_their_voxels_and_leave_empty_ones_out() -> None:

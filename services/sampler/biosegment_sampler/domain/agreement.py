@@ -1,4 +1,4 @@
-"""How far two annotators of the same sample agree.
+"""How far two annotators of the same sample agree, of whom the second had not been shown what the first did.
 
 Counts of voxels come from where the labels are. Over several samples they are summed, so that large samples weigh more,
 and a sample where neither found anything changes no ratio.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from biosegment_sampler.domain.annotation import Annotation
+from biosegment_sampler.domain.event import SEEING, Action, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +77,54 @@ class AuthorAgreement:
     comparison: Comparison
 
 
-def pairs_of(annotations: Iterable[Annotation]) -> list[Pair]:
+def pairs_of(
+    annotations: Iterable[Annotation], events: Mapping[str, Sequence[Event]] | None = None
+) -> list[Pair]:
     """Pairs to compare, newest first: of each sample the last annotation of every annotator.
+
+    Without those of which the annotator who began later began from what somebody else had made, as reviewers do who
+    correct it: such two agree by themselves.
 
     Args:
         annotations: That hold, in the order of their records.
+        events: Of their samples, by id, oldest first.
     """
+    first: dict[str, dict[str, Annotation]] = {}
     last: dict[str, dict[str, Annotation]] = {}
     for each in annotations:
+        first.setdefault(each.sample_id, {}).setdefault(each.author, each)
         last.setdefault(each.sample_id, {})[each.author] = each
-    pairs = [
-        Pair(sample_id, *sorted(two, key=lambda each: each.sequence))
-        for sample_id, by_author in last.items()
-        for two in combinations(by_author.values(), 2)
-    ]
+    pairs = []
+    for sample_id, begun in first.items():
+        happened = (events or {}).get(sample_id, ())
+        # As they are in the order of records, the second of two began later.
+        for author, other in combinations(begun, 2):
+            if not was_shown(happened, begun[other]):
+                two = (last[sample_id][author], last[sample_id][other])
+                pairs.append(Pair(sample_id, *sorted(two, key=lambda each: each.sequence)))
     return sorted(pairs, key=lambda pair: (pair.second.sequence, pair.first.sequence), reverse=True)
+
+
+def was_shown(events: Iterable[Event], annotation: Annotation) -> bool:
+    """Whether its author had been shown somebody else's annotation of the sample when they made one.
+
+    Args:
+        events: Of the sample, oldest first.
+        annotation: Of the sample.
+    """
+    authors: set[str] = set()
+    shown: set[str] = set()
+    for each in events:
+        if each.action is Action.ANNOTATED:
+            if each.text == annotation.name:
+                return annotation.author in shown
+            authors.add(each.user)
+        elif each.action in SEEING and authors - {each.user}:
+            # Who takes over goes on with what the former holder did: to annotate it, to correct it, or blindly.
+            if each.action is not Action.TAKEN_OVER or each.text in shown | authors:
+                shown.add(each.user)
+    # What happened is known of the last hundred things.
+    return False
 
 
 def by_authors(compared: Sequence[tuple[Pair, Comparison]]) -> list[AuthorAgreement]:

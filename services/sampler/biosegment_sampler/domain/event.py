@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 
 class Action(enum.StrEnum):
@@ -17,6 +18,10 @@ class Action(enum.StrEnum):
     UNFLAGGED = "unflagged"
     RESUMED = "resumed"
     TAKEN_OVER = "taken_over"
+
+
+SEEING: Final = (Action.ACCEPTED, Action.REJECTED, Action.RESUMED, Action.FLAGGED, Action.TAKEN_OVER)
+"""What shows the one who does it what somebody else annotated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,8 +215,8 @@ class SamplerServiceServicer(object):
 
     def RenewLease(self, request, context):
         """Extends the caller's lease and returns a new token, from any of their windows. Also revives an expired one that
-        nobody else took. Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder), LEASE_IDLE when only the connection lives
-        and the user did nothing for too long.
+        nobody took since, the caller as another sample included. Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder, and
+        sample when it is the caller), LEASE_IDLE when only the connection lives and the user did nothing for too long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -269,7 +269,7 @@ class SamplerServiceServicer(object):
     def ResumeSample(self, request, context):
         """Leases an earlier sample again: one that the caller annotated (anybody's, with the review permission), that was set
         aside, or that is open. The answer names the earlier annotation, for the client to load. Errors: FAILED_PRECONDITION
-        LEASE_LOST, REGION_TAKEN also when the region of an open one was annotated meanwhile, SAMPLE_FLAGGED;
+        LEASE_LOST, REGION_TAKEN also when the region was taken or annotated while it was open, SAMPLE_FLAGGED;
         PERMISSION_DENIED for somebody else's annotated one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -302,7 +302,8 @@ class SamplerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAgreements(self, request, context):
-        """How far annotations of one sample by two annotators agree, newest first, and how far each two annotators do.
+        """How far annotations of one sample by two annotators agree, newest first, and how far each two annotators do; without
+        those of which the later annotator had been shown the other's, as who corrects it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,8 +60,8 @@ class SamplerServiceStub:
     """
     RenewLease: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.RenewLeaseRequest, _sampler_pb2.RenewLeaseResponse]
     """Extends the caller's lease and returns a new token, from any of their windows. Also revives an expired one that
-    nobody else took. Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder), LEASE_IDLE when only the connection lives
-    and the user did nothing for too long.
+    nobody took since, the caller as another sample included. Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder, and
+    sample when it is the caller), LEASE_IDLE when only the connection lives and the user did nothing for too long.
     """
     RenewSession: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.RenewSessionRequest, _sampler_pb2.RenewSessionResponse]
     """Extends all leases and reviews of a session and returns new tokens: what a window calls every third of
@@ -82,7 +82,7 @@ class SamplerServiceStub:
     ResumeSample: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ResumeSampleRequest, _sampler_pb2.ResumeSampleResponse]
     """Leases an earlier sample again: one that the caller annotated (anybody's, with the review permission), that was set
     aside, or that is open. The answer names the earlier annotation, for the client to load. Errors: FAILED_PRECONDITION
-    LEASE_LOST, REGION_TAKEN also when the region of an open one was annotated meanwhile, SAMPLE_FLAGGED;
+    LEASE_LOST, REGION_TAKEN also when the region was taken or annotated while it was open, SAMPLE_FLAGGED;
     PERMISSION_DENIED for somebody else's annotated one.
     """
     TakeOverLease: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.TakeOverLeaseRequest, _sampler_pb2.TakeOverLeaseResponse]
@@ -98,7 +98,9 @@ class SamplerServiceStub:
     ReleaseReview: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ReleaseReviewRequest, _sampler_pb2.ReleaseReviewResponse]
     """Gives a review back to the queue. Errors: NOT_FOUND ANNOTATION_NOT_FOUND, FAILED_PRECONDITION REVIEW_NOT_HELD."""
     ListAgreements: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ListAgreementsRequest, _sampler_pb2.ListAgreementsResponse]
-    """How far annotations of one sample by two annotators agree, newest first, and how far each two annotators do."""
+    """How far annotations of one sample by two annotators agree, newest first, and how far each two annotators do; without
+    those of which the later annotator had been shown the other's, as who corrects it is.
+    """
     GetProgress: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.GetProgressRequest, _sampler_pb2.GetProgressResponse]
     """Says how far the project is: what was annotated by whom and when, how good each model was, and whether more
     annotations still change it. Errors: INVALID_ARGUMENT BAD_FLATNESS.
@@ -140,8 +142,8 @@ class SamplerServiceAsyncStub(SamplerServiceStub):
     """
     RenewLease: _aio.UnaryUnaryMultiCallable[_sampler_pb2.RenewLeaseRequest, _sampler_pb2.RenewLeaseResponse]  # type: ignore[assignment]
     """Extends the caller's lease and returns a new token, from any of their windows. Also revives an expired one that
-    nobody else took. Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder), LEASE_IDLE when only the connection lives
-    and the user did nothing for too long.
+    nobody took since, the caller as another sample included. Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder, and
+    sample when it is the caller), LEASE_IDLE when only the connection lives and the user did nothing for too long.
     """
     RenewSession: _aio.UnaryUnaryMultiCallable[_sampler_pb2.RenewSessionRequest, _sampler_pb2.RenewSessionResponse]  # type: ignore[assignment]
     """Extends all leases and reviews of a session and returns new tokens: what a window calls every third of
@@ -162,7 +164,7 @@ class SamplerServiceAsyncStub(SamplerServiceStub):
     ResumeSample: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ResumeSampleRequest, _sampler_pb2.ResumeSampleResponse]  # type: ignore[assignment]
     """Leases an earlier sample again: one that the caller annotated (anybody's, with the review permission), that was set
     aside, or that is open. The answer names the earlier annotation, for the client to load. Errors: FAILED_PRECONDITION
-    LEASE_LOST, REGION_TAKEN also when the region of an open one was annotated meanwhile, SAMPLE_FLAGGED;
+    LEASE_LOST, REGION_TAKEN also when the region was taken or annotated while it was open, SAMPLE_FLAGGED;
     PERMISSION_DENIED for somebody else's annotated one.
     """
     TakeOverLease: _aio.UnaryUnaryMultiCallable[_sampler_pb2.TakeOverLeaseRequest, _sampler_pb2.TakeOverLeaseResponse]  # type: ignore[assignment]
@@ -178,7 +180,9 @@ class SamplerServiceAsyncStub(SamplerServiceStub):
     ReleaseReview: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ReleaseReviewRequest, _sampler_pb2.ReleaseReviewResponse]  # type: ignore[assignment]
     """Gives a review back to the queue. Errors: NOT_FOUND ANNOTATION_NOT_FOUND, FAILED_PRECONDITION REVIEW_NOT_HELD."""
     ListAgreements: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ListAgreementsRequest, _sampler_pb2.ListAgreementsResponse]  # type: ignore[assignment]
-    """How far annotations of one sample by two annotators agree, newest first, and how far each two annotators do."""
+    """How far annotations of one sample by two annotators agree, newest first, and how far each two annotators do; without
+    those of which the later annotator had been shown the other's, as who corrects it is.
+    """
     GetProgress: _aio.UnaryUnaryMultiCallable[_sampler_pb2.GetProgressRequest, _sampler_pb2.GetProgressResponse]  # type: ignore[assignment]
     """Says how far the project is: what was annotated by whom and when, how good each model was, and whether more
     annotations still change it. Errors: INVALID_ARGUMENT BAD_FLATNESS.
@@ -271,8 +275,8 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sampler_pb2.RenewLeaseResponse, _abc.Awaitable[_sampler_pb2.RenewLeaseResponse]]:
         """Extends the caller's lease and returns a new token, from any of their windows. Also revives an expired one that
-        nobody else took. Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder), LEASE_IDLE when only the connection lives
-        and the user did nothing for too long.
+        nobody took since, the caller as another sample included. Errors: FAILED_PRECONDITION LEASE_LOST (metadata: holder, and
+        sample when it is the caller), LEASE_IDLE when only the connection lives and the user did nothing for too long.
         """
 
     @_abc_1.abstractmethod
@@ -335,7 +339,7 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_sampler_pb2.ResumeSampleResponse, _abc.Awaitable[_sampler_pb2.ResumeSampleResponse]]:
         """Leases an earlier sample again: one that the caller annotated (anybody's, with the review permission), that was set
         aside, or that is open. The answer names the earlier annotation, for the client to load. Errors: FAILED_PRECONDITION
-        LEASE_LOST, REGION_TAKEN also when the region of an open one was annotated meanwhile, SAMPLE_FLAGGED;
+        LEASE_LOST, REGION_TAKEN also when the region was taken or annotated while it was open, SAMPLE_FLAGGED;
         PERMISSION_DENIED for somebody else's annotated one.
         """
 
@@ -375,7 +379,9 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sampler_pb2.ListAgreementsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sampler_pb2.ListAgreementsResponse, _abc.Awaitable[_sampler_pb2.ListAgreementsResponse]]:
-        """How far annotations of one sample by two annotators agree, newest first, and how far each two annotators do."""
+        """How far annotations of one sample by two annotators agree, newest first, and how far each two annotators do; without
+        those of which the later annotator had been shown the other's, as who corrects it is.
+        """
 
     @_abc_1.abstractmethod
     def GetProgress(

@@ -15,7 +15,7 @@ TINY = {"network.channels": "4,8", "batch_size": 2, "patch_size": 32, "patch_dep
 
 
 @pytest.mark.system
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_two_processes_share_a_training(datastore, em, stopped_trainer):
     """Started by Ray Train on CPUs, as several GPUs would be."""
     trainer = stopped_trainer

@@ -150,6 +150,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.timeout(300)
 def test_monai_finds_all_properties_of_an_inference_workflow(make_model, tmp_path):
     # In a process of its own: ignite, which runs the workflow, warns of much when it is imported.
     for number, network in enumerate(TINY_NETWORKS.values()):
